@@ -1,0 +1,1 @@
+"""The two intermediate representations, Net and Graph, and the passes over them."""

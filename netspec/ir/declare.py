@@ -1,0 +1,238 @@
+"""What a file declares before its layers are built: name, lets, blocks, includes, sections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from netspec.diagnostics import Diagnostics, Source, Span, SpecError, SpecErrors, suggest
+from netspec.grammar.ast import Block, Element, Field, Let, List, Message, Reference
+from netspec.grammar.parser import parse
+from netspec.ir.expression import Poisoned, evaluate
+from netspec.ir.layer import Phase
+from netspec.ir.scope import POISON, Definition, Lookup, Module
+from netspec.ir.sections import DataSection, Solver
+from netspec.ir.validate import validate
+
+Load = Callable[[str, Span], Source]
+"""The text that `include "path"` names; raises SpecError at the span if it may not be read."""
+
+MAX_FILES = 64
+"""Files of one spec."""
+
+_PHASES = {"train": Phase.TRAIN, "test": Phase.TEST}
+
+
+@dataclass
+class Declared:
+    """The declarations of a spec."""
+
+    module: Module
+    name: str = "net"
+    early: set[str] = field(default_factory=set)
+    """Top-level lets that are bound already; the others read the current blob."""
+    data: dict[Phase, DataSection] = field(default_factory=dict)
+    solver: Solver | None = None
+
+
+def declare(tree: Message, load: Load, diagnostics: Diagnostics) -> Declared:
+    """Everything but the layers; faults go to `diagnostics`.
+
+    Top-level names hold for the whole file, wherever they stand; a `let` that reads the current
+    blob waits until the flow comes by.
+    """
+    files = _Files(load, diagnostics)
+    declared = Declared(Module(tree.span.source.path))
+    files.read(tree, declared.module, declared.early)
+    sections = _Sections(declared, diagnostics)
+    for item in tree.items:
+        if isinstance(item, Field) and item.key == "name":
+            sections.name(item)
+        elif isinstance(item, Element) and item.word == "data":
+            sections.data(item)
+        elif isinstance(item, Element) and item.word == "solver":
+            sections.solver(item)
+    return declared
+
+
+@dataclass
+class _Files:
+    """Reads a file and those it includes."""
+
+    load: Load
+    diagnostics: Diagnostics
+    open: list[str] = field(default_factory=list)
+    modules: dict[str, Module] = field(default_factory=dict)
+
+    def read(self, tree: Message, module: Module, early: set[str]) -> None:
+        """Bind the blocks, the includes' names and the lets of one file."""
+        self.open.append(module.path)
+        for item in tree.items:
+            try:
+                if isinstance(item, Block):
+                    self._block(item, module)
+                elif isinstance(item, Element) and item.word == "include":
+                    self._include(item, module)
+            except SpecError as error:
+                self.diagnostics.error(error)
+        waiting: set[str] = set()
+        for item in tree.items:
+            if isinstance(item, Let):
+                self._let(item, module, early, waiting)
+        self.open.pop()
+
+    def _block(self, item: Block, module: Module) -> None:
+        if item.name in module.blocks:
+            there = module.blocks[item.name].block.name_span
+            raise SpecError(
+                f"block `{item.name}` is written twice",
+                item.name_span,
+                code="name",
+                trail=[("the first one is here", there)],
+            )
+        names = [f.name for f in item.formals]
+        for i, formal in enumerate(item.formals):
+            if formal.name in names[:i]:
+                raise SpecError(f"`{formal.name}` is a formal twice", formal.span, code="name")
+        module.blocks[item.name] = Definition(item, module)
+
+    def _let(self, item: Let, module: Module, early: set[str], waiting: set[str]) -> None:
+        heads = {r.path[0] for r in _references(item.value)}
+        if "in" in heads or heads & waiting:
+            waiting.add(item.name)
+            return
+        early.add(item.name)
+        value: Any = POISON
+        try:
+            value = evaluate(item.value, Lookup(module.scope, lambda: None))
+        except SpecError as error:
+            self.diagnostics.error(error)
+        except Poisoned:
+            pass
+        try:
+            module.scope.bind(item.name, value, item.name_span)
+        except SpecError as error:
+            self.diagnostics.error(error)
+
+    def _include(self, item: Element, module: Module) -> None:
+        if item.label is None or item.body is not None:
+            raise SpecError(
+                'include takes a file, `include "blocks.net"`', item.span, code="include"
+            )
+        source = self.load(item.label.value, item.label.span)
+        if source.path in self.open:
+            cycle = [*self.open[self.open.index(source.path) :], source.path]
+            raise SpecError(
+                f"files include each other: {' → '.join(cycle)}", item.label.span, code="include"
+            )
+        included = self.modules.get(source.path)
+        if included is None:
+            if len(self.modules) >= MAX_FILES:
+                raise SpecError(
+                    f"a spec has at most {MAX_FILES} files", item.label.span, code="limit"
+                )
+            included = self.modules[source.path] = Module(source.path)
+            try:
+                self.read(parse(source), included, set())
+            except SpecErrors as errors:
+                for fault in errors.faults:
+                    self.diagnostics.error(fault)
+        self._import(included, module, item.label.span)
+
+    def _import(self, included: Module, module: Module, span: Span) -> None:
+        for name, definition in included.blocks.items():
+            there = module.blocks.setdefault(name, definition)
+            if there is not definition:
+                raise SpecError(
+                    f"block `{name}` of the included file is written here too",
+                    span,
+                    code="name",
+                    trail=[("it is written here", there.block.name_span)],
+                )
+        for name, binding in included.scope.names.items():
+            if module.scope.names.get(name) is not binding:
+                module.scope.bind(name, binding.value, binding.span)
+
+
+@dataclass
+class _Sections:
+    """Validates the sections of the main file."""
+
+    declared: Declared
+    diagnostics: Diagnostics
+
+    def _lookup(self) -> Lookup:
+        return Lookup(self.declared.module.scope, lambda: None)
+
+    def name(self, item: Field) -> None:
+        try:
+            value = evaluate(item.value, self._lookup())
+        except (SpecError, Poisoned):
+            value = None
+        if not isinstance(value, str) or not value:
+            error = SpecError("name takes a string", item.value.span, code="value")
+            self.diagnostics.error(error)
+        else:
+            self.declared.name = str(value)
+
+    def data(self, item: Element) -> None:
+        label = item.label.value if item.label else None
+        if label not in _PHASES:
+            span = item.label.span if item.label else item.word_span
+            known = suggest(label or "", _PHASES)
+            message = f'a data section is `data "train"` or `data "test"`{known}'
+            self.diagnostics.error(SpecError(message, span, code="name"))
+            return
+        phase = _PHASES[label]
+        if phase in self.declared.data:
+            message = f'data "{label}" is written twice'
+            self.diagnostics.error(SpecError(message, item.span, code="name"))
+            return
+        section = self._section(item, DataSection, f'data "{label}"')
+        if section is not None:
+            self.declared.data[phase] = section
+
+    def solver(self, item: Element) -> None:
+        if self.declared.solver is not None:
+            self.diagnostics.error(SpecError("solver is written twice", item.span, code="name"))
+            return
+        self.declared.solver = self._section(item, Solver, "solver")
+
+    def _section(self, item: Element, model: Any, what: str) -> Any:
+        items: list[Field | Element] = []
+        for inner in item.body.items if item.body else ():
+            if isinstance(inner, Field | Element):
+                items.append(inner)
+            else:
+                message = f"{what} holds fields only"
+                self.diagnostics.error(SpecError(message, inner.span, code="field"))
+        try:
+            return validate(
+                model,
+                items,
+                self._lookup(),
+                what=what,
+                span=item.word_span,
+                report=self.diagnostics.error,
+            )
+        except Poisoned:
+            return None
+
+
+def _references(value: object) -> Iterator[Reference]:
+    """Every name that an expression reads."""
+    pending: list[object] = [value]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Reference):
+            yield node
+        elif isinstance(node, List):
+            pending.extend(node.elements)
+        else:
+            for name in ("left", "right", "operand", "then", "test", "other"):
+                if hasattr(node, name):
+                    pending.append(getattr(node, name))
+            pending.extend(getattr(node, "arguments", ()))
+
+

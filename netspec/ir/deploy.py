@@ -1,0 +1,102 @@
+"""The deployed form of a net: what prediction needs, and nothing that only the label feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from netspec.diagnostics import NetspecError, suggest
+from netspec.ir.layer import Role
+from netspec.ir.net import Net, Node
+
+PROBABILITIES = "prob"
+"""What the prediction of a loss is called, as in Caffe's deploy files."""
+
+
+def deploy(net: Net, outputs: Sequence[str] = ()) -> tuple[Net, tuple[str, ...]]:
+    """The net without losses and metrics, and the names of its outputs.
+
+    fc ip2, softmax_loss, accuracy   →   fc ip2, softmax prob
+
+    The outputs are the predictions of its losses, or the blobs that nothing reads where it has no
+    loss; `outputs` picks others. NetspecError if one of them is not a blob that data can reach.
+    """
+    nodes, predictions = _without_label(net)
+    made = {top for node in nodes for top in node.tops}
+    for name in outputs:
+        if name not in made:
+            known = suggest(name, sorted(made))
+            raise NetspecError(f"there is no blob `{name}` to put out{known}")
+    wanted = tuple(dict.fromkeys(outputs)) or tuple(predictions) or _unread(nodes)
+    if not wanted:
+        raise NetspecError("the net puts nothing out: every blob hangs on the label")
+    kept = _leading_to(nodes, wanted)
+    return net.model_copy(update={"nodes": kept, "label": None}), wanted
+
+
+def _without_label(net: Net) -> tuple[list[Node], list[str]]:
+    """The nodes in their deployed form, and the blobs that stand for losses."""
+    fed = {"label"}
+    taken = {top for node in net.nodes for top in node.tops}
+    nodes: list[Node] = []
+    predictions: list[str] = []
+    for node in net.nodes:
+        layer = node.layer.deploy()
+        if layer is None or node.tops == ("label",):
+            continue
+        if node.layer.role is Role.LOSS:
+            name = _free(PROBABILITIES, taken)
+            taken.add(name)
+            node = _prediction(node, name)
+            predictions.append(name)
+        elif fed.intersection(node.bottoms):
+            fed.update(node.tops)
+            continue
+        nodes.append(node)
+    return nodes, predictions
+
+
+def _prediction(node: Node, name: str) -> Node:
+    layer = node.layer.deploy()
+    assert layer is not None
+    types = node.bottom_types[:1]
+    update: dict[str, object] = {
+        "name": name,
+        "layer": layer,
+        "bottoms": node.bottoms[:1],
+        "tops": (name,),
+        "bottom_types": types,
+        "top_types": layer.infer(types),
+        "parameters": (),
+        "statistics": (),
+        "loss_weight": 0.0,
+    }
+    return node.model_copy(update=update)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    count, free = 1, name
+    while free in taken:
+        count += 1
+        free = f"{name}{count}"
+    return free
+
+
+def _unread(nodes: Sequence[Node]) -> tuple[str, ...]:
+    pending: dict[str, None] = {}
+    for node in nodes:
+        for bottom in node.bottoms:
+            pending.pop(bottom, None)
+        if node.layer.role is not Role.INPUT:
+            pending.update(dict.fromkeys(node.tops))
+    return tuple(pending)
+
+
+def _leading_to(nodes: Sequence[Node], wanted: Sequence[str]) -> tuple[Node, ...]:
+    """The nodes that an output needs, in their order."""
+    needed = set(wanted)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if needed.intersection(node.tops):
+            kept.append(node)
+            needed.update(node.bottoms)
+    return tuple(reversed(kept))

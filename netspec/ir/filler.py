@@ -1,0 +1,56 @@
+"""Fillers: how a weight is initialised before training."""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from netspec.ir.fields import Fields, NonNegativeReal, Real
+from netspec.ir.types import Shape
+
+
+class Filler(Fields):
+    """`weight_filler { type: msra }`: the distribution a weight is drawn from."""
+
+    type: Literal["constant", "uniform", "gaussian", "xavier", "msra"] = "constant"
+    """`xavier` draws U(±√(3/n)), `msra` N(0, √(2/n)), n as `variance_norm` says."""
+    value: Real = 0.0
+    """What `constant` fills with."""
+    min: Real = 0.0
+    """Lower end of `uniform`."""
+    max: Real = 1.0
+    """Upper end of `uniform`."""
+    mean: Real = 0.0
+    """Mean of `gaussian`."""
+    std: NonNegativeReal = 1.0
+    """Standard deviation of `gaussian`."""
+    variance_norm: Literal["FAN_IN", "FAN_OUT", "AVERAGE"] = "FAN_IN"
+    """Which n `xavier` and `msra` divide by: inputs of a cell, outputs, or their mean."""
+
+    def fan(self, shape: Shape) -> float:
+        """n of a weight: count/shape[0] in, count/shape[1] out (Caffe, `filler.hpp`)."""
+        count = prod(shape)
+        fan_in = count / shape[0] if shape else 1.0
+        fan_out = count / shape[1] if len(shape) > 1 else float(count)
+        if self.variance_norm == "FAN_IN":
+            return fan_in
+        return fan_out if self.variance_norm == "FAN_OUT" else (fan_in + fan_out) / 2
+
+    def sample(self, shape: Shape, generator: np.random.Generator) -> npt.NDArray[np.float32]:
+        """A float32 array of `shape`, drawn from `generator`."""
+        match self.type:
+            case "constant":
+                return np.full(shape, self.value, np.float32)
+            case "uniform":
+                drawn = generator.uniform(self.min, self.max, shape)
+            case "gaussian":
+                drawn = generator.normal(self.mean, self.std, shape)
+            case "xavier":
+                limit = sqrt(3 / self.fan(shape))
+                drawn = generator.uniform(-limit, limit, shape)
+            case "msra":
+                drawn = generator.normal(0.0, sqrt(2 / self.fan(shape)), shape)
+        return np.asarray(drawn, np.float32)

@@ -1,0 +1,125 @@
+"""The Net: layers over blobs, in Caffe's words, validated and plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
+
+from netspec.diagnostics import Span
+from netspec.ir.filler import Filler
+from netspec.ir.layer import Layer, Phase, Role, Statistic
+from netspec.ir.sections import DataSection, Solver
+from netspec.ir.types import Shape, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A learned tensor of the net; layers that share it name the same one."""
+
+    name: str
+    """`conv1.weight`, or the name that `param { name: … }` gives."""
+    shape: Shape
+    filler: Filler
+    lr_mult: float = 1.0
+    decay_mult: float = 1.0
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves it as it is."""
+        return self.lr_mult == 0
+
+
+class Node(BaseModel):
+    """One layer in its place: which blobs it reads and writes, and their types.
+
+    A top may carry the name of a bottom: it then overwrites it, as in Caffe, for all that follow.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    name: str
+    layer: SerializeAsAny[Layer]
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+    bottom_types: tuple[TensorType, ...]
+    top_types: tuple[TensorType, ...]
+    parameters: tuple[Parameter, ...] = ()
+    """In the order of `layer.weights`."""
+    statistics: tuple[Statistic, ...] = ()
+    """In the order of `layer.statistics`; the net-wide name is `<node>.<statistic>`."""
+    loss_weight: float = 0.0
+
+    @property
+    def in_place(self) -> bool:
+        """Whether its top overwrites its bottom."""
+        return bool(self.tops) and self.tops[0] in self.bottoms
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node was written: its own span and the expansions around it, innermost first."""
+
+    span: Span
+    trail: tuple[tuple[str, Span], ...] = ()
+
+
+class Net(BaseModel):
+    """A whole network for one phase and one batch size.
+
+    `nodes` are in an order in which every bottom is made before it is read.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    name: str
+    phase: Phase
+    batch: int
+    nodes: tuple[Node, ...]
+    label: TensorType | None = None
+    """The type of the implicit `label`, if a layer reads it."""
+    data: DataSection | None = None
+    """The data section of this phase."""
+    solver: Solver | None = None
+
+    @property
+    def inputs(self) -> dict[str, TensorType]:
+        """The blobs that the data feeds, by name, `label` included, batch axis first."""
+        fed = {
+            top: type
+            for node in self.nodes
+            if node.layer.role is Role.INPUT
+            for top, type in zip(node.tops, node.top_types, strict=True)
+        }
+        if self.label is not None:
+            fed["label"] = self.label
+        return fed
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The learned tensors, each once, in the order of their first use."""
+        return tuple({p.name: p for node in self.nodes for p in node.parameters}.values())
+
+    @property
+    def statistics(self) -> dict[str, Statistic]:
+        """The tensors kept from batch to batch, by net-wide name."""
+        return {
+            f"{node.name}.{statistic.name}": statistic
+            for node in self.nodes
+            for statistic in node.statistics
+        }
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Blobs that nothing reads, in the order in which they are made."""
+        pending: dict[str, None] = {}
+        for node in self.nodes:
+            for bottom in node.bottoms:
+                pending.pop(bottom, None)
+            pending.update(dict.fromkeys(node.tops))
+        return tuple(pending)

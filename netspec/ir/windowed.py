@@ -1,0 +1,92 @@
+"""The fields of a layer that slides a window over two spatial axes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import model_validator
+
+from netspec.ir.fields import NonNegative, NonNegativePair, Positive, PositivePair
+from netspec.ir.layer import Layer, ShapeError, Types
+from netspec.ir.types import Shape, size
+from netspec.ir.window import Window
+
+_AXES = (("kernel_size", "kernel"), ("stride", "stride"), ("pad", "pad"))
+
+
+class Windowed(Layer):
+    """Kernel, stride and padding: one value, height x width, or Caffe's `_h` and `_w`.
+
+    After validation the pairs are whole: `kernel_size`, `stride` and `pad` hold height and width.
+    """
+
+    kernel_size: PositivePair | None = None
+    """Height and width of the window, in cells."""
+    kernel_h: Positive | None = None
+    """Height of the window, with `kernel_w` instead of `kernel_size`."""
+    kernel_w: Positive | None = None
+    """Width of the window, with `kernel_h` instead of `kernel_size`."""
+    stride: PositivePair = (1, 1)
+    """Cells between neighbouring windows."""
+    stride_h: Positive | None = None
+    """Vertical stride, with `stride_w` instead of `stride`."""
+    stride_w: Positive | None = None
+    """Horizontal stride, with `stride_h` instead of `stride`."""
+    pad: NonNegativePair = (0, 0)
+    """Cells added to each side of each spatial axis."""
+    pad_h: NonNegative | None = None
+    """Vertical padding, with `pad_w` instead of `pad`."""
+    pad_w: NonNegative | None = None
+    """Horizontal padding, with `pad_h` instead of `pad`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        for pair, stem in _AXES:
+            height, width = data.pop(f"{stem}_h", None), data.pop(f"{stem}_w", None)
+            if height is None and width is None:
+                continue
+            if pair in data:
+                raise ValueError(f"{pair} excludes {stem}_h and {stem}_w")
+            if height is None or width is None:
+                given, missing = ("h", "w") if width is None else ("w", "h")
+                if pair == "kernel_size":
+                    raise ValueError(f"{stem}_{given} needs {stem}_{missing} beside it")
+                other = 1 if stem == "stride" else 0
+                height, width = (other, width) if height is None else (height, other)
+            data[pair] = [height, width]
+        return data
+
+    def _kernel(self) -> Shape:
+        """Height and width of the window; a ShapeError if none is given."""
+        if self.kernel_size is None:
+            raise ShapeError("needs kernel_size, or kernel_h and kernel_w")
+        return self.kernel_size
+
+    def _fit(self, window: Window, extent: Shape) -> None:
+        """A ShapeError if the window is larger than the padded input."""
+        if min(window.slack(extent)) < 0:
+            padded = f" padded by {size(window.pad)}" if any(window.pad) else ""
+            raise ShapeError(
+                f"a window of {window} does not fit into {size(extent)}{padded}",
+                field="kernel_size",
+            )
+
+    def lints(self, bottoms: Types) -> tuple[str, ...]:
+        """Rows and columns at the end that no window reaches."""
+        (x,), (y,), window = bottoms, self.infer(bottoms), self.window(bottoms)
+        assert window is not None
+        if any(s > r for s, r in zip(window.stride, window.reach, strict=True)):
+            return ()  # a window that steps over cells is meant to leave some out
+        lost = window.uncovered(x.spatial, y.spatial)
+        axes = [
+            f"{n} {axis}{'s' * (n > 1)}"
+            for n, axis in zip(lost, ("row", "column"), strict=True)
+            if n
+        ]
+        if not axes:
+            return ()
+        return (f"the windows leave out the last {' and '.join(axes)} of {size(x.spatial)}",)
