@@ -1,0 +1,49 @@
+"""Flatten: consecutive axes become one."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import ClassVar
+
+from netspec.ir.fields import Int
+from netspec.ir.graph import Value
+from netspec.ir.layer import (
+    CaffeType,
+    Context,
+    Layer,
+    ShapeError,
+    Types,
+    Values,
+    axis_of,
+    numbers,
+)
+from netspec.ir.types import TensorType
+
+
+class Flatten(Layer):
+    """y = x with the axes from `axis` to `end_axis` made one (Caffe, `flatten_layer.cpp`)."""
+
+    keyword: ClassVar = "flatten"
+    caffe: ClassVar = CaffeType("Flatten", "flatten_param", "FLATTEN")
+    example: ClassVar = """
+        input "data" { shape: 16x5x5 }
+        flatten
+    """
+
+    axis: Int = 1
+    """The first axis that is merged; the batch is axis 0."""
+    end_axis: Int = -1
+    """The last axis that is merged."""
+
+    def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
+        (x,) = numbers(bottoms)
+        first, last = axis_of(self.axis, x), axis_of(self.end_axis, x, field="end_axis")
+        if last < first:
+            raise ShapeError(f"end_axis {last} lies before axis {first}", field="end_axis")
+        merged = prod(x.shape[first : last + 1])
+        return (x.with_shape(*x.shape[:first], merged, *x.shape[last + 1 :]),)
+
+    def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
+        (x,), op = bottoms, context.op
+        (y,) = self.infer([x.type])
+        return (op.Reshape(x, op.ints(0, *y.sample)),)

@@ -1,0 +1,74 @@
+"""What every layer type owes, by discovery."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from pydantic import ValidationError
+
+from netspec.compiler import compile_spec, read
+from netspec.ir.layer import Layer, Role, ShapeError
+from netspec.ir.types import TensorType
+from netspec.layers import LAYERS
+
+each_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
+
+
+@each_layer
+def test_documented(layer: type[Layer]) -> None:
+    assert layer.__doc__
+    assert layer.__doc__ != Layer.__doc__
+    for name, field in layer.model_fields.items():
+        assert field.description, f"{layer.__name__}.{name} has no docstring"
+
+
+@each_layer
+def test_example_uses_the_layer(layer: type[Layer]) -> None:
+    assert re.search(rf"^\s*{layer.keyword}\b", layer.example, re.MULTILINE)
+    assert layer.example.count("{") == layer.example.count("}")
+
+
+@pytest.mark.parametrize("keyword", LAYERS)
+def test_registered_under_its_keyword(keyword: str) -> None:
+    assert LAYERS[keyword].keyword == keyword
+    assert re.fullmatch("[a-z][a-z_]*", keyword)
+
+
+def test_caffe_names_are_unique() -> None:
+    caffe = [layer.caffe for layer in LAYERS.values() if layer.caffe]
+    assert max(Counter(c.type for c in caffe).values()) == 1
+    assert max(Counter(c.v1 for c in caffe if c.v1).values()) == 1
+
+
+@each_layer
+def test_unknown_fields_are_refused(layer: type[Layer]) -> None:
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        layer.model_validate({"no_such_field": 1})
+
+
+@pytest.mark.parametrize("keyword", [k for k, c in LAYERS.items() if c.role is not Role.INPUT])
+def test_labels_are_not_numbers(keyword: str) -> None:
+    layer = LAYERS[keyword]
+    needed = {"num_output": 2, "shape": {"dim": [0, -1]}, "kernel_size": 1}
+    made = layer.model_validate({k: v for k, v in needed.items() if k in layer.model_fields})
+    labels = TensorType((4, 6, 6, 6), "int64")
+    with pytest.raises(ShapeError, match="takes numbers, not labels"):
+        made.infer([labels] * layer.bottoms.start)
+
+
+@each_layer
+def test_deployed_is_a_prediction(layer: type[Layer]) -> None:
+    if layer.role in (Role.LOSS, Role.METRIC):
+        deployed = layer().deploy()
+        assert deployed is None or deployed.role is Role.HIDDEN
+
+
+@each_layer
+def test_example_compiles(layer: type[Layer], tmp_path: Path) -> None:
+    path = tmp_path / "example.net"
+    path.write_text(dedent(layer.example))
+    assert compile_spec(read(str(path)), seed=1).difference < 1e-4

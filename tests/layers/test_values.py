@@ -1,0 +1,152 @@
+"""The layers that are a line of numpy each, against that line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from netspec.ir.layer import ShapeError
+from netspec.ir.types import TensorType
+from netspec.layers import LAYERS
+
+G = np.random.default_rng(0)
+X = G.normal(size=(3, 6, 4, 5)).astype(np.float32)
+A, B, C = (G.normal(size=X.shape).astype(np.float32) for _ in range(3))
+SLOPES, SCALES = G.normal(size=6), G.normal(size=(6, 4))
+GATE = G.normal(size=(3, 6)).astype(np.float32)
+MATRIX, BIAS = G.normal(size=(7, 120)), G.normal(size=7)
+FLAT = X.reshape(3, -1)
+SLOPED = np.where(X > 0, X, SLOPES[:, None, None] * X)
+ROWS = G.normal(size=(7, 5))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "fields", "bottoms", "weights", "expected"),
+    [
+        ("relu", {}, [X], [], X.clip(0)),
+        ("relu", {"negative_slope": 0.1}, [X], [], np.where(X > 0, X, 0.1 * X)),
+        ("sigmoid", {}, [X], [], 1 / (1 + np.exp(-X))),
+        ("tanh", {}, [X], [], np.tanh(X)),
+        ("elu", {"alpha": 0.7}, [X], [], np.where(X > 0, X, 0.7 * np.expm1(X))),
+        ("prelu", {}, [X], [], np.where(X > 0, X, 0.25 * X)),
+        ("prelu", {}, [X], [SLOPES], SLOPED),
+        ("prelu", {}, [X[:, :, 0, 0]], [SLOPES], SLOPED[:, :, 0, 0]),
+        ("prelu", {"channel_shared": True}, [X], [np.array(-0.4)], np.where(X > 0, X, -0.4 * X)),
+        ("softmax", {"axis": 2}, [X], [], np.exp(X) / np.exp(X).sum(2, keepdims=True)),
+        ("dropout", {}, [X], [], X),
+        ("fc", {"num_output": 7}, [X], [MATRIX, BIAS], FLAT @ MATRIX.T + BIAS),
+        ("fc", {"num_output": 7, "bias_term": False}, [X], [MATRIX], FLAT @ MATRIX.T),
+        ("fc", {"num_output": 7, "transpose": True}, [X], [MATRIX.T, BIAS], FLAT @ MATRIX.T + BIAS),
+        ("fc", {"num_output": 7, "axis": -1}, [X], [ROWS, BIAS], X @ ROWS.T + BIAS),
+        ("scale", {}, [X], [SLOPES], X * SLOPES[:, None, None]),
+        ("scale", {"num_axes": 2, "bias_term": True}, [X], [SCALES, -SCALES],
+         X * SCALES[:, :, None] - SCALES[:, :, None]),
+        ("scale", {"num_axes": 0, "bias_term": True}, [X], [np.array(2), np.array(3)], 2 * X + 3),
+        ("scale", {"num_axes": -1, "axis": 2}, [X], [C[0, 0]], X * C[0, 0]),
+        ("scale", {"axis": 0}, [X, GATE], [], X * GATE[:, :, None, None]),
+        ("scale", {"axis": 0}, [X, A], [], X * A),
+        ("eltwise", {}, [A, B, C], [], A + B + C),
+        ("eltwise", {"coeff": [1, -0.5, 2]}, [A, B, C], [], A - 0.5 * B + 2 * C),
+        ("eltwise", {"operation": "PROD"}, [A, B, C], [], A * B * C),
+        ("eltwise", {"operation": "MAX"}, [A, B, C], [], np.maximum(np.maximum(A, B), C)),
+        ("concat", {}, [A, B[:, :2]], [], np.concatenate([A, B[:, :2]], 1)),
+        ("concat", {"axis": -1}, [A, B], [], np.concatenate([A, B], 3)),
+        ("concat", {"axis": 0}, [A, B], [], np.concatenate([A, B], 0)),
+    ],
+)  # fmt: skip
+def test_formula(
+    keyword: str, fields: Any, bottoms: Any, weights: Any, expected: Any, forward: Any
+) -> None:
+    given = {f"weight{i}": w for i, w in enumerate(weights)}
+    for training in (False, True):
+        if keyword == "dropout" and training:
+            continue
+        (y,) = forward(LAYERS[keyword](**fields), *bottoms, training=training, **given)
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "count", "cuts"),
+    [({"slice_point": [1, 4]}, 3, [1, 4]), ({}, 3, [2, 4]), ({}, 1, []), ({"axis": 2}, 2, [2])],
+)
+def test_slice(fields: Any, count: int, cuts: Any, forward: Any) -> None:
+    parts = forward(LAYERS["slice"](**fields).with_tops(count), X)
+    expected = np.split(X, cuts, fields.get("axis", 1))
+    assert len(parts) == count
+    for part, wanted in zip(parts, expected, strict=True):
+        np.testing.assert_array_equal(part, wanted)
+
+
+def test_dropout_drops_and_keeps_the_mean(forward: Any) -> None:
+    x = np.ones((4, 1000), np.float32)
+    draws = np.linspace(0, 1, 4000, endpoint=False).reshape(4, 1000)
+    for ratio in (0.0, 0.25, 0.75):
+        (y,) = forward(LAYERS["dropout"](dropout_ratio=ratio), x, training=True, random0=draws)
+        np.testing.assert_allclose(y, np.where(draws >= ratio, 1 / (1 - ratio), 0), rtol=1e-6)
+        assert y.mean() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "fields", "shapes", "message"),
+    [
+        ("fc", {"num_output": 7, "axis": 4}, [(3, 6, 4, 5)],
+         "there is no axis 4: the bottom is 3x6x4x5, batch included"),
+        ("fc", {"num_output": 2**31 - 1}, [(1024, 6)], r"1024x2147483647 has more than 2\^40"),
+        ("concat", {}, [(3, 6, 4, 5), (3, 2, 5, 5)],
+         "bottoms must agree on all axes but 1: 6x4x5 and 2x5x5 do not"),
+        ("concat", {}, [(3, 6, 4, 5), (3, 6)], "6x4x5 and 6 do not"),
+        ("eltwise", {}, [(3, 64, 28, 28), (3, 128, 14, 14)],
+         "bottoms must have one shape, not 64x28x28 and 128x14x14"),
+        ("eltwise", {}, [(3, 6), (2, 6)], "bottoms must have one shape, not 3x6 and 2x6"),
+        ("eltwise", {"coeff": [1]}, [(3, 6), (3, 6)], "1 coefficients for 2 bottoms"),
+        ("eltwise", {"coeff": [1, 2], "operation": "MAX"}, [(3, 6), (3, 6)],
+         "coeff goes with SUM, not MAX"),
+        ("slice", {"slice_point": [4, 2]}, [(3, 6)], "stay below the 6 cells of axis 1: 4, 2"),
+        ("slice", {"slice_point": [6]}, [(3, 6)], "stay below the 6 cells of axis 1: 6"),
+        ("scale", {"num_axes": 2}, [(3, 6)], "2 axes from axis 1 on, but 3x6 has 1"),
+        ("scale", {}, [(3, 6, 4, 5), (3, 6)],
+         "begins with the batch, axis 0 of the first, not axis 1"),
+        ("scale", {"axis": 0}, [(3, 6, 4, 5), (3, 4)],
+         "3x4 is not a beginning of the first, 3x6x4x5"),
+        ("scale", {"axis": 0, "bias_term": True}, [(3, 6), (3, 6)],
+         "a learned bias needs a learned scale"),
+        ("scale", {"axis": 0}, [(3, 6)], "axis 0 is the batch: the bottom is 3x6"),
+        ("prelu", {}, [(3,)], "takes channels, not one number per sample"),
+        ("conv", {"num_output": 4, "kernel_size": 9}, [(3, 6, 4, 5)],
+         "a window of 9x9 does not fit into 4x5"),
+        ("conv", {"num_output": 4, "kernel_size": 3, "group": 4}, [(3, 6, 4, 5)],
+         "4 groups do not divide 6 channels of the bottom"),
+    ],
+)  # fmt: skip
+def test_refused(keyword: str, fields: Any, shapes: Any, message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        LAYERS[keyword](**fields).infer([TensorType(s) for s in shapes])
+
+
+def test_slice_counts_its_tops() -> None:
+    with pytest.raises(ShapeError, match="2 slice points, but 2 tops"):
+        LAYERS["slice"](slice_point=[1, 2]).with_tops(2).infer([TensorType((3, 6))])
+    with pytest.raises(ShapeError, match="4 tops do not divide 6 cells of axis 1"):
+        LAYERS["slice"]().with_tops(4).infer([TensorType((3, 6))])
+
+
+def test_input_makes_a_blob() -> None:
+    layer = LAYERS["input"](shape=[3, 8, 8])
+    assert layer.blob(16) == TensorType((16, 3, 8, 8))
+    assert layer.infer([]) == (TensorType((1, 3, 8, 8)),)
+    assert LAYERS["input"](shape=()).blob(4, "int64") == TensorType((4,), "int64")
+    with pytest.raises(ShapeError, match="more than 2\\^40"):
+        LAYERS["input"](shape=[2**20, 2**20]).blob(2)
+    with pytest.raises(ValidationError):
+        LAYERS["input"](shape=[0, 3])
+
+
+def test_lenet_counts() -> None:
+    # LeNet's classifier: 800·500 + 500 and 500·10 + 10 (Caffe's examples/mnist).
+    first, second = LAYERS["fc"](num_output=500), LAYERS["fc"](num_output=10)
+    x, h = TensorType((64, 50, 4, 4)), TensorType((64, 500))
+    assert first.parameters([x]) + second.parameters([h]) == 400_500 + 5_010
+    assert first.macs([x]) == 64 * 400_000
