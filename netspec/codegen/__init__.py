@@ -1,0 +1,1 @@
+"""From layers to operators to ONNX: builder, lowering, the training step."""

@@ -1,0 +1,129 @@
+"""The inference graph of a deployed net, and the model that is written from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from netspec.codegen.emit import emit
+from netspec.codegen.lower import Lowered, lower
+from netspec.codegen.simplify import prune, simplify
+from netspec.diagnostics import NetspecError
+from netspec.ir.graph import Graph, Op, Value
+from netspec.ir.net import Net
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A deployed net as operators."""
+
+    graph: Graph
+    lowered: Lowered
+    outputs: tuple[str, ...]
+
+
+def inference_graph(net: Net, outputs: Sequence[str]) -> Inference:
+    """Net → operators, as lowered: nothing simplified yet but what leads nowhere is gone."""
+    lowered = lower(net)
+    values = [lowered.blobs[name] for name in outputs]
+    for i, (name, value) in enumerate(zip(outputs, values, strict=True)):
+        if value in lowered.inputs.values() or value in values[:i]:
+            with lowered.op.scope(name):
+                values[i] = lowered.op.Identity(value)
+            lowered.blobs[name] = values[i]
+    graph = prune(lowered.op.graph(values, name=net.name))
+    fed = set(lowered.inputs.values())
+    needed = {v for op in graph.ops for v in op.inputs} | set(graph.outputs)
+    inputs = tuple(v for v in graph.inputs if v in fed or v in needed)
+    return Inference(replace(graph, inputs=inputs), lowered, tuple(outputs))
+
+
+def inference_model(
+    inference: Inference,
+    weights: Arrays,
+    *,
+    simplified: bool = True,
+    fixed_batch: bool,
+    metadata: Mapping[str, str] | None = None,
+    check: bool = False,
+) -> onnx.ModelProto:
+    """Operators → model with the weights inside; blobs keep their names.
+
+    `weights` holds parameters and statistics by name; every one of the net's must be there.
+    """
+    lowered = inference.lowered
+    graph = simplify(inference.graph) if simplified else inference.graph
+    learned = {**lowered.parameters, **lowered.statistics}
+    present = {name: value for name, value in learned.items() if value in graph.inputs}
+    names = {value: name for name, value in present.items()}
+    for name, value in lowered.blobs.items():
+        names.setdefault(value, name)
+    fed = frozenset(lowered.inputs.values())
+    batched = frozenset() if fixed_batch else fed | frozenset(v for v in graph.outputs)
+    return emit(
+        graph,
+        names=_unique(names),
+        initializers={value: weights[name] for name, value in present.items()},
+        symbolic_batch=batched,
+        metadata=metadata,
+        check=check,
+    )
+
+
+def _unique(names: Mapping[Value, str]) -> dict[Value, str]:
+    """A blob may be called as a weight is; the first keeps the name."""
+    taken: set[str] = set()
+    kept: dict[Value, str] = {}
+    for value, name in names.items():
+        if name not in taken:
+            kept[value] = name
+            taken.add(name)
+    return kept
+
+
+def check_batch_free(one: Inference, other: Inference) -> None:
+    """Refuse a net whose operators hang on the batch size: `one` and `other` are of two sizes.
+
+    A symbolic batch is then proved: both sizes give the same operators, attributes and constants.
+    """
+    for a, b in zip(one.graph.ops, other.graph.ops, strict=True):
+        if (a.op_type, dict(a.attrs)) != (b.op_type, dict(b.attrs)):
+            raise _batch_fault(a)
+        for x, y in zip(a.inputs, b.inputs, strict=True):
+            first = one.graph.constants.get(x) if x is not None else None
+            second = other.graph.constants.get(y) if y is not None else None
+            if first is None or second is None:
+                if (first is None) != (second is None):
+                    raise _batch_fault(a)
+            elif not np.array_equal(first, second):
+                raise _batch_fault(a)
+
+
+def _batch_fault(op: Op) -> NetspecError:
+    layer = op.name.rpartition("/")[0] or op.name
+    return NetspecError(f"layer `{layer}` hangs on the batch size: fix it with --batch N")
+
+
+def model_metadata(
+    net: Net, source_hash: str, classes: Sequence[str], preprocessing: Mapping[str, Any]
+) -> dict[str, str]:
+    """What a program that runs the model wants to know, as `metadata_props`.
+
+    `names` is the JSON that consumers of image classifiers already read.
+    """
+    metadata = {
+        "dev.netspec.name": net.name,
+        "dev.netspec.source_sha256": source_hash,
+        "dev.netspec.preprocessing": json.dumps(preprocessing, sort_keys=True),
+    }
+    if classes:
+        metadata["names"] = json.dumps({str(i): name for i, name in enumerate(classes)})
+    return metadata

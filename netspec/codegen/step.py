@@ -1,0 +1,228 @@
+"""A batch as a graph: gather, normalise, forward, and in training the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from netspec.codegen.builder import Builder
+from netspec.codegen.lower import Lowered, Observation, lower
+from netspec.codegen.simplify import simplify
+from netspec.diagnostics import UsageError
+from netspec.ir.graph import Graph, Op, Ops, Value, consumers
+from netspec.ir.net import Net
+from netspec.ir.sections import Transform
+from netspec.ir.types import TensorType
+
+Differentiate: TypeAlias = Callable[
+    [Ops, Sequence[Op], Mapping[Value, Value], Sequence[Value]], list[Value | None]
+]
+"""`grad(op, ops, seeds, wrt)`: the cotangents of `wrt`, None where no seed depends on one."""
+
+
+@dataclass(frozen=True)
+class BatchStep:
+    """A pure graph over one batch, and what its inputs and outputs are, by name.
+
+    Inputs that nothing reads are not there. Evaluation leaves the last four empty.
+    """
+
+    graph: Graph
+    names: Mapping[Value, str]
+    """What the model calls its inputs and outputs: kind and name, so that none clash."""
+    arrays: Mapping[str, Value]
+    """The whole arrays of the data set, by blob."""
+    indices: Value
+    """Which samples make the batch, int64."""
+    parameters: Mapping[str, Value]
+    """The learned tensors."""
+    statistics: Mapping[str, Value]
+    """The running statistics."""
+    randoms: Mapping[str, Value]
+    """Tensors to fill with uniform numbers from [0, 1), by layer."""
+    loss: Value
+    """Σ loss_weight · loss."""
+    losses: Mapping[str, Value]
+    """Each loss, without its weight, by top."""
+    metrics: Mapping[str, Value]
+    """Each metric, by top."""
+    gradients: Mapping[str, Value]
+    """By parameter; frozen and unreached ones are not there."""
+    unreached: tuple[str, ...]
+    """Trainable parameters on which no loss depends: their gradient is zero."""
+    observed: Mapping[str, Value]
+    """The batch's value of each statistic that is folded into a running one."""
+    fractions: Mapping[str, float]
+    """The share with which each observed value enters the running one."""
+
+
+def evaluation_graph(net: Net, data: Mapping[str, TensorType], transform: Transform) -> BatchStep:
+    """Loss, losses and metrics of one batch.
+
+    `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
+    named by `indices` and normalises them as `transform` says.
+    """
+    op = Builder()
+    arrays, indices, lowered = _lower_batch(op, net, data, transform)
+    return _batch_step(net, arrays, indices, lowered)
+
+
+def gradient_graph(
+    net: Net, data: Mapping[str, TensorType], transform: Transform, grad: Differentiate
+) -> BatchStep:
+    """What `evaluation_graph` gives, and the gradients and batch statistics of phase TRAIN.
+
+    `grad` is `autodiff.grad`, which stands beside this floor and not below it.
+    """
+    op = Builder()
+    arrays, indices, lowered = _lower_batch(op, net, data, transform)
+    if not lowered.losses:
+        raise UsageError(f"{net.name or 'the net'} has no loss in phase TRAIN: nothing to minimise")
+    trainable = [p.name for p in net.parameters if not p.frozen]
+    wrt = [lowered.parameters[name] for name in trainable]
+    pulled = grad(op, tuple(op.ops), _seeds(lowered), wrt)
+    return _batch_step(
+        net, arrays, indices, lowered, dict(zip(trainable, pulled, strict=True)), lowered.observed
+    )
+
+
+def _lower_batch(
+    op: Builder, net: Net, data: Mapping[str, TensorType], transform: Transform
+) -> tuple[dict[str, Value], Value, Lowered]:
+    """Gather, normalise, lower: the arrays, the indices, and the net behind them."""
+    indices = op.input("indices", TensorType((net.batch,), "int64"))
+    arrays: dict[str, Value] = {}
+    fed: dict[str, Value] = {}
+    inputs = net.inputs
+    first = next((type.sample for name, type in inputs.items() if name != "label"), None)
+    for name, type in inputs.items():
+        arrays[name] = array = op.input(name, data[name])
+        with op.scope(name):
+            x = op.Gather(array, indices, axis=0)
+            if x.type.dtype != type.dtype:
+                x = op.Cast(x, to=type.dtype)
+            # Further inputs of the same shape are images beside the first one; others are not.
+            if name != "label" and type.sample == first and type.dtype == "float32":
+                x = _normalise(op, name, x, transform)
+        assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
+        fed[name] = x
+    return arrays, indices, lower(net, op, fed)
+
+
+def _normalise(op: Builder, name: str, x: Value, transform: Transform) -> Value:
+    """(x - mean) · (scale / std), without what is neutral."""
+    mean = np.array(transform.mean_value or (0.0,))
+    factor = transform.scale / np.array(transform.std or (1.0,))
+    for field, values in (("mean_value", mean), ("std", factor)):
+        if values.size not in (1, x.type.channels):
+            raise UsageError(
+                f"transform: {field} has {values.size} values, "
+                f"but {name} has {x.type.channels} channels"
+            )
+    if mean.any():
+        x = op.Sub(x, _per_channel(op, mean, x))
+    return op.Mul(x, _per_channel(op, factor, x)) if (factor != 1).any() else x
+
+
+def _per_channel(op: Builder, values: npt.NDArray[np.float64], x: Value) -> Value:
+    """A constant that broadcasts over batch and spatial axes."""
+    if values.size == 1:
+        return op.scalar(float(values[0]))
+    return op.constant(values.astype(np.float32).reshape(-1, *(1 for _ in x.type.spatial)))
+
+
+def _seeds(lowered: Lowered) -> dict[Value, Value]:
+    """The cotangent of each loss is its weight: Σ weight · loss has a cotangent of 1."""
+    weights: dict[Value, float] = {}
+    for loss, weight in lowered.losses.values():
+        weights[loss] = weights.get(loss, 0.0) + weight
+    return {
+        loss: lowered.op.constant(np.full(loss.type.shape, weight, loss.type.dtype))
+        for loss, weight in weights.items()
+    }
+
+
+def _batch_step(
+    net: Net,
+    arrays: Mapping[str, Value],
+    indices: Value,
+    lowered: Lowered,
+    pulled: Mapping[str, Value | None] | None = None,
+    observed: Mapping[str, Observation] | None = None,
+) -> BatchStep:
+    """The simplified graph, with its outputs made and its unread inputs left out."""
+    op, pulled, observed = lowered.op, pulled or {}, observed or {}
+    losses = {top: _sum(op, loss) for top, (loss, _) in lowered.losses.items()}
+    gradients = {name: g for name, g in pulled.items() if g is not None}
+    batch = {name: observation.batch for name, observation in observed.items()}
+    total, losses, metrics, gradients, batch = _leave(
+        op, {"loss": _total(lowered, losses)}, losses, lowered.metrics, gradients, batch
+    )
+    outputs = [v for kind in (total, losses, metrics, gradients, batch) for v in kind.values()]
+    graph = simplify(op.graph(outputs, name=net.name))
+    read = {*consumers(graph.ops), indices}
+    graph = replace(graph, inputs=tuple(v for v in graph.inputs if v in read))
+    arrays, parameters, statistics, randoms = (
+        {name: v for name, v in fed.items() if v in read}
+        for fed in (arrays, lowered.parameters, lowered.statistics, lowered.randoms)
+    )
+    names = _ports(
+        array=arrays, weight=parameters, running=statistics, random=randoms,
+        loss=losses, metric=metrics, gradient=gradients, batch=batch,
+    )  # fmt: skip
+    return BatchStep(
+        graph=graph,
+        names={**names, indices: "indices", total["loss"]: "loss"},
+        arrays=arrays,
+        indices=indices,
+        parameters=parameters,
+        statistics=statistics,
+        randoms=randoms,
+        loss=total["loss"],
+        losses=losses,
+        metrics=metrics,
+        gradients=gradients,
+        unreached=tuple(name for name, g in pulled.items() if g is None),
+        observed=batch,
+        fractions={name: observation.fraction for name, observation in observed.items()},
+    )
+
+
+def _total(lowered: Lowered, losses: Mapping[str, Value]) -> Value:
+    """Σ weight · loss, 0 without losses."""
+    op = lowered.op
+    terms = [
+        op.Mul(losses[top], op.scalar(weight)) if weight != 1 else losses[top]
+        for top, (_, weight) in lowered.losses.items()
+    ]
+    total: Value = op.Sum(*terms) if terms else op.scalar(0)
+    return total
+
+
+def _sum(op: Builder, loss: Value) -> Value:
+    """The loss as one number: any top may carry a loss_weight, and then all of it counts."""
+    return op.ReduceSum(loss, keepdims=0) if loss.type.shape else loss
+
+
+def _leave(op: Builder, *kinds: Mapping[str, Value]) -> list[dict[str, Value]]:
+    """Values fit to be outputs: none leaves twice, none is an input or a constant.
+
+    onnxruntime does not write a bound output that is also an input.
+    """
+    taken: set[Value] = {*op.inputs, *op.constants}
+    left: list[dict[str, Value]] = []
+    for values in kinds:
+        left.append({})
+        for name, value in values.items():
+            leaving = op.Identity(value) if value in taken else value
+            taken.add(leaving)
+            left[-1][name] = leaving
+    return left
+
+
+def _ports(**kinds: Mapping[str, Value]) -> dict[Value, str]:
+    return {v: f"{kind}:{name}" for kind, values in kinds.items() for name, v in values.items()}

@@ -1,0 +1,176 @@
+"""Updates against Caffe's walk, against float64, and in place against separate buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from netspec.codegen.emit import emit
+from netspec.codegen.solvers import SOLVERS, UpdateRule, update_rule
+from netspec.codegen.update import (
+    StatisticGroup,
+    UpdateStep,
+    WeightGroup,
+    finite_graph,
+    update_graph,
+)
+from netspec.ir.sections import Solver
+from netspec.runtime.device import Device
+from netspec.runtime.session import make_session
+from netspec.runtime.state import Binding
+
+Array = npt.NDArray[np.float32]
+CPU = Device("cpu")
+GROUPS = [WeightGroup("0", 320), WeightGroup("1", 64, 2.0, 0.0)]
+STATISTICS = [StatisticGroup("0", 64, 0.1)]
+
+WALKS = {
+    "SGD": (Solver(base_lr=0.1, momentum=0.9, weight_decay=0.01, max_iter=4), 1.0, 1.0, 0.1,
+            [0.949, 0.927151, 0.8065597489999999, 0.6872210633509999]),
+    "SGD with multipliers": (Solver(base_lr=0.1, momentum=0.9, weight_decay=0.01, max_iter=4),
+            2.0, 0.0, 0.1, [0.9, 0.86, 0.624, 0.3916]),
+    "SGD, lr falls after 2": (Solver(base_lr=0.1, momentum=0.9, weight_decay=0.01, max_iter=4),
+            1.0, 1.0, 0.01, [0.949, 0.927151, 0.8973941849, 0.86952331189151]),
+    "Nesterov": (Solver(type="Nesterov", base_lr=0.1, momentum=0.9, weight_decay=0.01, max_iter=4),
+            1.0, 1.0, 0.1, [0.9031, 0.90757411, 0.6981892081909999, 0.580233053766337]),
+    "Adam": (Solver(type="Adam", base_lr=0.1, weight_decay=0.01, max_iter=4),
+            1.0, 1.0, 0.1,
+            [0.9000000620054058, 0.8712294229898022, 0.8046144267762954, 0.7448715880825473]),
+}  # fmt: skip
+"""From w = 1 along the gradients 0.5, -0.25, 1, 0.1: computed from Caffe's solver sources."""
+
+
+def rule_of(kind: str, **fields: Any) -> UpdateRule:
+    fields = {"momentum": 0.9, "weight_decay": 0.01, **fields}
+    return update_rule(Solver(type=kind, base_lr=0.1, max_iter=1, **fields))
+
+
+def run(step: UpdateStep, fed: Mapping[str, Array], *, in_place: bool) -> dict[str, Array]:
+    """The new state and `finite`; in place, the arrays of `fed` are written over."""
+    made = {
+        name: fed[name.removeprefix("next:")] if name != "finite" else np.zeros((), np.float32)
+        for name in step.names.values()
+    }
+    if not in_place:
+        made = {name: np.full_like(array, 99) for name, array in made.items()}
+    addresses = {name: array.ctypes.data for name, array in {**fed, **made}.items()}
+    model = emit(step.graph, names=step.names, check=True)
+    Binding(make_session(model, CPU), CPU, addresses).run()
+    return made
+
+
+def fresh(rule: UpdateRule, rate: float, iteration: int, groups: Sequence[WeightGroup]) -> Any:
+    """Random inputs of an update."""
+    rng = np.random.default_rng(iteration)
+    fed = {
+        f"{kind}:{group.name}": rng.normal(size=group.numel).astype(np.float32)
+        for group in groups
+        for kind in ("weights", "gradients", *rule.slots)
+    }
+    for name in fed:
+        if name.startswith("v:"):
+            fed[name] = np.abs(fed[name])
+    for kind in ("running", "batch"):
+        fed[f"{kind}:0"] = rng.normal(size=64).astype(np.float32)
+    scalars = {"loss": 1.0, **rule.feeds(rate, iteration)}
+    return fed | {name: np.array(value, np.float32) for name, value in scalars.items()}
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("name", WALKS)
+def test_walks_as_caffe_does(name: str, guarded: bool) -> None:
+    solver, lr_mult, decay_mult, last_rate, expected = WALKS[name]
+    rule = update_rule(solver)
+    step = update_graph([WeightGroup("0", 1, lr_mult, decay_mult)], [], rule, guarded=guarded)
+    fed = {f"{kind}:0": np.zeros(1, np.float32) for kind in ("gradients", *rule.slots)}
+    fed["weights:0"] = np.ones(1, np.float32)
+    for iteration, (g, w) in enumerate(zip((0.5, -0.25, 1.0, 0.1), expected, strict=True)):
+        fed["gradients:0"][:] = g
+        scalars = rule.feeds(0.1 if iteration < 2 else last_rate, iteration) | {"loss": 1.0}
+        fed |= {key: np.array(value, np.float32) for key, value in scalars.items()}
+        run(step, fed, in_place=True)
+        assert fed["weights:0"][0] == pytest.approx(w, abs=2e-6)
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_in_place_is_out_of_place(kind: str) -> None:
+    rule = rule_of(kind)
+    guarded, bare = (update_graph(GROUPS, STATISTICS, rule, guarded=g) for g in (True, False))
+    apart = run(guarded, fresh(rule, 0.1, 7, GROUPS), in_place=False)
+    for step, in_place in ((guarded, True), (bare, True), (bare, False)):
+        made = run(step, fresh(rule, 0.1, 7, GROUPS), in_place=in_place)
+        for name, array in made.items():
+            assert np.array_equal(array, apart[name]), (name, in_place)
+    assert apart["finite"] == 1
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("where", ["gradients:0", "gradients:1", "batch:0", "loss"])
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_what_is_not_finite_changes_nothing(kind: str, where: str, bad: float) -> None:
+    rule = rule_of(kind)
+    fed, before = (fresh(rule, 0.1, 3, GROUPS) for _ in range(2))
+    fed[where][... if where == "loss" else 17] = bad
+    made = run(update_graph(GROUPS, STATISTICS, rule), fed, in_place=True)
+    assert made["finite"] == 0
+    for name in made.keys() - {"finite"}:
+        old = name.removeprefix("next:")
+        assert np.array_equal(fed[old], before[old]), name
+    assert run(finite_graph(GROUPS, STATISTICS), fed, in_place=True) == {"finite": 0}
+
+
+def test_infinities_of_both_signs_are_seen() -> None:
+    rule = rule_of("SGD")
+    fed = fresh(rule, 0.1, 3, GROUPS)
+    fed["gradients:0"][3], fed["gradients:0"][9] = np.inf, -np.inf
+    assert run(finite_graph(GROUPS, STATISTICS), fed, in_place=True) == {"finite": 0}
+
+
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_a_gap_of_zeros_stays_zero(kind: str) -> None:
+    rule = rule_of(kind)
+    fed = fresh(rule, 0.1, 0, GROUPS)
+    for name in ("weights:0", "gradients:0", *(f"{slot}:0" for slot in rule.slots)):
+        fed[name][10:20] = 0
+    run(update_graph(GROUPS, STATISTICS, rule), fed, in_place=True)
+    assert not fed["weights:0"][10:20].any()
+    assert fed["weights:0"].all() or fed["weights:0"][:10].all()
+
+
+def test_without_momentum_the_step_is_the_gradient() -> None:
+    rule = rule_of("SGD", momentum=0.0, weight_decay=0.0)
+    fed, before = (fresh(rule, 0.1, 5, GROUPS) for _ in range(2))
+    run(update_graph(GROUPS, STATISTICS, rule), fed, in_place=True)
+    step = before["weights:1"] - fed["weights:1"]
+    np.testing.assert_allclose(step, 0.2 * before["gradients:1"], atol=1e-6)
+
+
+def test_statistics_move_by_their_share() -> None:
+    rule = rule_of("SGD")
+    fed, before = (fresh(rule, 0.1, 5, GROUPS) for _ in range(2))
+    run(update_graph(GROUPS, STATISTICS, rule), fed, in_place=True)
+    expected = 0.9 * before["running:0"] + 0.1 * before["batch:0"]
+    np.testing.assert_allclose(fed["running:0"], expected, atol=1e-6)
+
+
+def test_adam_in_double_precision() -> None:
+    """Kingma & Ba, Algorithm 1, over 50 steps of a gradient that changes its sign and size."""
+    rule = rule_of("Adam", weight_decay=0.0, delta=1e-8)
+    step = update_graph(GROUPS[:1], [], rule)
+    rng = np.random.default_rng(0)
+    w, m, v = rng.normal(size=320), np.zeros(320), np.zeros(320)
+    fed = {"weights:0": w.astype(np.float32)}
+    fed |= {f"{slot}:0": np.zeros(320, np.float32) for slot in "mv"}
+    for t in range(1, 51):
+        g = rng.normal(size=320) * 10 ** rng.uniform(-4, 1)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        w = w - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        fed["gradients:0"] = g.astype(np.float32)
+        scalars = {"loss": 1.0, **rule.feeds(0.1, t - 1)}
+        fed |= {key: np.array(value, np.float32) for key, value in scalars.items()}
+        run(step, fed, in_place=True)
+    np.testing.assert_allclose(fed["weights:0"], w, atol=2e-5)
