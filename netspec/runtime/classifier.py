@@ -1,0 +1,77 @@
+"""A compiled model at work: bytes of an image in, probabilities out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from pydantic import ValidationError
+
+from netspec.diagnostics import DataError, NetspecError
+from netspec.ir.sections import Transform
+from netspec.ir.types import Shape, size
+from netspec.runtime.device import Device
+from netspec.runtime.session import translated_errors
+
+
+class Classifier:
+    """A model that `compile` or `train` wrote: it knows its preprocessing and its classes."""
+
+    def __init__(self, model: bytes, origin: str, device: Device) -> None:
+        """DataError if `model` is not ONNX of one image input; `origin` names it in faults."""
+        self._origin = origin
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        try:
+            with translated_errors():
+                self._session = ort.InferenceSession(model, options, providers=device.providers)
+        except NetspecError:
+            raise
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{origin}: not a model that onnxruntime runs: {reason}") from None
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4:
+            raise DataError(f"{origin}: predicting from images takes a net with one image input")
+        self._input = inputs[0]
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self._transform = self._read_transform(metadata.get("dev.netspec.preprocessing", "{}"))
+        names: dict[str, str] = json.loads(metadata.get("names", "{}"))
+        self.classes = tuple(names[key] for key in sorted(names, key=int))
+
+    def _read_transform(self, text: str) -> Transform:
+        try:
+            return Transform.model_validate(json.loads(text))
+        except (ValidationError, ValueError):
+            raise DataError(f"{self._origin}: its preprocessing is not understood") from None
+
+    @property
+    def image_shape(self) -> Shape:
+        """Channels, height and width of an image before the transform pads it."""
+        channels, height, width = self._input.shape[1:]
+        pad = 2 * self._transform.pad
+        return channels, height - pad, width - pad
+
+    def probabilities(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The first output for an image of `image_shape`, a vector over the classes."""
+        if image.shape != self.image_shape:
+            raise DataError(
+                f"{self._origin}: takes images of {size(self.image_shape)}, not {size(image.shape)}"
+            )
+        fed = self._prepare(image)[np.newaxis]
+        fixed = self._input.shape[0]
+        if isinstance(fixed, int):
+            fed = np.repeat(fed, fixed, axis=0)
+        (first, *_) = self._session.run(None, {self._input.name: fed})
+        return np.asarray(first[0], np.float32).reshape(-1)
+
+    def _prepare(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(padded - mean_value) · scale / std, as the training graph computes it."""
+        transform, pad = self._transform, self._transform.pad
+        x = np.pad(image.astype(np.float32), ((0, 0), (pad, pad), (pad, pad)))
+        mean = np.asarray(transform.mean_value or (0.0,), np.float32).reshape(-1, 1, 1)
+        std = np.asarray(transform.std or (1.0,), np.float64).reshape(-1, 1, 1)
+        return ((x - mean) * (transform.scale / std).astype(np.float32)).astype(np.float32)
