@@ -1,0 +1,113 @@
+"""A data set in memory: arrays by blob name, and whether they suit a net's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspec.diagnostics import DataError, printable
+from netspec.ir.types import Shape, TensorType, size
+
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples in memory, the first axis of every array.
+
+    `data` and other inputs are uint8 or float32, N x C x H x W or N x features; `label` is int64
+    (float32 if the source holds floats). `classes` are the names of the labels, if the source knows
+    them; `origin` is what to call the source in front of the user.
+    """
+
+    arrays: Mapping[str, Array]
+    classes: tuple[str, ...]
+    origin: str
+
+    def __post_init__(self) -> None:
+        counts = {name: array.shape[0] for name, array in self.arrays.items()}
+        if not counts or not min(counts.values()):
+            raise DataError(printable(f"{self.origin}: holds no samples"))
+        if len(set(counts.values())) > 1:
+            found = ", ".join(f"{count:,} of `{name}`" for name, count in counts.items())
+            raise DataError(printable(f"{self.origin}: the arrays differ in samples: {found}"))
+
+    def __len__(self) -> int:
+        return int(next(iter(self.arrays.values())).shape[0])
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A source format: what it looks like, whether a path is one, and how it is read.
+
+    `read` takes the path, the split (`train` or `test`) and the shape of the input `data` where the
+    caller knows it; it raises DataError.
+    """
+
+    form: str
+    claims: Callable[[Path], bool]
+    read: Callable[[Path, str, Shape | None], Dataset]
+
+
+def check_dataset(
+    dataset: Dataset,
+    inputs: Mapping[str, TensorType],
+    classes: int | None = None,
+    *,
+    layer: str = "",
+    ignore_label: int | None = None,
+) -> None:
+    """Raise DataError, all faults in one, unless the data set can feed the net's inputs.
+
+    `inputs` are types with the batch axis. `classes` is how many values the net tells apart, by the
+    layer named `layer`; labels lie below it, but for those equal to `ignore_label`.
+    """
+    faults = [fault for name in inputs for fault in _misfit(dataset, name, inputs[name])]
+    if not faults and classes is not None:
+        outputs = (
+            f"{classes} outputs of layer `{layer}`" if layer else f"{classes} outputs of the net"
+        )
+        if dataset.classes and len(dataset.classes) != classes:
+            faults.append(f"{len(dataset.classes)} classes do not match the {outputs}")
+        if "label" in inputs:
+            faults += _strays(dataset.arrays["label"], classes, outputs, ignore_label)
+    if faults:
+        raise DataError(printable(f"{dataset.origin}: ") + "\n".join(map(printable, faults)))
+
+
+def _misfit(dataset: Dataset, name: str, expected: TensorType) -> Iterator[str]:
+    """Why the data set cannot feed the input `name`."""
+    array = dataset.arrays.get(name)
+    if array is None:
+        yield f"no array `{name}` for the input of that name; it holds {', '.join(dataset.arrays)}"
+        return
+    if array.shape[1:] != expected.sample:
+        found, taken = _size(array.shape[1:]), _size(expected.sample)
+        yield f"a row of `{name}` is {found}, the input takes {taken}"
+    if expected.dtype == "int64" and array.dtype.kind not in "iu":
+        yield f"`{name}` is {array.dtype}; class labels are integers"
+
+
+def _size(shape: Shape) -> str:
+    return size(shape) if shape else "a scalar"
+
+
+def _strays(labels: Array, classes: int, outputs: str, ignore: int | None) -> Iterator[str]:
+    """The first label outside [0, classes), and how many there are."""
+    if labels.dtype.kind == "f":
+        return
+    stray = (labels < 0) | (labels >= classes)
+    if ignore is not None:
+        stray &= labels != ignore
+    found = np.flatnonzero(stray)
+    if not found.size:
+        return
+    row = int(found[0]) // max(1, labels[0].size)
+    more = f" ({found.size:,} such labels)" if found.size > 1 else ""
+    value = labels.flat[found[0]]
+    yield f"row {row:,}: label {value} is outside [0, {classes}), the {outputs}{more}"

@@ -1,0 +1,140 @@
+"""PNG and JPEG files as arrays of bytes, channels x height x width."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from netspec.data.file import fault, read_whole
+from netspec.data.png import check_png
+from netspec.diagnostics import DataError
+from netspec.ir.types import Shape, size
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+MAX_PIXELS = 25_000_000
+"""Pixels of an image; a file of 10 kB can declare a hundred times as many."""
+
+MAX_BYTES = 256 << 20
+"""Bytes of an image file."""
+
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+"""Pillow's modes of eight bits or fewer: it clips the others instead of scaling them."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image brought to an input's shape.
+
+    `pixels` is uint8, C x H x W; `size` is the height x width of the file, and `resized` whether
+    that differs from the input's.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: Shape
+    resized: bool
+
+
+def read_image(path: Path, shape: Shape) -> Picture:
+    """Read an image for an input of C x H x W, 1 channel as grey and 3 as RGB.
+
+    An image of another size is resized, both axes for themselves, by Pillow's BILINEAR (which
+    averages when it shrinks). Transparent pixels are laid on black; a photograph's orientation tag
+    is not followed. Raises DataError.
+    """
+    channels, *extent = image_shape(path, shape)
+    with strict():
+        image = _open(path)
+        found = (image.height, image.width)
+        image = _convert(path, image, channels)
+        resized = found != tuple(extent)
+        if resized:
+            image = image.resize((extent[1], extent[0]), Image.Resampling.BILINEAR)
+        return Picture(_pixels(image), found, resized)
+
+
+def decode(path: Path, shape: Shape) -> NDArray[np.uint8]:
+    """An image of exactly the shape C x H x W; another size is a fault. Call it within `strict`."""
+    channels, height, width = shape
+    image = _open(path, (height, width))
+    return _pixels(_convert(path, image, channels))
+
+
+def natural_shape(path: Path) -> Shape:
+    """C x H x W of an image as it is: 1 channel if it is grey, else 3. Call it within `strict`."""
+    image = _open(path)
+    return (1 if image.mode in ("1", "L", "LA") else 3, image.height, image.width)
+
+
+def image_shape(path: Path, shape: Shape) -> Shape:
+    """`shape`, checked to be one that images can feed."""
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        text = f"images feed inputs of 1 or 3 channels x height x width, not {size(shape)}"
+        raise fault(path, text)
+    return shape
+
+
+@contextmanager
+def strict() -> Iterator[None]:
+    """Turn Pillow's warnings into errors; for the whole process, so set it outside threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def _open(path: Path, extent: Shape = ()) -> Image.Image:
+    """The image of a file, its size known to be right and its pixels decoded."""
+    data = read_whole(path, MAX_BYTES)
+    try:
+        image = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
+        _check_size(path, image, extent)
+        if image.format == "PNG":
+            check_png(path, data)
+        if image.mode not in _MODES:
+            raise fault(
+                path, f"pixels are of mode {image.mode}; at most 8 bits per channel are read"
+            )
+        image.load()
+    except DataError:
+        raise
+    except UnidentifiedImageError:
+        raise fault(path, "neither PNG nor JPEG, or its header is damaged") from None
+    except Exception as e:  # Pillow's parsers raise whatever they stumble over
+        raise fault(path, f"damaged image: {e or type(e).__name__}") from None
+    return image
+
+
+def _check_size(path: Path, image: Image.Image, extent: Shape) -> None:
+    found = (image.height, image.width)
+    if extent and found != extent:
+        text = f"image of {size(found)}, the input takes {size(extent)} (height x width)"
+        raise fault(path, f"{text}; images of a data set are not resized")
+    if found[0] * found[1] > MAX_PIXELS:
+        raise fault(path, f"image of {size(found)}, over {MAX_PIXELS:,} pixels")
+
+
+def _convert(path: Path, image: Image.Image, channels: int) -> Image.Image:
+    """Grey or RGB, on black where it is transparent."""
+    try:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            ground = Image.new("RGBA", image.size, (0, 0, 0, 255))
+            image = Image.alpha_composite(ground, image)
+        return image.convert("L" if channels == 1 else "RGB")
+    except Exception as e:  # a damaged palette shows here
+        raise fault(path, f"damaged image: {e or type(e).__name__}") from None
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    pixels = np.asarray(image, np.uint8)
+    return (
+        pixels[np.newaxis] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    )

@@ -1,0 +1,159 @@
+"""Mutates data files and reads them: `python tests/data/fuzz.py --count 100000 [--format npz png]`.
+
+A reader may raise DataError and nothing else. In the formats with checksums (gzip, npz, PNG) what
+it does read must be what was there before; a mutant that breaks this is kept in `--keep`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import struct
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from netspec.data import open_dataset
+from netspec.data.dataset import Dataset
+from netspec.diagnostics import DataError
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (3, 4, 5)).astype(np.uint8)
+IMAGES = struct.pack(">4B3I", 0, 0, 8, 3, 3, 4, 5) + PIXELS.tobytes()
+LABELS = struct.pack(">4BI3B", 0, 0, 8, 1, 3, 2, 0, 1)
+
+
+def picture(form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    colours = np.random.default_rng(1).integers(0, 256, (9, 8, 3)).astype(np.uint8)
+    image = Image.fromarray(colours)
+    (image.quantize(16) if options.pop("palette", False) else image).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def archive(save: Callable[..., None]) -> bytes:
+    buffer = io.BytesIO()
+    data = np.arange(24, dtype=np.float64).reshape(3, 8)
+    save(buffer, data=data, label=np.arange(3), classes=np.array(["a", "b", "c"]))
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A file to mutate, the files beside it, and whether its format notices every change."""
+
+    name: str
+    content: bytes
+    beside: dict[str, bytes]
+    source: str
+    checked: bool
+
+
+SOURCE = "t-images-idx3-ubyte"
+CASES = {
+    "idx": Case(SOURCE, IMAGES, {"t-labels-idx1-ubyte": LABELS}, SOURCE, False),
+    "idx-labels": Case("t-labels-idx1-ubyte", LABELS, {SOURCE: IMAGES}, SOURCE, False),
+    "idx.gz": Case(SOURCE, gzip.compress(IMAGES), {"t-labels-idx1-ubyte": LABELS}, SOURCE, True),
+    "npz": Case("set.npz", archive(np.savez), {}, "set.npz", True),
+    "npz-packed": Case("set.npz", archive(np.savez_compressed), {}, "set.npz", True),
+    "png": Case("root/a/1.png", picture("PNG"), {}, "root", True),
+    "png-palette": Case("root/a/1.png", picture("PNG", palette=True), {}, "root", True),
+    "jpeg": Case("root/a/1.jpg", picture("JPEG"), {}, "root", False),
+    "jpeg-progressive": Case("root/a/1.jpg", picture("JPEG", progressive=True), {}, "root", False),
+}
+
+
+def mutate(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to three flips of a bit, bytes set, cut, doubled, moved, or an end cut off."""
+    data = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        if not data:
+            break
+        place, length = int(rng.integers(len(data))), int(rng.integers(1, 9))
+        match int(rng.integers(8)):
+            case 0 | 1 | 2:
+                data[place] ^= 1 << int(rng.integers(8))
+            case 3:
+                data[place] = int(rng.integers(256))
+            case 4:
+                data[place : place + length] = rng.choice([0, 255, 127, 128]).tobytes()[:1] * length
+            case 5:
+                del data[place : place + length]
+            case 6:
+                data[place:place] = data[place : place + length]
+            case 7:
+                del data[place:]
+    return bytes(data)
+
+
+def same(one: Dataset, other: Dataset) -> bool:
+    """Whether two data sets hold the same values of the same types under the same names."""
+    if one.arrays.keys() != other.arrays.keys() or one.classes != other.classes:
+        return False
+    pairs = [(one.arrays[name], other.arrays[name]) for name in one.arrays]
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
+
+
+def fuzz(
+    case: Case, count: int, seed: int, folder: Path, keep: Path | None
+) -> tuple[int, int, float]:
+    """Mutants refused, mutants wrong, and the seconds of the slowest."""
+    for name, content in {**case.beside, case.name: case.content}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    whole = open_dataset(case.source, split="train", base=folder)
+    refused, wrong, slowest = 0, 0, 0.0
+    for i in range(count):
+        mutant = mutate(case.content, np.random.default_rng((seed, i)))
+        (folder / case.name).write_bytes(mutant)
+        start = time.perf_counter()
+        try:
+            read = open_dataset(case.source, split="train", base=folder)
+            trouble = "" if not case.checked or same(read, whole) else "silently different"
+        except DataError:
+            refused, trouble = refused + 1, ""
+        except BaseException as e:
+            trouble = repr(e)
+        slowest = max(slowest, time.perf_counter() - start)
+        if trouble:
+            wrong += 1
+            print(f"{case.name}: mutant {seed}/{i}: {trouble}")
+            if keep:
+                (keep / f"{seed}-{i}-{Path(case.name).name}").write_bytes(mutant)
+    return refused, wrong, slowest
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=3000, help="mutants per format")
+    parser.add_argument("--format", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="folder for mutants that found a fault")
+    options = parser.parse_args()
+    warnings.simplefilter("error")
+    faults = 0
+    for name in options.format:
+        case = CASES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            refused, wrong, slowest = fuzz(
+                case, options.count, options.seed, Path(folder), options.keep
+            )
+            rate = options.count / (time.perf_counter() - start)
+        faults += wrong
+        print(f"{name}: {options.count:,} mutants, {refused:,} refused, {wrong} faults, "
+              f"slowest {slowest * 1e3:.0f} ms, {rate:,.0f}/s")  # fmt: skip
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
