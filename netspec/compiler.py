@@ -1,0 +1,199 @@
+"""The road from text to net, one line per arrow, and the one place that joins the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from netspec import zoo
+from netspec.diagnostics import (
+    MAX_ERRORS,
+    DataError,
+    Diagnostics,
+    UsageError,
+    suggest,
+)
+from netspec.grammar.ast import Message
+from netspec.grammar.parser import parse
+from netspec.grammar.printer import to_text
+from netspec.ir.build import Built, build
+from netspec.ir.deploy import deploy
+from netspec.ir.fields import plain
+from netspec.ir.initial import initial_statistics, initial_weights
+from netspec.ir.layer import Phase
+from netspec.ir.net import Net
+from netspec.ir.override import override
+from netspec.ir.sections import Transform
+from netspec.ir.types import size
+from netspec.layers import LAYERS
+from netspec.library import ZOO, Library
+
+if TYPE_CHECKING:
+    import onnx
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A spec as it was read: its tree with the overrides of the command line, and its files."""
+
+    path: Path
+    tree: Message
+    library: Library
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Every file that was read so far, by the path shown to the user."""
+        return dict(self.library.read)
+
+
+def locate(target: str) -> tuple[Path, str]:
+    """The file that a path or the name of a zoo spec means, and how to show it."""
+    path = Path(target)
+    if path.exists():
+        return path, target
+    found = zoo.find(target)
+    if found is not None:
+        return found, str(found) if found.is_relative_to(Path.cwd()) else f"{ZOO}{target}.net"
+    message = f"there is no file `{target}`, nor a bundled spec of that name"
+    raise UsageError(message + suggest(target, zoo.names()))
+
+
+def read(target: str, *, sets: Sequence[str] = (), include_paths: Sequence[Path] = ()) -> Spec:
+    """text → tree, with `--set` overrides; SpecErrors, UsageError or NetspecError if it cannot."""
+    path, shown = locate(target)
+    library = Library(path.parent, include_paths)
+    tree = parse(library.open(path, shown))
+    return Spec(path, override(tree, sets), library)
+
+
+@dataclass(frozen=True)
+class Elaborated:
+    """A spec as nets: what it tests with and what it trains with."""
+
+    test: Built
+    train: Built
+
+    def __getitem__(self, phase: Phase) -> Built:
+        return self.train if phase is Phase.TRAIN else self.test
+
+
+def elaborate(
+    spec: Spec, *, batch: int | None = None, diagnostics: Diagnostics | None = None
+) -> Elaborated:
+    """tree → nets, one per phase; SpecErrors with every fault of both.
+
+    `batch` overrides the batch sizes of the data sections; lints go to `diagnostics`.
+    """
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    test, train = (
+        build(
+            spec.tree,
+            layers=LAYERS,
+            load=spec.library.include,
+            phase=phase,
+            batch=batch,
+            diagnostics=diagnostics,
+        )
+        for phase in (Phase.TEST, Phase.TRAIN)
+    )
+    diagnostics.check()
+    assert test is not None, "a build without faults gives a net"
+    assert train is not None, "a build without faults gives a net"
+    return Elaborated(test, train)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """An inference model, and what was seen when it was verified."""
+
+    model: onnx.ModelProto
+    net: Net
+    outputs: tuple[str, ...]
+    difference: float
+    """The largest difference between the graph as lowered and the model, on two batches."""
+
+
+def compile_spec(
+    spec: Spec,
+    *,
+    weights: Arrays | None = None,
+    batch: int | None = None,
+    outputs: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    seed: int | None = None,
+) -> Compiled:
+    """tree → ONNX, verified on two seeded batches before anyone sees it.
+
+    `weights` holds parameters and statistics by name; without them the fillers draw from `seed`
+    (the solver's random_seed unless given). Without `batch` the model takes any batch size.
+    """
+    from netspec.codegen.inference import (
+        check_batch_free,
+        inference_graph,
+        inference_model,
+        model_metadata,
+    )
+    from netspec.runtime.verify import verify
+
+    nets = elaborate(spec, batch=batch or 2)
+    net, wanted = deploy(nets.test.net, outputs)
+    inference = inference_graph(net, wanted)
+    if batch is None:
+        other, _ = deploy(elaborate(spec, batch=3).test.net, outputs)
+        check_batch_free(inference, inference_graph(other, wanted))
+    arrays = _weights(net, weights, seed)
+    transform = net.data.transform if net.data else Transform()
+    model = inference_model(
+        inference,
+        arrays,
+        fixed_batch=batch is not None,
+        metadata=model_metadata(net, source_hash(spec), classes, plain(transform)),
+        check=True,
+    )
+    lowered = inference_model(inference, arrays, simplified=False, fixed_batch=batch is not None)
+    sizes = (batch, batch) if batch else (2, 3)
+    difference = verify(lowered, model, {n: t.sample for n, t in net.inputs.items()}, sizes)
+    return Compiled(model, net, wanted, difference)
+
+
+def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:
+    if given is not None:
+        check_weights(net, given)
+        return given
+    solver_seed = net.solver.random_seed if net.solver else 1
+    drawn = initial_weights(net, solver_seed if seed is None else seed)
+    return {**drawn, **initial_statistics(net)}
+
+
+def check_weights(net: Net, given: Arrays) -> None:
+    """Refuse weights that miss a tensor of the net or have another shape; extra ones are fine."""
+    wanted = {p.name: p.shape for p in net.parameters}
+    wanted.update({name: s.shape for name, s in net.statistics.items()})
+    faults = []
+    for name, shape in wanted.items():
+        if name not in given:
+            faults.append(f"`{name}` is missing{suggest(name, given)}")
+        elif tuple(given[name].shape) != shape:
+            faults.append(f"`{name}` is {size(given[name].shape)}, the net has {size(shape)}")
+        elif given[name].dtype != np.float32:
+            faults.append(f"`{name}` holds {given[name].dtype}, not float32")
+    if faults:
+        shown = faults[:MAX_ERRORS]
+        more = [f"… and {len(faults) - len(shown)} more"] if len(faults) > len(shown) else []
+        raise DataError("the weights do not fit the net: " + "; ".join([*shown, *more]))
+
+
+def source_hash(spec: Spec) -> str:
+    """SHA-256 over the spec's files and the tree with its overrides: what a model came from."""
+    digest = sha256(to_text(spec.tree).encode())
+    for text in spec.files.values():
+        digest.update(b"\0" + text.encode())
+    return digest.hexdigest()

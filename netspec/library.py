@@ -1,0 +1,99 @@
+"""Reads spec files and what they include, within the rules that keep a hostile spec harmless."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from netspec import zoo
+from netspec.diagnostics import NetspecError, Source, Span, SpecError, suggest
+
+MAX_BYTES = 2**20
+"""Text of a spec with its includes."""
+
+ZOO = "netspec:"
+"""What an include of a bundled spec begins with."""
+
+
+class Library:
+    """Reads spec files within the rules: regular, small, UTF-8, inside their folder."""
+
+    def __init__(self, root: Path, include_paths: Sequence[Path] = ()) -> None:
+        self.root = root.resolve()
+        self.include_paths = tuple(path.resolve() for path in include_paths)
+        self.read: dict[str, str] = {}
+        """The text of every file that was read, by the path shown to the user."""
+        self.included: dict[str, str] = {}
+        """The included files that do not come with netspec, by the path the spec's folder has."""
+        self._bytes = 0
+
+    def open(self, path: Path, shown: str) -> Source:
+        """The text of a file; UsageError or NetspecError if it cannot be read."""
+        if shown not in self.read:
+            data = _read(path, shown)
+            self._bytes += len(data)
+            if self._bytes > MAX_BYTES:
+                raise NetspecError(f"{shown}: a spec with its includes has at most 1 MiB of text")
+            self.read[shown] = _decode(data, shown)
+        return Source(shown, self.read[shown])
+
+    def include(self, name: str, span: Span) -> Source:
+        """The file that an include names, relative to the including file."""
+        try:
+            if name.startswith(ZOO):
+                found = zoo.find(name.removeprefix(ZOO).removesuffix(".net"))
+                if found is None:
+                    known = suggest(name.removeprefix(ZOO), [f"{n}.net" for n in zoo.names()])
+                    raise NetspecError(f"the zoo has no `{name.removeprefix(ZOO)}`{known}")
+                return self.open(found, name)
+            including = Path(span.source.path)
+            base = zoo.folder() if span.source.path.startswith(ZOO) else including.parent
+            source = self.open(self._inside(base, name), str(base / name))
+            if base != zoo.folder():
+                self.included[self._place(base / name)] = source.text
+            return source
+        except NetspecError as error:
+            raise SpecError(str(error), span, code="include") from None
+
+    def _place(self, path: Path) -> str:
+        """Where an included file stands in a copy of the spec's folder."""
+        return Path(os.path.relpath(path.absolute(), self.root)).as_posix()
+
+    def _inside(self, base: Path, name: str) -> Path:
+        if not name or "\0" in name or "\\" in name or Path(name).is_absolute():
+            raise NetspecError(f"`{name}` is no relative path of a spec")
+        allowed = (self.root, zoo.folder().resolve(), *self.include_paths)
+        for folder in (base, *self.include_paths):
+            path = (folder / name).resolve()
+            if not any(path.is_relative_to(root) for root in allowed):
+                raise NetspecError(
+                    f"`{name}` leads out of the spec's folder; -I FOLDER allows another one"
+                )
+            if path.exists():
+                return path
+        raise NetspecError(f"there is no file `{name}` beside the spec")
+
+
+def _read(path: Path, shown: str) -> bytes:
+    """At most 1 MiB of a regular file; never waits for a pipe or a device."""
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise NetspecError(f"{shown}: not a regular file")
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise NetspecError(f"{shown}: {error.strerror or error}") from None
+    if len(data) > MAX_BYTES:
+        raise NetspecError(f"{shown}: a spec has at most 1 MiB of text")
+    return data
+
+
+def _decode(data: bytes, shown: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise NetspecError(f"{shown}:{line}: byte {error.start} is not UTF-8") from None
