@@ -1,0 +1,135 @@
+"""The graphs of a training step, loaded, with all they read and write bound once by address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from netspec.codegen.emit import emit
+from netspec.codegen.solvers import UpdateRule
+from netspec.codegen.step import BatchStep
+from netspec.codegen.update import (
+    StatisticGroup,
+    UpdateStep,
+    WeightGroup,
+    finite_graph,
+    update_graph,
+)
+from netspec.data.order import key, squares
+from netspec.ir.types import Shape
+from netspec.runtime.device import Device
+from netspec.runtime.session import make_session
+from netspec.runtime.state import Binding, FlatBuffer, Layout, Memory
+
+_TO_UNIT = np.float32(2.0**-24)
+
+
+class BoundBatch:
+    """A batch's graph: indices and random tensors in, losses and metrics out."""
+
+    def __init__(
+        self,
+        step: BatchStep,
+        state: Mapping[str, int],
+        arrays: Mapping[str, Memory],
+        device: Device,
+        seed: int,
+    ) -> None:
+        """`state` are the addresses of weights, statistics and gradients, by port."""
+        self._seed = seed
+        self._arrays = arrays  # what is bound must outlive the binding
+        self._losses, self._metrics = tuple(step.losses), tuple(step.metrics)
+        self._indices = Memory.zeros(device, step.indices.type.shape, np.int64)
+        self._randoms = {
+            name: Memory.zeros(device, v.type.shape, np.float32) for name, v in step.randoms.items()
+        }
+        self.results = FlatBuffer(Layout.of({"results": _scalars(step)}), device)
+        """Loss, losses, metrics, and the place where the update leaves its `finite`."""
+        addresses = {
+            **state,
+            **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
+            **{f"random:{name}": memory.pointer for name, memory in self._randoms.items()},
+            **{name: self.results.pointer(name) for name in self.results.layout.places},
+            "indices": self._indices.pointer,
+        }
+        self._binding = _bound(emit(step.graph, names=step.names), device, addresses)
+
+    def run(self, indices: NDArray[np.int64], iteration: int) -> None:
+        """One batch of the samples `indices`, with the random tensors of `iteration`."""
+        self._indices.write(indices)
+        for name, memory in self._randoms.items():
+            memory.write(uniform(self._seed, iteration, name, memory.shape))
+        self._binding.run()
+
+    def sort(self, numbers: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+        """The losses and the metrics among the results, by top."""
+        return (
+            {top: numbers[f"loss:{top}"] for top in self._losses},
+            {top: numbers[f"metric:{top}"] for top in self._metrics},
+        )
+
+
+class BoundUpdate:
+    """The update's graph: a rate in, the state changed in place, or left alone.
+
+    On the CPU the host has `finite` at hand and leaves the update undone; on CUDA it would have to
+    wait for it, so there the graph guards itself.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[WeightGroup],
+        statistics: Sequence[StatisticGroup],
+        rule: UpdateRule,
+        state: Mapping[str, int],
+        results: FlatBuffer,
+        device: Device,
+    ) -> None:
+        """`state` are the addresses of the groups, by port; `results` those of a `BoundBatch`."""
+        self._rule = rule
+        self._results = results
+        self._scalars = FlatBuffer(Layout.of({"scalars": dict.fromkeys(rule.scalars, ())}), device)
+        addresses = {
+            **state,
+            **{f"next:{name}": pointer for name, pointer in state.items()},
+            **{name: self._scalars.pointer(name) for name in rule.scalars},
+            **{name: results.pointer(name) for name in ("loss", "finite")},
+        }
+
+        def bound(step: UpdateStep) -> Binding:
+            return _bound(emit(step.graph, names=step.names), device, addresses)
+
+        self._judge = None if device.cuda else bound(finite_graph(groups, statistics))
+        self._update = bound(update_graph(groups, statistics, rule, guarded=device.cuda))
+
+    def run(self, rate: float, iteration: int) -> None:
+        """One update, unless the gradients are not finite."""
+        if self._judge is not None:
+            self._judge.run()
+            if not self._results.view("finite"):
+                return
+        feeds = self._rule.feeds(rate, iteration)
+        self._scalars.load({name: np.array(value, np.float32) for name, value in feeds.items()})
+        self._update.run()
+
+
+def _bound(model: onnx.ModelProto, device: Device, addresses: Mapping[str, int]) -> Binding:
+    """The model's session, with each input and output at its address."""
+    return Binding(make_session(model, device), device, addresses)
+
+
+def _scalars(step: BatchStep) -> dict[str, Shape]:
+    """The results of a step: loss, losses, metrics, finite."""
+    tops = [f"loss:{top}" for top in step.losses] + [f"metric:{top}" for top in step.metrics]
+    return dict.fromkeys(("loss", *tops, "finite"), ())
+
+
+def uniform(seed: int, iteration: int, layer: str, shape: Shape) -> NDArray[np.float32]:
+    """Multiples of 2^-24 in [0, 1), each from seed, iteration, layer and its own number."""
+    counters = np.arange(1, prod(shape) + 1, dtype=np.uint64)
+    words = squares(key(seed, "random", iteration, layer), counters)
+    return ((words >> np.uint32(8)).astype(np.float32) * _TO_UNIT).reshape(shape)

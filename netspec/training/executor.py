@@ -1,0 +1,277 @@
+"""The training step, loaded: state bound once by address, then indices and rate in, losses out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspec.autodiff import grad
+from netspec.codegen.solvers import update_rule
+from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
+from netspec.codegen.update import StatisticGroup, WeightGroup
+from netspec.diagnostics import DataError, UsageError
+from netspec.ir.initial import initial_statistics, initial_weights
+from netspec.ir.net import Net
+from netspec.ir.sections import Transform
+from netspec.ir.types import Shape, TensorType, size
+from netspec.runtime.device import Device, choose_device
+from netspec.runtime.state import FlatBuffer, Layout, Memory
+from netspec.training.bound import BoundBatch, BoundUpdate
+from netspec.training.checkpoint import State
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Tensors: TypeAlias = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one training batch gave, before the update that it led to."""
+
+    loss: float
+    losses: dict[str, float]
+    metrics: dict[str, float]
+    finite: bool
+    """False if the loss, a gradient or a statistic was not a finite number: nothing was updated."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over the samples of the test set."""
+
+    loss: float
+    losses: dict[str, float]
+    metrics: dict[str, float]
+    samples: int
+
+
+class Executor:
+    """A net's training: weights, solver memory and statistics on a device, and the step on them.
+
+    Everything but indices, scalars and random tensors stays where it is from step to step. Random
+    tensors come from the host on every device.
+    """
+
+    def __init__(
+        self,
+        train: Net,
+        test: Net | None,
+        train_arrays: Arrays,
+        test_arrays: Arrays | None,
+        *,
+        device: str,
+        seed: int,
+        test_for_batch: Callable[[int], Net] | None = None,
+    ) -> None:
+        """`test_for_batch` builds the test net for the samples that its own batch leaves over.
+
+        Raises UsageError, or NetspecError if the device's memory does not suffice.
+        """
+        assert train.solver is not None
+        self.device = choose_device(device)
+        self._seed = seed
+        self._test, self._test_for_batch = test, test_for_batch
+        step = gradient_graph(train, _types(train_arrays), _transform(train), grad)
+        self.unreached = step.unreached
+        """Trainable parameters on which no loss depends."""
+        rule = update_rule(train.solver)
+        self._held = _Held(
+            [train] if test is None else [train, test], step, rule.slots, self.device
+        )
+        self._held.fill(seed)
+        self._batch = self._bind(step, _placed(train, train_arrays, self.device))
+        self._update = BoundUpdate(
+            self._held.weight_groups,
+            self._held.statistic_groups,
+            rule,
+            self._held.group_addresses(),
+            self._batch.results,
+            self.device,
+        )
+        self._test_arrays: dict[str, Memory] = {}
+        if test is not None and test_arrays is not None:
+            self._test_arrays = _placed(test, test_arrays, self.device)
+        self._tests: dict[int, BoundBatch] = {}
+
+    def _bind(self, step: BatchStep, arrays: Mapping[str, Memory]) -> BoundBatch:
+        addresses = self._held.addresses()
+        return BoundBatch(step, addresses, arrays, self.device, self._seed)
+
+    def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
+        """Gradients of the samples `indices`, then one update at the learning rate `rate`.
+
+        `iteration` counts from 0; random tensors and Adam's corrections hang on it.
+        """
+        self._batch.run(indices, iteration)
+        self._update.run(rate, iteration)
+        numbers = self._batch.results.numbers()
+        losses, metrics = self._batch.sort(numbers)
+        return StepResult(numbers["loss"], losses, metrics, bool(numbers["finite"]))
+
+    def evaluate(self) -> Evaluation:
+        """The test set through the test net, each sample once; means are over samples."""
+        assert self._test is not None
+        samples = next(iter(self._test_arrays.values())).shape[0]
+        totals: dict[str, float] = {}
+        for start in range(0, samples, self._test.batch):
+            indices = np.arange(start, min(start + self._test.batch, samples), dtype=np.int64)
+            batch = self._tester(len(indices))
+            batch.run(indices, 0)
+            for name, mean in batch.results.numbers().items():
+                totals[name] = totals.get(name, 0.0) + mean * len(indices)
+        means = {name: total / samples for name, total in totals.items()}
+        losses, metrics = batch.sort(means)
+        return Evaluation(means["loss"], losses, metrics, samples)
+
+    def _tester(self, batch: int) -> BoundBatch:
+        """The test graph for `batch` samples, loaded on first use."""
+        if batch not in self._tests:
+            net = self._test
+            assert net is not None
+            if batch != net.batch:
+                assert self._test_for_batch is not None, f"no test net for a batch of {batch}"
+                net = self._test_for_batch(batch)
+            step = evaluation_graph(net, _types(self._test_arrays), _transform(net))
+            self._tests[batch] = self._bind(step, self._test_arrays)
+        return self._tests[batch]
+
+    def state(self) -> State:
+        """A copy of everything that training changes."""
+        held = self._held
+        weights = held.weights.dump() | held.fixed.dump()
+        return State(
+            {name: weights[name] for name in held.shapes},
+            {slot: buffer.dump() for slot, buffer in held.slots.items()},
+            held.running.dump(),
+        )
+
+    def restore(self, state: State) -> None:
+        """Take over a state; DataError, and nothing changed, if it is not one of this net."""
+        held = self._held
+        if state.slots.keys() != held.slots.keys():
+            found, wanted = ", ".join(state.slots) or "nothing", ", ".join(held.slots)
+            raise DataError(f"the state holds {found} of a solver, but this solver keeps {wanted}")
+        fixed = held.fixed.layout.places
+        parts = [
+            (held.weights, {n: w for n, w in state.weights.items() if n not in fixed}),
+            (held.fixed, {n: w for n, w in state.weights.items() if n in fixed}),
+            (held.running, state.statistics),
+            *((buffer, state.slots[slot]) for slot, buffer in held.slots.items()),
+        ]
+        packed = [(buffer, buffer.packed(tensors)) for buffer, tensors in parts]
+        for buffer, flat in packed:
+            buffer.memory.write(flat)
+
+
+class _Held:
+    """What a training holds on the device, in flat buffers."""
+
+    def __init__(
+        self, nets: Sequence[Net], step: BatchStep, slots: Sequence[str], device: Device
+    ) -> None:
+        """The first net is TRAIN's; parameters of the others alone stay as they are initialised."""
+        self._nets = nets
+        train = nets[0]
+        self.shapes = _united({p.name: p.shape for p in net.parameters} for net in nets)
+        """Every parameter, by name."""
+        by_rate: dict[tuple[float, float], dict[str, Shape]] = {}
+        for p in train.parameters:
+            if not p.frozen:
+                by_rate.setdefault((p.lr_mult, p.decay_mult), {})[p.name] = p.shape
+        trained = Layout.of(_numbered(by_rate.values()))
+        frozen = {n: s for n, s in self.shapes.items() if n not in trained.places}
+        self.weights, self.gradients = FlatBuffer(trained, device), FlatBuffer(trained, device)
+        self.slots = {slot: FlatBuffer(trained, device) for slot in slots}
+        self.fixed = FlatBuffer(Layout.of({"frozen": frozen}), device)
+        self.weight_groups = [
+            WeightGroup(name, trained.groups[name].shape[0], *multipliers)
+            for name, multipliers in zip(trained.groups, by_rate, strict=True)
+        ]
+
+        statistics = _united({n: s.shape for n, s in net.statistics.items()} for net in nets)
+        by_share: dict[float, dict[str, Shape]] = {}
+        for name, share in step.fractions.items():
+            by_share.setdefault(share, {})[name] = statistics[name]
+        folded = Layout.of(_numbered(by_share.values()))
+        still = {n: s for n, s in statistics.items() if n not in folded.places}
+        self.batch = FlatBuffer(folded, device)
+        self.running = FlatBuffer(
+            Layout.of({**_numbered(by_share.values()), "still": still}), device
+        )
+        self.statistic_groups = [
+            StatisticGroup(name, folded.groups[name].shape[0], share)
+            for name, share in zip(folded.groups, by_share, strict=True)
+        ]
+
+    def fill(self, seed: int) -> None:
+        """Initial weights and statistics; solver memory is zero."""
+        weights: Tensors = {}
+        statistics: Tensors = {}
+        for net in reversed(self._nets):
+            weights |= initial_weights(net, seed)
+            statistics |= initial_statistics(net)
+        self.weights.load({n: weights[n] for n in self.weights.layout.places})
+        self.fixed.load({n: weights[n] for n in self.fixed.layout.places})
+        self.running.load(statistics)
+
+    def addresses(self) -> dict[str, int]:
+        """Each tensor's address, by the port of a batch's graph."""
+        kinds = {
+            "weight": [self.weights, self.fixed],
+            "gradient": [self.gradients],
+            "running": [self.running],
+            "batch": [self.batch],
+        }
+        return {
+            f"{kind}:{name}": buffer.pointer(name)
+            for kind, buffers in kinds.items()
+            for buffer in buffers
+            for name in buffer.layout.places
+        }
+
+    def group_addresses(self) -> dict[str, int]:
+        """Each group's address, by the port of the update's graph."""
+        kinds = {
+            "weights": self.weights,
+            "gradients": self.gradients,
+            "running": self.running,
+            "batch": self.batch,
+            **self.slots,
+        }
+        return {
+            f"{kind}:{name}": buffer.group_pointer(name)
+            for kind, buffer in kinds.items()
+            for name in buffer.layout.groups
+        }
+
+
+def _numbered(groups: Iterable[Mapping[str, Shape]]) -> dict[str, Mapping[str, Shape]]:
+    return {str(i): group for i, group in enumerate(groups)}
+
+
+def _united(nets: Iterable[Mapping[str, Shape]]) -> dict[str, Shape]:
+    """The shapes of all nets; UsageError if TRAIN and TEST disagree on one."""
+    united: dict[str, Shape] = {}
+    for shapes in nets:
+        for name, shape in shapes.items():
+            if united.setdefault(name, shape) != shape:
+                raise UsageError(
+                    f"{name} is {size(united[name])} in TRAIN, but {size(shape)} in TEST"
+                )
+    return united
+
+
+def _placed(net: Net, arrays: Arrays, device: Device) -> dict[str, Memory]:
+    """The arrays that feed the net."""
+    return {name: Memory(device, arrays[name]) for name in net.inputs}
+
+
+def _types(arrays: Mapping[str, Memory] | Arrays) -> dict[str, TensorType]:
+    return {name: TensorType(array.shape, str(array.dtype)) for name, array in arrays.items()}
+
+
+def _transform(net: Net) -> Transform:
+    return net.data.transform if net.data else Transform()

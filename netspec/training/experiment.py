@@ -1,0 +1,147 @@
+"""An experiment: a spec's nets with the data they train and test on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from netspec.compiler import Elaborated, Spec, compile_spec, elaborate
+from netspec.data import Dataset, check_dataset, open_dataset
+from netspec.data.order import Batches
+from netspec.diagnostics import DataError, UsageError
+from netspec.ir.labelled import Labelled
+from netspec.ir.layer import Phase
+from netspec.ir.net import Net
+from netspec.ir.sections import Solver
+from netspec.training.checkpoint import State
+
+_SPLITS = {Phase.TRAIN: "train", Phase.TEST: "test"}
+
+Sources = Mapping[Phase, str]
+"""Where the samples of each phase come from, instead of the sections' `source`."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a training needs, checked to fit together."""
+
+    spec: Spec
+    nets: Elaborated
+    train: Dataset
+    test: Dataset | None
+    solver: Solver
+    sources: dict[Phase, str]
+    """What each data set was opened from: absolute, or a bundled name."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, if the data know them."""
+        return self.train.classes
+
+    @property
+    def batches(self) -> Batches:
+        """Which samples each iteration takes."""
+        data = self.nets.train.net.data
+        assert data is not None
+        shuffle = True if data.shuffle is None else data.shuffle
+        batch = self.nets.train.net.batch
+        return Batches(len(self.train), batch, self.solver.random_seed, shuffle)
+
+    @property
+    def length(self) -> int:
+        """Iterations in all."""
+        if self.solver.max_iter is not None:
+            return self.solver.max_iter
+        assert self.solver.max_epoch is not None
+        return self.batches.iterations(self.solver.max_epoch)
+
+    @property
+    def test_for_batch(self) -> Callable[[int], Net]:
+        """The test net for the samples that its own batch size leaves over."""
+        return lambda batch: elaborate(self.spec, batch=batch).test.net
+
+    def model(self, state: State) -> bytes:
+        """The trained network as ONNX, for any batch size unless the net hangs on it."""
+        weights = {**state.weights, **state.statistics}
+        compiled = compile_spec(self.spec, weights=weights, classes=self.classes)
+        return bytes(compiled.model.SerializeToString(deterministic=True))
+
+
+def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = None) -> Experiment:
+    """Build the nets and open the data; SpecErrors, UsageError or DataError if they do not fit.
+
+    `data` is a path relative to the working directory that both phases read; `sources` says it
+    per phase, as a run remembers it.
+    """
+    nets = elaborate(spec)
+    net = nets.train.net
+    if net.solver is None:
+        raise UsageError(f"{spec.path}: training needs a `solver {{ … }}`")
+    if net.data is None:
+        raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
+    opened = {
+        phase: open_phase(spec, built, phase, data=data, source=(sources or {}).get(phase))
+        for phase, built in ((Phase.TRAIN, net), (Phase.TEST, nets.test.net))
+        if built.data is not None
+    }
+    test = opened.get(Phase.TEST)
+    return Experiment(
+        spec,
+        nets,
+        opened[Phase.TRAIN][0],
+        test[0] if test else None,
+        net.solver,
+        {phase: source for phase, (_, source) in opened.items()},
+    )
+
+
+def open_phase(
+    spec: Spec, net: Net, phase: Phase, *, data: Path | None = None, source: str | None = None
+) -> tuple[Dataset, str]:
+    """The data set of a phase, checked against the net, and where it was found."""
+    if net.data is None:
+        raise UsageError(f'{spec.path}: there is no `data "{_SPLITS[phase]}" {{ … }}`')
+    base, name = spec.path.parent, net.data.source
+    if data is not None:
+        base, name = Path.cwd(), str(data)
+    elif source is not None:
+        base, name = Path.cwd(), source
+    shape = _stored(net)
+    dataset = open_dataset(name, split=_SPLITS[phase], base=base, shape=shape)
+    _check(dataset, net)
+    found = (base / name).absolute()
+    return dataset, str(found) if found.exists() else name
+
+
+def _stored(net: Net) -> tuple[int, ...] | None:
+    """The shape of `data` as the source holds it: without the padding of the transform."""
+    if "data" not in net.inputs:
+        return None
+    channels, *extent = net.inputs["data"].sample
+    return channels, *(n - 2 * _padding(net) for n in extent)
+
+
+def _padding(net: Net) -> int:
+    return net.data.transform.pad if net.data else 0
+
+
+def _check(dataset: Dataset, net: Net) -> None:
+    inputs = dict(net.inputs)
+    stored = _stored(net)
+    if stored is not None and _padding(net):
+        if min(stored) < 1:
+            raise DataError(f"transform: pad {_padding(net)} leaves nothing of the input `data`")
+        inputs["data"] = inputs["data"].with_shape(inputs["data"].batch, *stored)
+    labelled = [node for node in net.nodes if isinstance(node.layer, Labelled)]
+    if not labelled:
+        check_dataset(dataset, inputs)
+    for node in labelled:
+        assert isinstance(node.layer, Labelled)
+        check_dataset(
+            dataset,
+            inputs,
+            node.bottom_types[0].shape[node.layer.axis],
+            layer=node.bottoms[0],
+            ignore_label=node.layer.ignore_label,
+        )

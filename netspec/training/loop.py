@@ -1,0 +1,356 @@
+"""The training loop: steps, log rows, tests and checkpoints, each where the iteration says."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from netspec.diagnostics import DataError, NetspecError, UsageError
+from netspec.ir.schedule import learning_rate
+from netspec.ir.sections import Solver
+from netspec.training.checkpoint import Keeper, Progress, State
+from netspec.training.log import Log
+from netspec.training.metrics import Scores, Step, improves, values
+from netspec.training.run import Run
+
+_PATIENCE = 3
+"""Updates that may be skipped in a row before the training counts as diverged."""
+
+
+class Executor(Protocol):
+    """Runs steps; the one part that holds tensors."""
+
+    def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Step: ...
+    def evaluate(self) -> Scores:
+        """The test data's. A signal may abandon it midway; state() must then still be right."""
+        ...
+
+    def state(self) -> State: ...
+    def restore(self, state: State) -> None: ...
+
+
+class Batches(Protocol):
+    """Which samples an iteration takes."""
+
+    @property
+    def samples(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    def indices(self, iteration: int) -> NDArray[Any]: ...
+    def epoch(self, iteration: int) -> int: ...
+
+
+class Listener:
+    """Is told what happens; every method may be overridden, and does nothing unless it is."""
+
+    def started(self, iteration: int, length: int, run: Path) -> None:
+        """Before the first step; `iteration` are already done."""
+
+    def progressed(self, iteration: int, loss: float, rate: float) -> None:
+        """After each step, with the iterations now done."""
+
+    def tested(self, iteration: int, values: Mapping[str, float]) -> None:
+        """After a test: `loss` and the metrics."""
+
+    def saved(self, iteration: int, path: Path) -> None:
+        """After a checkpoint is safe."""
+
+    def warned(self, message: str) -> None:
+        """Something the user should know, such as a damaged checkpoint."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """The final weights are written."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    run: Path
+    iterations: int
+    """In all; with `ran` = 0 the run had been finished before."""
+    ran: int
+    """In this process."""
+    test: dict[str, float]
+    """`loss` and the metrics of the last test; empty without test data."""
+    best: float | None
+    best_iteration: int | None
+    skipped: int
+    """Updates left out because something was not finite."""
+
+
+class Diverged(NetspecError):
+    """Loss or gradients were not finite several times in a row."""
+
+
+class Stopped(NetspecError):
+    """A signal ended the training after a checkpoint; it can go on from there."""
+
+    exit_code = 75
+
+    def __init__(self, run: Path, iteration: int) -> None:
+        super().__init__(f"stopped after iteration {iteration}; --resume goes on: {run}")
+        self.run = run
+        self.iteration = iteration
+
+
+def restore(executor: Executor, run: Run, listener: Listener | None = None) -> Progress | None:
+    """Put the newest sound checkpoint of a locked run into the executor, and say if it fell back.
+
+    None if the run has none yet: it then starts from the beginning, and ends the same. Raises
+    DataError if all are damaged, or if the newest belongs to another spec.
+    """
+    assert run.locked
+    keeper: Keeper = run.checkpoints
+    found = keeper.newest()
+    if found is None:
+        return None
+    if found.progress.spec != run.spec_hash():
+        raise DataError(f"{found.path}: belongs to another text of {run.spec}")
+    keeper.set_aside(found)
+    for _, fault in found.damaged:
+        went = f"fell back to iteration {found.progress.iteration}"
+        (listener or Listener()).warned(f"{fault}; {went}")
+    executor.restore(found.state)
+    return found.progress
+
+
+def train(
+    executor: Executor,
+    batches: Batches,
+    solver: Solver,
+    run: Run,
+    *,
+    length: int,
+    resume: Progress | None = None,
+    listener: Listener | None = None,
+    model: Callable[[State], bytes] | None = None,
+    tests: bool = True,
+    save_seconds: float = 600.0,
+) -> Outcome:
+    """Train up to `length` iterations in a locked run, and return how it ended.
+
+    Rows are logged every `display` iterations and with each test; a test is due at the end and
+    every `test_interval` iterations, or when an epoch is through; a checkpoint follows each test,
+    and comes when the last is `save_seconds` old. None of this changes the weights, so a run that
+    was killed and resumed ends with the same bytes. `tests` tells whether there is test data;
+    `model` makes the ONNX file of the trained state.
+
+    Raises Diverged after three updates in a row that were not finite, and Stopped when SIGINT or
+    SIGTERM came (heeded in the main thread only): the step is finished, a test is not, and the
+    state is saved. A second signal raises KeyboardInterrupt where it falls.
+    """
+    assert run.locked
+    listener = listener or Listener()
+    progress = resume or Progress(seed=solver.random_seed, spec=run.spec_hash())
+    if progress.seed != solver.random_seed:
+        was = f"was started with random_seed {progress.seed}"
+        raise UsageError(f"{run.path}: {was}, not {solver.random_seed}")
+    if progress.iteration > length:
+        raise UsageError(f"{run.path}: {progress.iteration} iterations are done, beyond {length}")
+    with _Signals() as signals:
+        listener.started(progress.iteration, length, run.path)
+        loop = _Loop(
+            executor, batches, solver, run, length, progress, listener, signals, tests, save_seconds
+        )
+        loop.run_to_end()
+        run.finish(executor.state(), model)
+    outcome = loop.outcome(progress.iteration)
+    listener.finished(outcome)
+    return outcome
+
+
+@dataclass
+class _Loop:
+    """One training in this process; `progress` is all of its state that matters later."""
+
+    executor: Executor
+    batches: Batches
+    solver: Solver
+    run: Run
+    length: int
+    progress: Progress
+    listener: Listener
+    signals: _Signals
+    tests: bool
+    save_seconds: float
+    saved: Progress | None = None
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.log = Log(self.run.log, keep=self.progress.recorded, warn=self.listener.warned)
+        self.saved = self.progress  # a resumed one lies on the disk, and a new one is nothing
+
+    def run_to_end(self) -> None:
+        """Do all that is due after an iteration before the next one.
+
+        A resumed run enters at the same place, so that it repeats none of it and misses none.
+        """
+        while True:
+            self.record()
+            if self.signals.stop and not self.complete:
+                self.save()
+                raise Stopped(self.run.path, self.progress.iteration)
+            if self.save_due:
+                self.save()
+            if self.complete:
+                return
+            self.step()
+
+    @property
+    def complete(self) -> bool:
+        return self.progress.recorded >= self.length
+
+    @property
+    def test_due(self) -> bool:
+        done = self.progress.iteration
+        if done == self.length or done == 0:
+            return done > 0
+        if self.solver.test_interval is not None:
+            return done % self.solver.test_interval == 0
+        return self.batches.epoch(done) != self.batches.epoch(done - 1)
+
+    @property
+    def save_due(self) -> bool:
+        late = time.monotonic() - self.saved_at >= self.save_seconds
+        return self.test_due or (late and self.progress.iteration > 0)
+
+    def step(self) -> None:
+        """One iteration, and whether it was a good one."""
+        before = self.progress
+        rate = learning_rate(self.solver, before.iteration, self.length)
+        indices = self.batches.indices(before.iteration)
+        result = self.executor.step(before.iteration, indices, rate)
+        done = before.iteration + 1
+        change: dict[str, Any]
+        if result.finite:
+            averages = before.averages.add(values(result))
+            change = {"averages": averages, "bad": 0, "last_loss": float(result.loss)}
+        else:
+            change = {"bad": before.bad + 1, "skipped": before.skipped + 1}
+        self.progress = before.model_copy(update={"iteration": done, **change})
+        self.listener.progressed(done, result.loss, rate)
+        if self.progress.bad >= _PATIENCE:
+            raise Diverged(self.why_diverged())
+
+    def why_diverged(self) -> str:
+        first, last = self.progress.iteration - _PATIENCE + 1, self.progress.last_loss
+        saved = self.run.checkpoints.paths()
+        return (
+            f"{self.run.path}: diverged: loss or gradients not finite from iteration {first} on; "
+            + ("no loss was finite" if last is None else f"the last finite loss was {last:.6g}")
+            + (f"; {saved[-1].name} is kept" if saved else "; there is no checkpoint yet")
+            + "; a lower base_lr may help"
+        )
+
+    def record(self) -> None:
+        """The log's row and the test of this iteration, if they are due and not yet there."""
+        done, testing = self.progress.iteration, self.test_due
+        if done <= self.progress.recorded:
+            return
+        test = self.test() if testing and self.tests else {}
+        if test is None:
+            return  # a signal came; the test is run when the training goes on
+        if testing or done % self.solver.display == 0:
+            self.log.append(
+                done,
+                epoch=done * self.batches.batch_size / self.batches.samples,
+                rate=learning_rate(self.solver, done - 1, self.length),
+                train=self.progress.averages.means(),
+                test=test,
+            )
+            empty = Progress().averages
+            self.progress = self.progress.model_copy(update={"recorded": done, "averages": empty})
+
+    def test(self) -> dict[str, float] | None:
+        """The test's values, noted in `progress`; None if a signal cut it short."""
+        evaluation = self.signals.abandoning(self.executor)
+        if evaluation is None:
+            return None
+        metrics = {name: float(value) for name, value in evaluation.metrics.items()}
+        scores = {"loss": float(evaluation.loss), **metrics}
+        change: dict[str, Any] = {"test": scores}
+        score = next(iter(metrics.values()), scores["loss"])
+        if improves(score, self.progress.best, higher=bool(metrics)):
+            change |= {"best": score, "best_iteration": self.progress.iteration}
+        self.progress = self.progress.model_copy(update=change)
+        self.listener.tested(self.progress.iteration, scores)
+        return scores
+
+    def save(self) -> None:
+        """A checkpoint of now, unless there is one."""
+        if self.saved == self.progress:
+            return
+        self.log.sync()
+        path = self.run.checkpoints.save(self.executor.state(), self.progress)
+        self.saved, self.saved_at = self.progress, time.monotonic()
+        self.listener.saved(self.progress.iteration, path)
+
+    def outcome(self, start: int) -> Outcome:
+        done = self.progress
+        return Outcome(
+            run=self.run.path,
+            iterations=done.iteration,
+            ran=done.iteration - start,
+            test=done.test,
+            best=done.best,
+            best_iteration=done.best_iteration,
+            skipped=done.skipped,
+        )
+
+
+class _Abandoned(BaseException):
+    """A signal cut a test short."""
+
+
+class _Signals:
+    """SIGINT and SIGTERM as a wish to stop, while this is entered in the main thread."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._abandonable = False
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and `&` mean it
+                    self._previous[number] = signal.signal(number, self._heed)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def abandoning(self, executor: Executor) -> Scores | None:
+        """The test's result, or None if a signal came: a test may take longer than a stop may."""
+        try:
+            self._abandonable = True
+            try:
+                return None if self.stop else executor.evaluate()
+            finally:
+                self._abandonable = False
+        except _Abandoned:
+            return None
+
+    def _heed(self, _number: int, _frame: FrameType | None) -> None:
+        if self.stop:
+            self.__exit__(None, None, None)
+            raise KeyboardInterrupt
+        self.stop = True
+        if self._abandonable:
+            raise _Abandoned

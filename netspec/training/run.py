@@ -1,0 +1,271 @@
+"""The run folder `runs/<name>/<n>/`: the whole experiment, to be looked at and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from netspec.diagnostics import DataError, NetspecError, UsageError, printable
+from netspec.training.checkpoint import (
+    Keeper,
+    State,
+    read_tensors,
+    remove_orphans,
+    write_durably,
+    write_tensors,
+)
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+SPEC = "spec.net"
+"""The spec as run; what it includes lies beside it under the names it uses."""
+
+_SETTINGS = "settings.json"
+_LOCK = "lock"
+_TEXTS = (".net", ".prototxt")
+_NAME_LENGTH = 64
+
+
+class Settings(BaseModel):
+    """What a run was started with, beyond its spec."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    name: str
+    """The net's."""
+    command: tuple[str, ...] = ()
+    overrides: dict[str, str] = {}
+    """What `--set` gave, by path."""
+    device: str = "cpu"
+    seed: int = 1
+    data: dict[str, str] = {}
+    """Where the samples of each phase came from."""
+    solver: dict[str, Any] = {}
+    """The solver's fields as resolved."""
+    versions: dict[str, str] = {}
+
+
+def environment() -> dict[str, str]:
+    """The versions that a run's numbers hang on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("netspec", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class Run:
+    """One run's folder; only who holds `lock()` writes to it."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self.settings = settings
+        self.locked = False
+
+    @classmethod
+    def create(cls, root: Path, settings: Settings, files: Mapping[str, str]) -> Run:
+        """Make the next folder of this net: `files` is `spec.net` and what it includes, as texts.
+
+        The settings come last, so that a folder without them is known to be half made.
+        """
+        assert SPEC in files
+        places = {_place(name): text for name, text in files.items()}
+        assert len(places) == len(files)
+        path = _next_folder(root / folder_name(settings.name))
+        for place, text in places.items():
+            target = path / place
+            with _reaching(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(target, [text.encode()])
+        with _reaching(path):
+            (path / "checkpoints").mkdir(exist_ok=True)
+        text = json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        write_durably(path / _SETTINGS, [f"{text}\n".encode()])
+        return cls(path, settings)
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """An existing run; UsageError if the folder is none, DataError if it is damaged."""
+        file = path / _SETTINGS
+        if not file.is_file():
+            raise UsageError(f"{printable(str(path))}: is not the folder of a run")
+        try:
+            with _reaching(file, "read"):
+                return cls(path, Settings.model_validate_json(file.read_bytes()))
+        except ValidationError as fault:
+            first = fault.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "text"
+            raise DataError(f"{printable(str(file))}: {where}: {printable(first['msg'])}") from None
+
+    @property
+    def spec(self) -> Path:
+        """The spec as run."""
+        return self.path / SPEC
+
+    @property
+    def log(self) -> Path:
+        """The log of its training."""
+        return self.path / "log.csv"
+
+    @property
+    def checkpoints(self) -> Keeper:
+        """The checkpoints of its training."""
+        return Keeper(self.path / "checkpoints")
+
+    @property
+    def weights_file(self) -> Path:
+        """The trained weights and statistics, under their plain names; made at the end."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def model_file(self) -> Path:
+        """The trained network as ONNX; made at the end."""
+        return self.path / "model.onnx"
+
+    def spec_hash(self) -> str:
+        """A hash of the spec's texts and their names; a checkpoint carries it."""
+        total = sha256()
+        files = [file for file in sorted(self.path.rglob("*")) if file.suffix in _TEXTS]
+        for file in files:
+            with _reaching(file, "read"):
+                text = file.read_bytes()
+            total.update(f"{len(text)} {file.relative_to(self.path).as_posix()}\n".encode())
+            total.update(text)
+        return total.hexdigest()
+
+    @contextmanager
+    def lock(self) -> Iterator[Run]:
+        """Keep other writers out and clear away what a killed one left; UsageError if one is there.
+
+        The kernel drops the lock with the process, however it ends.
+        """
+        descriptor = _lock(self.path / _LOCK)
+        self.locked = True
+        try:
+            remove_orphans(self.path)
+            remove_orphans(self.path / "checkpoints")
+            yield self
+        finally:
+            self.locked = False
+            os.close(descriptor)
+
+    def finish(self, state: State, model: Callable[[State], bytes] | None = None) -> None:
+        """Write the trained weights, and the model that `model` makes of them.
+
+        The same training gives the same bytes, resumed or not.
+        """
+        assert self.locked
+        assert not set(state.weights) & set(state.statistics)
+        facts = {"net": self.settings.name, "spec": self.spec_hash()}
+        write_tensors(
+            self.weights_file, "weights", {"": {**state.weights, **state.statistics}}, facts
+        )
+        if model is not None:
+            write_durably(self.model_file, [model(state)])
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """The trained weights and statistics by name, verified; DataError if there are none."""
+        sections, _ = read_tensors(self.weights_file, "weights")
+        return sections[""]
+
+
+def latest_run(root: Path, name: str) -> Run | None:
+    """The last run of the net of this name that was completely made."""
+    folder = root / folder_name(name)
+    for number in sorted(_numbers(folder), reverse=True):
+        path = folder / str(number)
+        if (path / _SETTINGS).is_file():
+            return Run.open(path)
+    return None
+
+
+def folder_name(name: str) -> str:
+    """The folder of a net's name: itself if it is a plain word, else a safe word and a hash.
+
+    A plain word is of ASCII letters, digits, `.`, `_` and `-`, begins with none of the marks and
+    has at most 64 characters: `ResNet-18` stays, `../../x` becomes `x-` and eight digits.
+    """
+    word = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")
+    if word and word == name[:_NAME_LENGTH]:
+        return word
+    digest = sha256(name.encode(errors="replace")).hexdigest()
+    return f"{word[: _NAME_LENGTH - 9] or 'net'}-{digest[:8]}"
+
+
+def _place(name: str) -> PurePosixPath:
+    """A file's place in the run folder; a name that leads out or onto our own files is refused."""
+    place = PurePosixPath(name)
+    strange = not name.isprintable() or "\\" in name or ":" in name or place.is_absolute()
+    if strange or ".." in place.parts or place.suffix not in _TEXTS:
+        raise UsageError(f"`{printable(name)}` cannot be copied into the folder of a run")
+    return place
+
+
+def _numbers(folder: Path) -> list[int]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [int(name) for name in names if re.fullmatch(r"[1-9][0-9]{0,8}", name)]
+
+
+def _next_folder(parent: Path) -> Path:
+    """Make `1`, `2`, …: mkdir fails where another process was faster, and the next one is tried."""
+    with _reaching(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        number = max(_numbers(parent), default=0) + 1
+        while True:
+            try:
+                (parent / str(number)).mkdir()
+                return parent / str(number)
+            except FileExistsError:
+                number += 1
+
+
+@contextmanager
+def _reaching(path: Path, what: str = "made") -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        reason = f"cannot be {what}: {fault.strerror or fault}"
+        raise DataError(f"{printable(str(path))}: {reason}") from None
+
+
+def _lock(path: Path) -> int:
+    """The descriptor of a lock file that this process now holds."""
+    with _reaching(path):
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as fault:
+        os.close(descriptor)
+        raise _refused(path, fault) from None
+    return descriptor
+
+
+def _refused(path: Path, fault: OSError) -> NetspecError:
+    run = printable(str(path.parent))
+    if isinstance(fault, BlockingIOError | PermissionError):
+        return UsageError(f"{run}: another process is writing to this run")
+    return DataError(f"{run}: this file system cannot lock the run: {fault.strerror}")

@@ -1,0 +1,432 @@
+"""The loop ends with the same bytes whatever kills it; as a script, it is the run to be killed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from netspec.data.order import Batches
+from netspec.diagnostics import DataError, UsageError
+from netspec.ir.sections import Solver
+from netspec.training import loop
+from netspec.training.checkpoint import Progress, State
+from netspec.training.loop import Diverged, Listener, Outcome, Stopped, restore, train
+from netspec.training.metrics import Averages
+from netspec.training.run import Run, Settings
+
+LENGTH = 12
+SOLVER = Solver(
+    base_lr=0.1,
+    lr_policy="poly",
+    power=1.0,
+    momentum=0.9,
+    max_iter=LENGTH,
+    display=2,
+    random_seed=7,
+)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@dataclass
+class Fake:
+    """A deterministic training: momentum on a vector, a running mean, and hooks before calls."""
+
+    bad: frozenset[int] = frozenset()
+    before_step: Callable[[int], None] = lambda _: None
+    before_test: Callable[[], None] = lambda: None
+    before_state: Callable[[], None] = lambda: None
+    w: NDArray[np.float32] = field(default_factory=lambda: np.ones(5, np.float32))
+    v: NDArray[np.float32] = field(default_factory=lambda: np.zeros(5, np.float32))
+    mean: NDArray[np.float32] = field(default_factory=lambda: np.zeros((), np.float32))
+
+    def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Any:
+        self.before_step(iteration)
+        losses = {"a": float(self.w.sum()), "b": 1.0}
+        if iteration in self.bad:
+            nan = float("nan")
+            return SimpleNamespace(loss=nan, losses={"a": nan, "b": nan}, metrics={}, finite=False)
+        gradient = np.sin(self.w * np.float32(indices.sum() + iteration)).astype(np.float32)
+        self.v = np.float32(0.9) * self.v + np.float32(rate) * gradient
+        self.w = self.w - self.v
+        self.mean = np.float32(0.9) * self.mean + np.float32(indices[0])
+        loss = float(np.abs(self.w).sum())
+        return SimpleNamespace(loss=loss, losses=losses, metrics={"accuracy": 0.5}, finite=True)
+
+    def evaluate(self) -> Any:
+        self.before_test()
+        score = float(np.cos(self.w).mean())
+        return SimpleNamespace(loss=1 - score, metrics={"accuracy": score}, samples=3)
+
+    def state(self) -> State:
+        self.before_state()
+        return State({"w": self.w}, {"momentum": {"w": self.v}}, {"mean": self.mean})
+
+    def restore(self, state: State) -> None:
+        self.w, self.v = state.weights["w"], state.slots["momentum"]["w"]
+        self.mean = state.statistics["mean"]
+
+
+@dataclass
+class Ear(Listener):
+    """Notes what it hears."""
+
+    heard: list[tuple[str, Any]] = field(default_factory=list)
+
+    def started(self, iteration: int, length: int, run: Path) -> None:  # noqa: ARG002
+        self.heard.append(("started", iteration))
+
+    def tested(self, iteration: int, values: Mapping[str, float]) -> None:  # noqa: ARG002
+        self.heard.append(("tested", iteration))
+
+    def saved(self, iteration: int, path: Path) -> None:  # noqa: ARG002
+        self.heard.append(("saved", iteration))
+
+    def warned(self, message: str) -> None:
+        self.heard.append(("warned", message))
+
+    def finished(self, outcome: Outcome) -> None:
+        self.heard.append(("finished", outcome))
+
+    def of(self, kind: str) -> list[Any]:
+        return [what for name, what in self.heard if name == kind]
+
+
+def make(root: Path) -> Run:
+    return Run.create(root, Settings(name="net", seed=7), {"spec.net": 'name: "net"\n'})
+
+
+def go(
+    run: Run, fake: Fake, *, solver: Solver = SOLVER, ear: Listener | None = None, **more: Any
+) -> Outcome:
+    """Train, or go on, in a locked run."""
+    with run.lock():
+        progress = restore(fake, run, ear)
+        more.setdefault("length", LENGTH)
+        batches = Batches(10, 4, seed=7, shuffle=True)
+        return train(fake, batches, solver, run, resume=progress, listener=ear, model=onnx, **more)
+
+
+def onnx(state: State) -> bytes:
+    return b"onnx" + state.weights["w"].tobytes()
+
+
+def result(run: Run) -> tuple[bytes, bytes, list[list[str]]]:
+    """Everything that must not hang on kills: weights, model, and the log without its seconds."""
+    with run.log.open(newline="") as file:
+        rows = [row[:-1] for row in csv.reader(file)]
+    return run.weights_file.read_bytes(), run.model_file.read_bytes(), rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, list[list[str]]]:
+    run = make(tmp_path_factory.mktemp("whole"))
+    go(run, Fake(bad=frozenset({3})))
+    return result(run)
+
+
+def test_what_is_due_when(tmp_path: Path) -> None:
+    run, ear = make(tmp_path), Ear()
+    outcome = go(run, Fake(bad=frozenset({3})), ear=ear)
+    epochs = [3, 5, 8, 10, 12]  # 10 samples in batches of 4, and the end
+    assert ear.of("tested") == ear.of("saved") == epochs
+    header, *rows = result(run)[2]
+    assert ",".join(header) == "iteration,epoch,lr,loss,a,b,accuracy,test_loss,test_accuracy"
+    assert [int(row[0]) for row in rows] == [2, 3, 4, 5, 6, 8, 10, 12]
+    assert [int(row[0]) for row in rows if row[-1]] == epochs
+    assert rows[2][3] == ""  # the one step since the last row was not finite
+    assert float(rows[0][1]) == 0.8
+    assert outcome.skipped == 1
+    assert outcome.ran == outcome.iterations == LENGTH
+    assert outcome.test["accuracy"] == pytest.approx(float(rows[-1][-1]))
+    best = max(rows, key=lambda row: float(row[-1] or 0))
+    assert outcome.best_iteration == int(best[0])
+    kept = {int(p.stem) for p in run.checkpoints.paths()}
+    assert kept == {8, 10, 12} | {outcome.best_iteration}
+    assert ear.of("finished") == [outcome]
+
+
+def test_by_test_interval_and_without_tests(tmp_path: Path) -> None:
+    solver, ear = SOLVER.model_copy(update={"test_interval": 5}), Ear()
+    go(make(tmp_path), Fake(), solver=solver, ear=ear)
+    assert ear.of("tested") == [5, 10, 12]
+    ear = Ear()
+    outcome = go(make(tmp_path), Fake(), ear=ear, tests=False)
+    assert not ear.of("tested")
+    assert ear.of("saved") == [3, 5, 8, 10, 12]
+    assert outcome.test == {}
+    assert outcome.best is None
+
+
+def test_a_late_checkpoint_comes_before_the_test(tmp_path: Path) -> None:
+    ear = Ear()
+    go(make(tmp_path), Fake(), ear=ear, save_seconds=0.0)
+    assert ear.of("saved") == list(range(1, LENGTH + 1))
+
+
+@pytest.mark.parametrize(
+    ("moment", "save_seconds"),
+    [*((moment, 600.0) for moment in range(LENGTH)), (1, 0.0), (4, 0.0), (6, 0.0)],
+)
+def test_a_run_killed_anywhere_ends_with_the_same_bytes(
+    tmp_path: Path, whole: Any, moment: int, save_seconds: float
+) -> None:
+    run = make(tmp_path)
+
+    def die(iteration: int) -> None:
+        if iteration == moment:
+            raise Killed
+
+    with pytest.raises(Killed):
+        go(run, Fake(bad=frozenset({3}), before_step=die), save_seconds=save_seconds)
+    go(run, Fake(bad=frozenset({3})))
+    assert result(run) == whole
+
+
+def test_a_run_killed_in_every_test_ends_with_the_same_bytes(tmp_path: Path, whole: Any) -> None:
+    run = make(tmp_path)
+    for survived in range(5):
+        left = iter([None] * min(survived, 1))
+
+        def die(left: Iterator[None] = left) -> None:
+            if next(left, Killed) is Killed:
+                raise Killed
+
+        with pytest.raises(Killed):
+            go(run, Fake(bad=frozenset({3}), before_test=die))
+    go(run, Fake(bad=frozenset({3})))
+    assert result(run) == whole
+
+
+@pytest.mark.parametrize("nth", [1, 3, 7, 20, 41, 64])
+def test_a_process_killed_at_a_file_operation(tmp_path: Path, whole: Any, nth: int) -> None:
+    run = make(tmp_path)
+    script = [sys.executable, __file__, str(run.path), str(nth)]
+    assert subprocess.run(script, check=False).returncode == -signal.SIGKILL
+    go(run, Fake(bad=frozenset({3})))
+    assert result(run) == whole
+    left = [name for _, _, names in os.walk(run.path) for name in names if name.endswith(".tmp")]
+    assert not left
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", [0, 2, 5, LENGTH - 1])
+def test_a_signal_finishes_the_step_and_saves(
+    tmp_path: Path, whole: Any, number: signal.Signals, moment: int
+) -> None:
+    run, handler = make(tmp_path), signal.getsignal(number)
+
+    def stop(iteration: int) -> None:
+        if iteration == moment:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(
+        Stopped, match=f"stopped after iteration {moment + 1}; --resume goes on"
+    ) as caught:
+        go(run, Fake(bad=frozenset({3}), before_step=stop))
+    assert caught.value.exit_code == 75
+    assert caught.value.run == run.path
+    assert int(run.checkpoints.paths()[-1].stem) == moment + 1
+    assert signal.getsignal(number) is handler
+    go(run, Fake(bad=frozenset({3})))
+    assert result(run) == whole
+
+
+def test_a_signal_abandons_a_test_which_the_resumed_run_makes(tmp_path: Path, whole: Any) -> None:
+    run, ear = make(tmp_path), Ear()
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the test went on")
+
+    with pytest.raises(Stopped, match="after iteration 3;"):
+        go(run, Fake(bad=frozenset({3}), before_test=stop), ear=ear)
+    assert ear.of("tested") == []
+    go(run, Fake(bad=frozenset({3})), ear=ear)
+    assert ear.of("tested") == [3, 5, 8, 10, 12]
+    assert result(run) == whole
+
+
+def test_a_row_that_no_checkpoint_knows_of_is_not_logged_twice(tmp_path: Path, whole: Any) -> None:
+    run = make(tmp_path)
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def die() -> None:
+        raise Killed
+
+    with pytest.raises(Stopped, match="after iteration 3;"):
+        go(run, Fake(bad=frozenset({3}), before_test=stop))
+    with pytest.raises(Killed):  # after the test and its row, before their checkpoint
+        go(run, Fake(bad=frozenset({3}), before_state=die))
+    go(run, Fake(bad=frozenset({3})))
+    assert result(run) == whole
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path, whole: Any) -> None:
+    run = make(tmp_path)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def stop(iteration: int) -> None:
+        if iteration == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(run, Fake(bad=frozenset({3}), before_step=stop))
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert [int(p.stem) for p in run.checkpoints.paths()] == [3, 5]
+    go(run, Fake(bad=frozenset({3})))
+    assert result(run) == whole
+
+
+def test_signals_are_left_alone_in_a_thread_and_when_ignored(tmp_path: Path) -> None:
+    run, outcomes = make(tmp_path), list[Outcome]()
+    thread = threading.Thread(target=lambda: outcomes.append(go(run, Fake())))
+    thread.start()
+    thread.join()
+    assert outcomes[0].ran == LENGTH
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        outcome = go(
+            make(tmp_path), Fake(before_step=lambda _: os.kill(os.getpid(), signal.SIGINT))
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert outcome.ran == LENGTH
+
+
+def test_three_bad_updates_in_a_row_are_a_divergence(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    words = r"not finite from iteration 8 on; the last finite loss was \d.*; 00000008.* is kept"
+    with pytest.raises(Diverged, match=words) as caught:
+        go(run, Fake(bad=frozenset({2, 4, 5, 7, 8, 9})))
+    assert caught.value.exit_code == 1
+    found = run.checkpoints.newest()
+    assert found is not None
+    assert found.progress.bad == 1
+    assert np.isfinite(found.state.weights["w"]).all()
+    with pytest.raises(Diverged):  # counted on over the resume
+        go(run, Fake(bad=frozenset({8, 9})))
+    with pytest.raises(Diverged, match="no loss was finite; there is no checkpoint yet"):
+        go(
+            make(tmp_path),
+            Fake(bad=frozenset(range(9))),
+            solver=SOLVER.model_copy(update={"test_interval": 50}),
+        )
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path: Path, whole: Any) -> None:
+    run, ear = make(tmp_path), Ear()
+    first = go(run, Fake(bad=frozenset({3})))
+    run.model_file.unlink()  # as if killed just before
+    again = go(run, Fake(), ear=ear)
+    assert again.ran == 0
+    assert again.test == first.test
+    assert not ear.of("tested")
+    assert not ear.of("saved")
+    assert result(run) == whole
+
+
+def test_resume_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    go(run, Fake())
+    with pytest.raises(UsageError, match="random_seed 7, not 8"):
+        go(run, Fake(), solver=SOLVER.model_copy(update={"random_seed": 8}))
+    with pytest.raises(UsageError, match="12 iterations are done, beyond 11"):
+        go(run, Fake(), length=11)
+    run.spec.write_text('name: "other"\n')
+    with pytest.raises(DataError, match="belongs to another text of"):
+        go(run, Fake())
+
+
+def test_resume_falls_back_and_says_so(tmp_path: Path, whole: Any) -> None:
+    run, ear = make(tmp_path), Ear()
+    go(run, Fake(bad=frozenset({3})))
+    newest = run.checkpoints.paths()[-1]
+    newest.write_bytes(newest.read_bytes()[:-1] + b"\xff")
+    assert go(run, Fake(bad=frozenset({3})), ear=ear).ran == 2
+    (warning,) = ear.of("warned")
+    assert "does not have the sha256" in warning
+    assert "fell back to iteration 10" in warning
+    assert result(run) == whole
+
+
+def test_a_full_disk_stops_with_the_old_checkpoint(
+    tmp_path: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(tmp_path)
+
+    def fill(iteration: int) -> None:
+        if iteration == 6:
+            monkeypatch.setattr(shutil, "disk_usage", lambda _: (10**9, 10**9, 0))
+
+    with pytest.raises(DataError, match=r"0\.0 MB are free; what was there is kept"):
+        go(run, Fake(bad=frozenset({3}), before_step=fill))
+    monkeypatch.undo()
+    assert [int(p.stem) for p in run.checkpoints.paths()] == [3, 5]
+    go(run, Fake(bad=frozenset({3})))
+    assert result(run) == whole
+
+
+def test_the_best_is_the_lowest_loss_where_there_is_no_metric(tmp_path: Path) -> None:
+    losses = iter([3.0, 1.0, float("nan"), 2.0, 1.0])
+    fake = Fake()
+    fake.evaluate = lambda: SimpleNamespace(loss=next(losses), metrics={})  # type: ignore[method-assign]
+    outcome = go(make(tmp_path), fake)
+    assert outcome.best == 1.0
+    assert outcome.best_iteration == 5
+
+
+def test_a_row_holds_the_means_since_the_row_before() -> None:
+    averages = Averages().add({"loss": 1.0, "accuracy": 0.25}).add({"loss": 2.0, "accuracy": 0.75})
+    assert averages.means() == {"loss": 1.5, "accuracy": 0.5}
+    assert Averages().means() == {}
+
+
+def test_progress_has_all_that_the_loop_keeps() -> None:
+    """What the loop keeps beside `progress` may change no later step: this list is to be judged."""
+    rest = set(loop._Loop.__dataclass_fields__) - {"progress"}
+    given = {"executor", "batches", "solver", "run", "length", "listener", "signals", "tests"}
+    assert rest - given == {"save_seconds", "saved", "saved_at"}
+    assert Progress.model_fields["averages"]
+
+
+def killed_at(nth: int) -> None:
+    """Make the nth file operation of this process its last."""
+    count = 0
+
+    def counted(real: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == nth:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("open", "write", "fsync", "replace", "unlink", "truncate"):
+        setattr(os, name, counted(getattr(os, name)))
+
+
+if __name__ == "__main__":
+    killed_at(int(sys.argv[2]))
+    go(Run.open(Path(sys.argv[1])), Fake(bad=frozenset({3})))

@@ -1,0 +1,159 @@
+"""A run's folder holds the experiment, and one writer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netspec.diagnostics import DataError, UsageError
+from netspec.training.checkpoint import State
+from netspec.training.run import Run, Settings, environment, folder_name, latest_run
+
+SPEC = 'name: "LeNet"\n'
+
+
+def make(root: Path, name: str = "LeNet", files: dict[str, str] | None = None) -> Run:
+    settings = Settings(name=name, overrides={"solver.max_iter": "3"}, versions=environment())
+    return Run.create(root, settings, files or {"spec.net": SPEC})
+
+
+@pytest.mark.parametrize("name", ["LeNet", "ResNet-18", "a.b_c-d", "x" * 64])
+def test_a_plain_name_is_its_folder(name: str) -> None:
+    assert folder_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../../x", "/etc/x", "a/b", "a\\b", "C:x", "~", "-rf", ".git", "x\0y", "сеть"],
+)
+@pytest.mark.parametrize("times", [1, 65])
+def test_any_other_name_gets_a_safe_folder_of_its_own(name: str, times: int) -> None:
+    name = name * times
+    folder = folder_name(name)
+    assert folder != name
+    assert folder.isascii()
+    assert set(folder).isdisjoint("/\\:\0 ~\n")
+    assert not folder.startswith((".", "-"))
+    assert len(folder) <= 64
+    assert folder_name(folder) == folder
+
+
+def test_folders_count_up_and_the_last_is_found(tmp_path: Path) -> None:
+    assert latest_run(tmp_path, "LeNet") is None
+    runs = [make(tmp_path) for _ in range(11)]
+    assert [run.path.name for run in runs] == [str(n) for n in range(1, 12)]
+    (tmp_path / "LeNet" / "12").mkdir()  # half made
+    (tmp_path / "LeNet" / "old").mkdir()
+    found = latest_run(tmp_path, "LeNet")
+    assert found is not None
+    assert found.path == runs[-1].path
+    assert make(tmp_path).path.name == "13"
+    assert make(tmp_path, "../../x").path.parent.parent == tmp_path
+
+
+def test_the_spec_and_the_settings_are_kept(tmp_path: Path) -> None:
+    run = make(tmp_path, files={"spec.net": SPEC, "blocks/res.net": "block b() { relu }\n"})
+    assert run.spec.read_text() == SPEC
+    assert (run.path / "blocks/res.net").read_text() == "block b() { relu }\n"
+    again = Run.open(run.path)
+    assert again.settings == run.settings
+    assert again.settings.versions["numpy"] == np.__version__
+    before = run.spec_hash()
+    assert before != make(tmp_path).spec_hash()
+    assert (
+        before
+        == make(
+            tmp_path, files={"blocks/res.net": "block b() { relu }\n", "spec.net": SPEC}
+        ).spec_hash()
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.net", "/x.net", "a/../../x.net", "log.csv", "a\\b.net", "x\0.net"]
+)
+def test_an_include_stays_in_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be copied into the folder of a run"):
+        make(tmp_path, files={"spec.net": SPEC, name: ""})
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not the folder of a run"):
+        Run.open(tmp_path)
+    settings = tmp_path / "settings.json"
+    for text, what in [("", "text"), ("{}", "name"), ('{"name": "x", "version": 2}', "version")]:
+        settings.write_text(text)
+        with pytest.raises(DataError, match=f"settings.json: {what}: "):
+            Run.open(tmp_path)
+
+
+def test_a_second_writer_gets_a_clear_error(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    with run.lock():
+        assert run.locked
+        with pytest.raises(UsageError, match="another process is writing to this run"), run.lock():
+            pass
+        script = (
+            "import sys, pathlib, netspec.training.run as r\n"
+            "try:\n"
+            "    with r.Run.open(pathlib.Path(sys.argv[1])).lock(): pass\n"
+            "except r.NetspecError as fault: print(fault); sys.exit(fault.exit_code)"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", script, run.path], capture_output=True, text=True, check=False
+        )
+        assert other.returncode == 2
+        assert "another process is writing" in other.stdout
+    with run.lock():
+        pass
+
+
+def test_the_lock_clears_away_what_a_killed_writer_left(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    orphans = [run.path / ".log.csv.1.tmp", run.path / "checkpoints" / ".1.safetensors.2.tmp"]
+    for orphan in orphans:
+        orphan.write_bytes(b"half")
+    with run.lock():
+        assert not any(orphan.exists() for orphan in orphans)
+
+
+def test_the_final_files(tmp_path: Path) -> None:
+    state = State(
+        {"conv.weight": np.ones((2, 2), np.float32)}, {}, {"bn.mean": np.zeros(2, np.float32)}
+    )
+    runs = [make(tmp_path), make(tmp_path)]
+    for run in runs:
+        with pytest.raises(DataError, match="No such file"):
+            run.weights()
+        with run.lock():
+            run.finish(state, lambda given: given.weights["conv.weight"].tobytes())
+        assert set(run.weights()) == {"conv.weight", "bn.mean"}
+        assert run.model_file.read_bytes() == np.ones(4, np.float32).tobytes()
+    one, two = (run.weights_file.read_bytes() for run in runs)
+    assert one == two
+    runs[0].weights_file.write_bytes(one[:-1] + b"\x01")
+    with pytest.raises(DataError, match="section `tensors` does not have the sha256"):
+        runs[0].weights()
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "file", Path("/proc")):
+        with pytest.raises(DataError, match="cannot be made"):
+            make(root)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(tmp_path: Path) -> None:
+    run = make(tmp_path)
+    os.chmod(run.path, 0o500)
+    try:
+        with pytest.raises(DataError, match="Permission denied"), run.lock():
+            pass
+    finally:
+        os.chmod(run.path, 0o700)
