@@ -1,0 +1,85 @@
+"""The command line: one module per verb, loaded when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+import netspec
+from netspec.diagnostics import NetspecError
+
+_VERBS = {
+    "check": "Shapes, parameters, arithmetic and memory of a spec, or its errors.",
+    "compile": "Write the inference network as ONNX.",
+    "train": "Train a spec on its data.",
+    "test": "Accuracy and loss of a run on its test data.",
+    "predict": "Classes of images, with probabilities.",
+    "expand": "Print the network flat: blocks, repeats and names resolved.",
+    "fmt": "Format specs.",
+    "layers": "The reference of every layer type.",
+    "doctor": "Versions, devices that really work, a short training.",
+}
+
+
+class _Verbs(click.Group):
+    """Imports a verb's module when it is wanted: `check` must not wait for `train`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command = import_module(f"netspec.cli.{cmd_name}_verb").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(netspec.__version__, prog_name="netspec")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Networks as text: know their cost, train them on onnxruntime, get ONNX.
+
+    SPEC is a file or the name of a bundled spec, such as lenet.
+    """
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code of the process.
+
+    0 fine, 1 the spec or the data is wrong, 2 usage, 75 stopped with a checkpoint, 130 interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    try:
+        result = cli.main(args=given, prog_name="netspec", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except NetspecError as error:
+        if debug:
+            raise
+        if str(error):
+            click.echo(str(error), err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
+        click.echo("this is a fault of netspec's; --debug shows where", err=True)
+        return 1

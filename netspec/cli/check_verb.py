@@ -1,0 +1,63 @@
+"""`netspec check`: shapes, parameters, arithmetic and memory, or errors with carets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from netspec.cli import options
+from netspec.compiler import Elaborated, elaborate, read
+from netspec.diagnostics import Diagnostics, SpecErrors
+from netspec.ir.analysis import cost, training_bytes
+from netspec.ir.layer import Phase
+from netspec.report.json import check_report
+
+
+@click.command("check")
+@options.SPEC
+@options.BATCH
+@click.option(
+    "--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True,
+    help="The phase to show.",
+)  # fmt: skip
+@options.SETS
+@options.INCLUDES
+@options.JSON
+def command(
+    spec: str,
+    batch: int | None,
+    phase: str,
+    sets: tuple[str, ...],
+    include_paths: tuple[Path, ...],
+    as_json: bool,
+) -> int:
+    """Shapes, parameters, arithmetic and memory of SPEC, or its errors."""
+    diagnostics = Diagnostics()
+    try:
+        nets = elaborate(
+            read(spec, sets=sets, include_paths=include_paths), batch=batch, diagnostics=diagnostics
+        )
+    except SpecErrors as errors:
+        if not as_json:
+            raise
+        found = Diagnostics(list(errors.faults), diagnostics.warnings)
+        options.print_json(check_report(None, phase, batch, None, None, found))
+        return 1
+    _show(nets, Phase(phase), diagnostics, as_json)
+    return 0
+
+
+def _show(nets: Elaborated, phase: Phase, diagnostics: Diagnostics, as_json: bool) -> None:
+    net, train = nets[phase].net, nets.train.net
+    counted, memory = cost(net), training_bytes(train, train.solver)
+    if as_json:
+        report = check_report(net.name, phase, net.batch, counted, memory, diagnostics)
+        options.print_json(report)
+        return
+    from netspec.report.table import check_table
+
+    training = None if memory is None else (train.batch, memory)
+    check_table(options.console(), net.name, phase, counted, training)
+    for lint in diagnostics.warnings:
+        click.echo(lint.render("warning"), err=True)

@@ -1,0 +1,54 @@
+"""Options that several verbs share, and where their output goes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+SPEC = click.argument("spec")
+SETS = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override a top-level let (width=32) or a section's field (solver.max_epoch=5).",
+)
+INCLUDES = click.option(
+    "-I",
+    "--include-path",
+    "include_paths",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Another folder that includes may come from.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print versioned JSON on stdout.")
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+DATA = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Take the data from here instead of the sections' source.",
+)
+BATCH = click.option("--batch", type=click.IntRange(1, 2**20), help="Batch size.")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where people read; plain when piped, without colour where NO_COLOR says so."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any, *, indent: int | None = 2) -> None:
+    """One JSON value on stdout."""
+    json.dump(value, sys.stdout, indent=indent, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+    sys.stdout.flush()

@@ -1,0 +1,124 @@
+"""What a training tells while it runs: a progress bar for people, one JSON object a line else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from netspec.cli.options import print_json
+from netspec.diagnostics import printable
+from netspec.training.loop import Listener, Outcome
+
+_REFRESH = 0.1
+"""Seconds between two updates of the bar: it must not slow the training."""
+
+
+class Progress(Listener):
+    """A bar with rate and remaining time, a line for each test."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("training", total=None, rate="", loss="")
+        self._begin = self._shown = 0.0
+        self._first = 0
+
+    def started(self, iteration: int, length: int, run: Path) -> None:
+        verb = "going on with" if iteration else "training in"
+        self._console.print(f"{verb} {printable(str(run))}: {length:,} iterations", markup=False)
+        self._begin, self._first = time.monotonic(), iteration
+        self._bar.update(self._task, total=length, completed=iteration)
+        self._bar.start()
+
+    def progressed(self, iteration: int, loss: float, rate: float) -> None:
+        now = time.monotonic()
+        if now - self._shown < _REFRESH:
+            return
+        self._shown = now
+        speed = (iteration - self._first) / max(now - self._begin, 1e-9)
+        self._bar.update(
+            self._task, completed=iteration, rate=f"{speed:.1f} it/s", loss=f"loss {loss:.4f}"
+        )
+
+    def tested(self, iteration: int, values: Mapping[str, float]) -> None:
+        shown = "  ".join(f"{name} {_number(name, value)}" for name, value in values.items())
+        elapsed = time.monotonic() - self._begin
+        self._console.print(
+            f"iteration {iteration:>6,}  {elapsed:6.1f} s  test {shown}", markup=False
+        )
+
+    def warned(self, message: str) -> None:
+        self._console.print(f"warning: {printable(message)}", markup=False)
+
+    def finished(self, outcome: Outcome) -> None:
+        self._bar.stop()
+        if not outcome.ran:
+            self._console.print(f"{outcome.run} had finished before", markup=False)
+            return
+        shown = "  ".join(f"{n} {_number(n, v)}" for n, v in outcome.test.items())
+        self._console.print(f"done: {shown or 'no test data'}", markup=False)
+        if outcome.skipped:
+            self._console.print(f"{outcome.skipped} updates were left out: not finite")
+        self._console.print(f"{outcome.run}/model.onnx", markup=False)
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.2%}" if name.startswith("accuracy") else f"{value:.4f}"
+
+
+class JsonLines(Listener):
+    """One object a line on stdout; the last one is `{"event": "done", …}`."""
+
+    def started(self, iteration: int, length: int, run: Path) -> None:
+        self._event("started", iteration=iteration, length=length, run=str(run))
+
+    def tested(self, iteration: int, values: Mapping[str, float]) -> None:
+        self._event("tested", iteration=iteration, test=results(values))
+
+    def saved(self, iteration: int, path: Path) -> None:
+        self._event("saved", iteration=iteration, path=str(path))
+
+    def warned(self, message: str) -> None:
+        self._event("warning", message=message)
+
+    def finished(self, outcome: Outcome) -> None:
+        self._event(
+            "done",
+            run=str(outcome.run),
+            iterations=outcome.iterations,
+            skipped=outcome.skipped,
+            test=results(outcome.test),
+        )
+
+    def _event(self, event: str, **facts: object) -> None:
+        print_json({"event": event, **facts}, indent=None)
+
+
+def results(values: Mapping[str, float]) -> dict[str, float]:
+    """Test results with `accuracy` under that very name, whatever its layer is called."""
+    found = dict(values)
+    if "accuracy" not in found:
+        scores = [value for name, value in values.items() if name.startswith("accuracy")]
+        if scores:
+            found["accuracy"] = scores[-1]
+    return found

@@ -1,0 +1,93 @@
+"""The reference of the layer types, generated from the types themselves."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from netspec.ir.fields import Fields, Says, shown
+from netspec.ir.layer import Layer
+
+
+@dataclass(frozen=True, slots=True)
+class FieldReference:
+    """One field of a layer."""
+
+    name: str
+    takes: str
+    default: str | None
+    """As a spec would write it; None if the field must be given."""
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReference:
+    """One layer type."""
+
+    keyword: str
+    caffe: str | None
+    summary: str
+    description: str
+    fields: tuple[FieldReference, ...]
+    example: str
+
+    def as_data(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def reference(layer: type[Layer]) -> LayerReference:
+    """What there is to know of a layer type."""
+    description = inspect.cleandoc(layer.__doc__ or "")
+    return LayerReference(
+        keyword=layer.keyword,
+        caffe=layer.caffe.type if layer.caffe else None,
+        summary=" ".join(description.split("\n\n")[0].split()),
+        description=description,
+        fields=tuple(_field(name, info) for name, info in layer.model_fields.items()),
+        example=textwrap.dedent(layer.example).strip("\n"),
+    )
+
+
+def references(layers: Mapping[str, type[Layer]]) -> tuple[LayerReference, ...]:
+    """Every layer type, by keyword."""
+    return tuple(reference(layers[keyword]) for keyword in sorted(layers))
+
+
+def _field(name: str, info: FieldInfo) -> FieldReference:
+    default = None if info.is_required() else _default(info.default)
+    return FieldReference(name, _takes(info), default, info.description or "")
+
+
+def _default(value: object) -> str:
+    if isinstance(value, Fields):
+        set_fields = value.model_dump(exclude_defaults=True)
+        return "{ " + "  ".join(f"{k}: {shown(v)}" for k, v in set_fields.items()) + " }"
+    if value is None or value == ():
+        return "-"
+    if isinstance(value, tuple) and len(set(value)) == 1:
+        value = value[0]
+    return shown(value)
+
+
+def _takes(info: FieldInfo) -> str:
+    said = [m.text for m in info.metadata if isinstance(m, Says)]
+    return said[0] if said else _kind(info.annotation)
+
+
+def _kind(annotation: Any) -> str:
+    """What an annotation admits, in words."""
+    for metadata in getattr(annotation, "__metadata__", ()):
+        if isinstance(metadata, Says):
+            return metadata.text
+    if get_origin(annotation) is Literal:
+        return ", ".join(str(a) for a in get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, Fields):
+        return "{ " + "  ".join(annotation.model_fields) + " }"
+    kinds = [_kind(a) for a in get_args(annotation) if a not in (type(None), Ellipsis)]
+    return " or ".join(kinds) if kinds else str(getattr(annotation, "__name__", annotation))
