@@ -160,7 +160,9 @@ def compile_spec(
     )
     lowered = inference_model(inference, arrays, simplified=False, fixed_batch=batch is not None)
     sizes = (batch, batch) if batch else (2, 3)
-    difference = verify(lowered, model, {n: t.sample for n, t in net.inputs.items()}, sizes)
+    probes = [b for node in net.nodes if set(wanted) & set(node.tops) for b in node.bottoms]
+    samples = {name: type.sample for name, type in net.inputs.items()}
+    difference = verify(lowered, model, samples, sizes, probes)
     return Compiled(model, net, wanted, difference)
 
 
@@ -192,8 +194,12 @@ def check_weights(net: Net, given: Arrays) -> None:
 
 
 def source_hash(spec: Spec) -> str:
-    """SHA-256 over the spec's files and the tree with its overrides: what a model came from."""
+    """SHA-256 of the tree with its overrides and of what it includes: what a model came from.
+
+    Formatting does not enter, so that a run's own copy of a spec has the same hash.
+    """
     digest = sha256(to_text(spec.tree).encode())
-    for text in spec.files.values():
+    _, *included = spec.files.values()
+    for text in included:
         digest.update(b"\0" + text.encode())
     return digest.hexdigest()

@@ -43,47 +43,64 @@ class Library:
         """The file that an include names, relative to the including file."""
         try:
             if name.startswith(ZOO):
-                found = zoo.find(name.removeprefix(ZOO).removesuffix(".net"))
-                if found is None:
-                    known = suggest(name.removeprefix(ZOO), [f"{n}.net" for n in zoo.names()])
-                    raise NetspecError(f"the zoo has no `{name.removeprefix(ZOO)}`{known}")
-                return self.open(found, name)
-            including = Path(span.source.path)
-            base = zoo.folder() if span.source.path.startswith(ZOO) else including.parent
-            source = self.open(self._inside(base, name), str(base / name))
-            if base != zoo.folder():
-                self.included[self._place(base / name)] = source.text
+                return self._open_bundled(name)
+            bundled = span.source.path.startswith(ZOO)
+            base = zoo.folder() if bundled else Path(span.source.path).parent
+            path, shown = self._inside(base, name)
+            if bundled:
+                return self.open(path, ZOO + path.name)
+            source = self.open(path, shown)
+            self.included[self._place(Path(shown))] = source.text
             return source
         except NetspecError as error:
             raise SpecError(str(error), span, code="include") from None
+
+    def _open_bundled(self, shown: str) -> Source:
+        name = shown.removeprefix(ZOO)
+        found = zoo.find(name.removesuffix(".net"))
+        if found is None:
+            known = suggest(name, [f"{n}.net" for n in zoo.names()])
+            raise NetspecError(f"netspec comes with no `{name}`{known}")
+        return self.open(found, ZOO + found.name)
 
     def _place(self, path: Path) -> str:
         """Where an included file stands in a copy of the spec's folder."""
         return Path(os.path.relpath(path.absolute(), self.root)).as_posix()
 
-    def _inside(self, base: Path, name: str) -> Path:
+    def _inside(self, base: Path, name: str) -> tuple[Path, str]:
+        """The file and how to show it; links are followed before it is asked where they lead."""
         if not name or "\0" in name or "\\" in name or Path(name).is_absolute():
             raise NetspecError(f"`{name}` is no relative path of a spec")
         allowed = (self.root, zoo.folder().resolve(), *self.include_paths)
         for folder in (base, *self.include_paths):
-            path = (folder / name).resolve()
+            shown = os.path.normpath(folder / name)
+            path = _resolved(folder / name, name)
             if not any(path.is_relative_to(root) for root in allowed):
-                raise NetspecError(
-                    f"`{name}` leads out of the spec's folder; -I FOLDER allows another one"
-                )
+                message = f"`{name}` leads out of the spec's folder; -I FOLDER allows another one"
+                raise NetspecError(message)
             if path.exists():
-                return path
+                return path, shown
         raise NetspecError(f"there is no file `{name}` beside the spec")
+
+
+def _resolved(path: Path, name: str) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # too long, or links in a circle
+        raise NetspecError(f"`{name[:80]}` is no path of a file") from None
 
 
 def _read(path: Path, shown: str) -> bytes:
     """At most 1 MiB of a regular file; never waits for a pipe or a device."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise NetspecError(f"{shown}: not a regular file")
-            data = file.read(MAX_BYTES + 1)
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise NetspecError(f"{shown}: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:

@@ -64,12 +64,12 @@ def _devices() -> dict[str, Any]:
 
 def _train(device: str) -> tuple[dict[str, Any] | None, str | None]:
     """A few iterations on the bundled digits; what came of it, or why it failed."""
+    from netspec.compiler import read
+    from netspec.grammar.printer import to_text
     from netspec.training.executor import Executor
     from netspec.training.experiment import prepare
     from netspec.training.loop import train
     from netspec.training.run import SPEC, Run, Settings
-    from netspec.compiler import read
-    from netspec.grammar.printer import to_text
 
     begin = time.monotonic()
     try:
@@ -105,5 +105,3 @@ def _print(facts: Mapping[str, Any]) -> None:
         table.add_row("training", Text(f"{shown}, {trained['seconds']} s"))
     table.add_row("verdict", Text(facts["fault"] or "ready to train"))
     print_wide(options.console(), table)
-
-

@@ -61,7 +61,7 @@ class Progress(Listener):
         )
 
     def tested(self, iteration: int, values: Mapping[str, float]) -> None:
-        shown = "  ".join(f"{name} {_number(name, value)}" for name, value in values.items())
+        shown = _line(values)
         elapsed = time.monotonic() - self._begin
         self._console.print(
             f"iteration {iteration:>6,}  {elapsed:6.1f} s  test {shown}", markup=False
@@ -75,14 +75,19 @@ class Progress(Listener):
         if not outcome.ran:
             self._console.print(f"{outcome.run} had finished before", markup=False)
             return
-        shown = "  ".join(f"{n} {_number(n, v)}" for n, v in outcome.test.items())
-        self._console.print(f"done: {shown or 'no test data'}", markup=False)
+        shown = _line(outcome.test) or "no test data"
+        self._console.print(f"done: {shown}", markup=False)
         if outcome.skipped:
             self._console.print(f"{outcome.skipped} updates were left out: not finite")
         self._console.print(f"{outcome.run}/model.onnx", markup=False)
 
 
-def _number(name: str, value: float) -> str:
+def _line(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {number(name, value)}" for name, value in results(values).items())
+
+
+def number(name: str, value: float) -> str:
+    """A result as people read it: accuracies in per cent."""
     return f"{value:.2%}" if name.startswith("accuracy") else f"{value:.4f}"
 
 
@@ -115,10 +120,9 @@ class JsonLines(Listener):
 
 
 def results(values: Mapping[str, float]) -> dict[str, float]:
-    """Test results with `accuracy` under that very name, whatever its layer is called."""
-    found = dict(values)
-    if "accuracy" not in found:
-        scores = [value for name, value in values.items() if name.startswith("accuracy")]
-        if scores:
-            found["accuracy"] = scores[-1]
-    return found
+    """Test results with the last accuracy under that very name, whatever its layer is called."""
+    accuracies = [name for name in values if name.startswith("accuracy")]
+    if not accuracies or "accuracy" in values:
+        return dict(values)
+    last = accuracies[-1]
+    return {"accuracy" if name == last else name: value for name, value in values.items()}

@@ -76,15 +76,7 @@ def _train(
         saved = read(str(run.spec), include_paths=spec.library.include_paths)
         experiment = prepare(saved, data=data, sources=sources)
     with run.lock():
-        executor = Executor(
-            experiment.nets.train.net,
-            experiment.nets.test.net if experiment.test else None,
-            experiment.train.arrays,
-            experiment.test.arrays if experiment.test else None,
-            device=device,
-            seed=experiment.solver.random_seed,
-            test_for_batch=experiment.test_for_batch,
-        )
+        executor = Executor.of(experiment, device)
         for name in executor.unreached:
             listener.warned(f"no loss depends on `{name}`: it will not be trained")
         progress = restore(executor, run, listener) if resume else None

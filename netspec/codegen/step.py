@@ -114,7 +114,11 @@ def _lower_batch(
 
 
 def _normalise(op: Builder, name: str, x: Value, transform: Transform) -> Value:
-    """(x - mean) · (scale / std), without what is neutral."""
+    """(padded - mean) · (scale / std), without what is neutral."""
+    if transform.pad:
+        axes = range(2, 2 + len(x.type.spatial))
+        ends = [transform.pad] * (2 * len(axes))
+        x = op.Pad(x, op.ints(*ends), op.scalar(0), op.ints(*axes))
     mean = np.array(transform.mean_value or (0.0,))
     factor = transform.scale / np.array(transform.std or (1.0,))
     for field, values in (("mean_value", mean), ("std", factor)):

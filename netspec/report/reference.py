@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -44,12 +46,15 @@ class LayerReference:
 def reference(layer: type[Layer]) -> LayerReference:
     """What there is to know of a layer type."""
     description = inspect.cleandoc(layer.__doc__ or "")
+    described = descriptions(layer)
     return LayerReference(
         keyword=layer.keyword,
         caffe=layer.caffe.type if layer.caffe else None,
         summary=" ".join(description.split("\n\n")[0].split()),
         description=description,
-        fields=tuple(_field(name, info) for name, info in layer.model_fields.items()),
+        fields=tuple(
+            _field(name, info, described.get(name, "")) for name, info in layer.model_fields.items()
+        ),
         example=textwrap.dedent(layer.example).strip("\n"),
     )
 
@@ -59,9 +64,28 @@ def references(layers: Mapping[str, type[Layer]]) -> tuple[LayerReference, ...]:
     return tuple(reference(layers[keyword]) for keyword in sorted(layers))
 
 
-def _field(name: str, info: FieldInfo) -> FieldReference:
+def descriptions(model: type[Fields]) -> dict[str, str]:
+    """The docstring of each field, its own class's and those it inherits.
+
+    pydantic could collect them, but it would read the source of every class at every start.
+    """
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if not issubclass(cls, Fields) or cls is Fields:
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, text in pairwise(tree.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                assert isinstance(field.target, ast.Name)
+                assert isinstance(text.value, ast.Constant)
+                found[field.target.id] = inspect.cleandoc(text.value.value)
+    return {name: found[name] for name in model.model_fields if name in found}
+
+
+def _field(name: str, info: FieldInfo, description: str) -> FieldReference:
     default = None if info.is_required() else _default(info.default)
-    return FieldReference(name, _takes(info), default, info.description or "")
+    return FieldReference(name, _takes(info), default, description)
 
 
 def _default(value: object) -> str:
@@ -70,6 +94,8 @@ def _default(value: object) -> str:
         return "{ " + "  ".join(f"{k}: {shown(v)}" for k, v in set_fields.items()) + " }"
     if value is None or value == ():
         return "-"
+    if isinstance(value, str):
+        return value
     if isinstance(value, tuple) and len(set(value)) == 1:
         value = value[0]
     return shown(value)

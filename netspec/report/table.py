@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from netspec.ir.analysis import Cost
 from netspec.ir.types import size
+
+_ENDLESS = 100_000
+"""Columns of a page that is no terminal."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -24,7 +29,8 @@ def plain_table(*columns: tuple[str, bool]) -> Table:
     """An empty table of the house style; a column is (title, whether it holds numbers)."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, numeric in columns:
-        table.add_column(title, justify="right" if numeric else "left", no_wrap=True)
+        last = (title, numeric) == columns[-1] and not numeric
+        table.add_column(title, justify="right" if numeric else "left", no_wrap=not last)
     return table
 
 
@@ -73,9 +79,13 @@ def _totals(cost: Cost, training: tuple[int, int] | None) -> list[tuple[str, str
 
 
 def print_wide(console: Console, table: Table) -> None:
-    """Print without cutting: a piped table keeps every column whole."""
+    """Print a table; piped, every column is whole and no line ends in blanks."""
     if console.is_terminal:
         console.print(table)
-    else:
-        width = max(console.width, console.measure(table).maximum)
-        console.print(table, width=width, soft_wrap=True, crop=False)
+        return
+    width = console.measure(table, options=console.options.update(width=_ENDLESS)).maximum
+    plain = Console(file=StringIO(), width=width, highlight=False)
+    plain.print(table)
+    assert isinstance(plain.file, StringIO)
+    for line in plain.file.getvalue().splitlines():
+        console.out(line.rstrip(), highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,9 @@ from netspec.codegen.update import (
     update_graph,
 )
 from netspec.data.order import key, squares
-from netspec.ir.types import Shape
+from netspec.ir.net import Net
+from netspec.ir.sections import Transform
+from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
 from netspec.runtime.state import Binding, FlatBuffer, Layout, Memory
@@ -115,6 +118,21 @@ class BoundUpdate:
         feeds = self._rule.feeds(rate, iteration)
         self._scalars.load({name: np.array(value, np.float32) for name, value in feeds.items()})
         self._update.run()
+
+
+def placed(net: Net, arrays: Mapping[str, NDArray[Any]], device: Device) -> dict[str, Memory]:
+    """The arrays that feed the net, on the device."""
+    return {name: Memory(device, arrays[name]) for name in net.inputs}
+
+
+def array_types(arrays: Mapping[str, Memory | NDArray[Any]]) -> dict[str, TensorType]:
+    """The types of whole arrays, by blob."""
+    return {name: TensorType(array.shape, str(array.dtype)) for name, array in arrays.items()}
+
+
+def transform_of(net: Net) -> Transform:
+    """The transform of the net's data section."""
+    return net.data.transform if net.data else Transform()
 
 
 def _bound(model: onnx.ModelProto, device: Device, addresses: Mapping[str, int]) -> Binding:

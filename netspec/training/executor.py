@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from netspec.autodiff import grad
 from netspec.codegen.solvers import update_rule
-from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
+from netspec.codegen.step import BatchStep, gradient_graph
 from netspec.codegen.update import StatisticGroup, WeightGroup
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
-from netspec.ir.types import Shape, TensorType, size
+from netspec.ir.types import Shape, size
 from netspec.runtime.device import Device, choose_device
-from netspec.runtime.state import FlatBuffer, Layout, Memory
-from netspec.training.bound import BoundBatch, BoundUpdate
+from netspec.runtime.state import FlatBuffer, Layout
+from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
 from netspec.training.checkpoint import State
+from netspec.training.evaluator import Evaluation, Evaluator
+
+if TYPE_CHECKING:
+    from netspec.training.experiment import Experiment
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 Tensors: TypeAlias = dict[str, NDArray[np.float32]]
@@ -36,16 +39,6 @@ class StepResult:
     metrics: dict[str, float]
     finite: bool
     """False if the loss, a gradient or a statistic was not a finite number: nothing was updated."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Means over the samples of the test set."""
-
-    loss: float
-    losses: dict[str, float]
-    metrics: dict[str, float]
-    samples: int
 
 
 class Executor:
@@ -72,9 +65,7 @@ class Executor:
         """
         assert train.solver is not None
         self.device = choose_device(device)
-        self._seed = seed
-        self._test, self._test_for_batch = test, test_for_batch
-        step = gradient_graph(train, _types(train_arrays), _transform(train), grad)
+        step = gradient_graph(train, array_types(train_arrays), transform_of(train), grad)
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)
@@ -82,7 +73,8 @@ class Executor:
             [train] if test is None else [train, test], step, rule.slots, self.device
         )
         self._held.fill(seed)
-        self._batch = self._bind(step, _placed(train, train_arrays, self.device))
+        arrays = placed(train, train_arrays, self.device)
+        self._batch = BoundBatch(step, self._held.addresses(), arrays, self.device, seed)
         self._update = BoundUpdate(
             self._held.weight_groups,
             self._held.statistic_groups,
@@ -91,14 +83,25 @@ class Executor:
             self._batch.results,
             self.device,
         )
-        self._test_arrays: dict[str, Memory] = {}
+        self._evaluator: Evaluator | None = None
         if test is not None and test_arrays is not None:
-            self._test_arrays = _placed(test, test_arrays, self.device)
-        self._tests: dict[int, BoundBatch] = {}
+            self._evaluator = Evaluator(
+                test, test_arrays, self._held.addresses(), self.device, test_for_batch
+            )
 
-    def _bind(self, step: BatchStep, arrays: Mapping[str, Memory]) -> BoundBatch:
-        addresses = self._held.addresses()
-        return BoundBatch(step, addresses, arrays, self.device, self._seed)
+    @classmethod
+    def of(cls, experiment: Experiment, device: str) -> Executor:
+        """An experiment's, with the solver's seed."""
+        test = experiment.test
+        return cls(
+            experiment.nets.train.net,
+            experiment.nets.test.net if test else None,
+            experiment.train.arrays,
+            test.arrays if test else None,
+            device=device,
+            seed=experiment.solver.random_seed,
+            test_for_batch=experiment.test_for_batch,
+        )
 
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.
@@ -113,30 +116,8 @@ class Executor:
 
     def evaluate(self) -> Evaluation:
         """The test set through the test net, each sample once; means are over samples."""
-        assert self._test is not None
-        samples = next(iter(self._test_arrays.values())).shape[0]
-        totals: dict[str, float] = {}
-        for start in range(0, samples, self._test.batch):
-            indices = np.arange(start, min(start + self._test.batch, samples), dtype=np.int64)
-            batch = self._tester(len(indices))
-            batch.run(indices, 0)
-            for name, mean in batch.results.numbers().items():
-                totals[name] = totals.get(name, 0.0) + mean * len(indices)
-        means = {name: total / samples for name, total in totals.items()}
-        losses, metrics = batch.sort(means)
-        return Evaluation(means["loss"], losses, metrics, samples)
-
-    def _tester(self, batch: int) -> BoundBatch:
-        """The test graph for `batch` samples, loaded on first use."""
-        if batch not in self._tests:
-            net = self._test
-            assert net is not None
-            if batch != net.batch:
-                assert self._test_for_batch is not None, f"no test net for a batch of {batch}"
-                net = self._test_for_batch(batch)
-            step = evaluation_graph(net, _types(self._test_arrays), _transform(net))
-            self._tests[batch] = self._bind(step, self._test_arrays)
-        return self._tests[batch]
+        assert self._evaluator is not None
+        return self._evaluator.run()
 
     def state(self) -> State:
         """A copy of everything that training changes."""
@@ -262,16 +243,3 @@ def _united(nets: Iterable[Mapping[str, Shape]]) -> dict[str, Shape]:
                     f"{name} is {size(united[name])} in TRAIN, but {size(shape)} in TEST"
                 )
     return united
-
-
-def _placed(net: Net, arrays: Arrays, device: Device) -> dict[str, Memory]:
-    """The arrays that feed the net."""
-    return {name: Memory(device, arrays[name]) for name in net.inputs}
-
-
-def _types(arrays: Mapping[str, Memory] | Arrays) -> dict[str, TensorType]:
-    return {name: TensorType(array.shape, str(array.dtype)) for name, array in arrays.items()}
-
-
-def _transform(net: Net) -> Transform:
-    return net.data.transform if net.data else Transform()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from netspec.compiler import Elaborated, Spec, compile_spec, elaborate
+from numpy.typing import NDArray
+
+from netspec.compiler import Elaborated, Spec, check_weights, compile_spec, elaborate, read
 from netspec.data import Dataset, check_dataset, open_dataset
 from netspec.data.order import Batches
 from netspec.diagnostics import DataError, UsageError
@@ -14,7 +17,10 @@ from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.sections import Solver
+from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State
+from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.run import Run
 
 _SPLITS = {Phase.TRAIN: "train", Phase.TEST: "test"}
 
@@ -112,6 +118,38 @@ def open_phase(
     _check(dataset, net)
     found = (base / name).absolute()
     return dataset, str(found) if found.exists() else name
+
+
+def evaluate_run(run: Run, *, data: Path | None, device: str) -> Evaluation:
+    """Loss and metrics of a run's newest weights on its test data, or on `data`.
+
+    UsageError if the spec has no test data, DataError if weights or data are damaged.
+    """
+    spec = read(str(run.spec))
+    net = elaborate(spec).test.net
+    source = run.settings.data.get(Phase.TEST)
+    dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+    evaluator = Evaluator.of_weights(
+        net,
+        dataset.arrays,
+        trained_weights(run, net),
+        choose_device(device),
+        lambda batch: elaborate(spec, batch=batch).test.net,
+    )
+    return evaluator.run()
+
+
+def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
+    """The final weights of a run, or those of its newest checkpoint while it is not finished."""
+    if run.weights_file.exists():
+        weights: Mapping[str, NDArray[Any]] = run.weights()
+    else:
+        found = run.checkpoints.newest()
+        if found is None:
+            raise UsageError(f"{run.path}: has no weights yet")
+        weights = {**found.state.weights, **found.state.statistics}
+    check_weights(net, weights)
+    return weights
 
 
 def _stored(net: Net) -> tuple[int, ...] | None:

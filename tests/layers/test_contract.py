@@ -14,6 +14,7 @@ from netspec.compiler import compile_spec, read
 from netspec.ir.layer import Layer, Role, ShapeError
 from netspec.ir.types import TensorType
 from netspec.layers import LAYERS
+from netspec.report.reference import reference
 
 each_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
 
@@ -22,8 +23,8 @@ each_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys()
 def test_documented(layer: type[Layer]) -> None:
     assert layer.__doc__
     assert layer.__doc__ != Layer.__doc__
-    for name, field in layer.model_fields.items():
-        assert field.description, f"{layer.__name__}.{name} has no docstring"
+    for field in reference(layer).fields:
+        assert field.description, f"{layer.__name__}.{field.name} has no docstring"
 
 
 @each_layer

@@ -1,0 +1,105 @@
+"""The test graph, loaded: every sample of the test data once, means over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspec.codegen.step import evaluation_graph
+from netspec.ir.net import Net
+from netspec.runtime.device import Device
+from netspec.runtime.state import FlatBuffer, Layout
+from netspec.training.bound import BoundBatch, array_types, placed, transform_of
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over the samples of the test set."""
+
+    loss: float
+    losses: dict[str, float]
+    metrics: dict[str, float]
+    samples: int
+
+
+class Evaluator:
+    """The test net on its data, with weights that lie at fixed addresses.
+
+    What the net's own batch leaves over at the end is a batch of its own, so that no sample is
+    padded, dropped or counted twice.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        arrays: Arrays,
+        addresses: Mapping[str, int],
+        device: Device,
+        net_for_batch: Callable[[int], Net] | None = None,
+    ) -> None:
+        """`addresses` are those of weights and running statistics, by port.
+
+        `net_for_batch` builds the net for the samples left over.
+        """
+        self._net, self._net_for_batch = net, net_for_batch
+        self._addresses, self._device = addresses, device
+        self._arrays = placed(net, arrays, device)
+        self._batches: dict[int, BoundBatch] = {}
+
+    @classmethod
+    def of_weights(
+        cls,
+        net: Net,
+        arrays: Arrays,
+        weights: Arrays,
+        device: Device,
+        net_for_batch: Callable[[int], Net],
+    ) -> Evaluator:
+        """For weights and statistics by name, which are copied; DataError if they do not fit."""
+        shapes = {p.name: p.shape for p in net.parameters}
+        running = {name: s.shape for name, s in net.statistics.items()}
+        layout = Layout.of({"weight": shapes, "running": running})
+        held = FlatBuffer(layout, device)
+        held.load({name: array for name, array in weights.items() if name in layout.places})
+        addresses = {
+            f"{kind}:{name}": held.pointer(name)
+            for kind, names in (("weight", shapes), ("running", running))
+            for name in names
+        }
+        evaluator = cls(net, arrays, addresses, device, net_for_batch)
+        evaluator._held = held
+        return evaluator
+
+    _held: FlatBuffer | None = None
+    """Keeps the memory behind the addresses, if it is this evaluator's."""
+
+    def run(self) -> Evaluation:
+        """Loss, losses and metrics of the whole test set."""
+        samples = next(iter(self._arrays.values())).shape[0]
+        totals: dict[str, float] = {}
+        for start in range(0, samples, self._net.batch):
+            indices = np.arange(start, min(start + self._net.batch, samples), dtype=np.int64)
+            batch = self._batch(len(indices))
+            batch.run(indices, 0)
+            for name, mean in batch.results.numbers().items():
+                totals[name] = totals.get(name, 0.0) + mean * len(indices)
+        means = {name: total / samples for name, total in totals.items()}
+        losses, metrics = batch.sort(means)
+        return Evaluation(means["loss"], losses, metrics, samples)
+
+    def _batch(self, size: int) -> BoundBatch:
+        """The test graph for `size` samples, loaded on first use."""
+        if size not in self._batches:
+            net = self._net
+            if size != net.batch:
+                assert self._net_for_batch is not None, f"no test net for a batch of {size}"
+                net = self._net_for_batch(size)
+            step = evaluation_graph(net, array_types(self._arrays), transform_of(net))
+            self._batches[size] = BoundBatch(step, self._addresses, self._arrays, self._device, 0)
+        return self._batches[size]
