@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from netspec import zoo
 from netspec.diagnostics import (
     MAX_ERRORS,
     DataError,
     Diagnostics,
+    NetspecError,
     UsageError,
     suggest,
 )
@@ -35,9 +34,10 @@ from netspec.layers import LAYERS
 from netspec.library import ZOO, Library
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import onnx
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class Spec:
     path: Path
     tree: Message
     library: Library
+    sets: tuple[str, ...] = ()
+    """The overrides, as they were given."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -57,12 +59,12 @@ class Spec:
 def locate(target: str) -> tuple[Path, str]:
     """The file that a path or the name of a zoo spec means, and how to show it."""
     path = Path(target)
-    if path.exists():
-        return path, target
     found = zoo.find(target)
+    if os.path.exists(path) and not (found and path.is_dir()):  # a folder `lenet` hides no spec
+        return path, target
     if found is not None:
         return found, str(found) if found.is_relative_to(Path.cwd()) else f"{ZOO}{target}.net"
-    message = f"there is no file `{target}`, nor a bundled spec of that name"
+    message = f"there is no file `{target[:200]}`, nor a bundled spec of that name"
     raise UsageError(message + suggest(target, zoo.names()))
 
 
@@ -71,7 +73,7 @@ def read(target: str, *, sets: Sequence[str] = (), include_paths: Sequence[Path]
     path, shown = locate(target)
     library = Library(path.parent, include_paths)
     tree = parse(library.open(path, shown))
-    return Spec(path, override(tree, sets), library)
+    return Spec(path, override(tree, sets), library, tuple(sets))
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,10 @@ def compile_spec(
 
     `weights` holds parameters and statistics by name; without them the fillers draw from `seed`
     (the solver's random_seed unless given). Without `batch` the model takes any batch size.
+    SpecErrors for a faulty spec, DataError for weights that do not fit.
     """
     from netspec.codegen.inference import (
+        MAX_BYTES,
         check_batch_free,
         inference_graph,
         inference_model,
@@ -143,12 +147,14 @@ def compile_spec(
     )
     from netspec.runtime.verify import verify
 
-    nets = elaborate(spec, batch=batch or 2)
-    net, wanted = deploy(nets.test.net, outputs)
+    net, wanted = deploy(elaborate(spec, batch=batch or 2).test.net, outputs)
     inference = inference_graph(net, wanted)
     if batch is None:
         other, _ = deploy(elaborate(spec, batch=3).test.net, outputs)
         check_batch_free(inference, inference_graph(other, wanted))
+    taken = 4 * sum(p.numel for p in net.parameters)
+    if taken > MAX_BYTES:
+        raise NetspecError(f"the weights take {taken:,} bytes, and an ONNX file holds 2 GiB")
     arrays = _weights(net, weights, seed)
     transform = net.data.transform if net.data else Transform()
     model = inference_model(
@@ -179,13 +185,14 @@ def check_weights(net: Net, given: Arrays) -> None:
     """Refuse weights that miss a tensor of the net or have another shape; extra ones are fine."""
     wanted = {p.name: p.shape for p in net.parameters}
     wanted.update({name: s.shape for name, s in net.statistics.items()})
+    strange = sorted(given.keys() - wanted.keys())
     faults = []
     for name, shape in wanted.items():
         if name not in given:
-            faults.append(f"`{name}` is missing{suggest(name, given)}")
+            faults.append(f"`{name}` is missing{suggest(name, strange)}")
         elif tuple(given[name].shape) != shape:
             faults.append(f"`{name}` is {size(given[name].shape)}, the net has {size(shape)}")
-        elif given[name].dtype != np.float32:
+        elif given[name].dtype != "float32":
             faults.append(f"`{name}` holds {given[name].dtype}, not float32")
     if faults:
         shown = faults[:MAX_ERRORS]

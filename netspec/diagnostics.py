@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from heapq import nlargest
-from itertools import islice
-from os.path import commonprefix
+from itertools import islice, pairwise
 
 MAX_ERRORS = 20
 """Faults shown of one run; the rest are counted."""
@@ -83,10 +82,11 @@ class Span:
         text = self.source.line(line)
         skip = max(0, column - _LINE_WIDTH // 2) if len(text) > _LINE_WIDTH else 0
         text, start = text[skip : skip + _LINE_WIDTH], column - 1 - skip
-        before, marked = _displayed(text[:start]), _displayed(text[start:][: self.end - self.start])
+        before = _displayed(text[:start])
+        marked = _displayed(text[start : start + self.end - self.start])
         gutter = f"{line:>4} | "
-        under = f"{' ' * (len(gutter) - 2)}| {' ' * len(before)}{'^' * max(1, len(marked))}"
-        return f"{gutter}{_displayed(text)}\n{under}"
+        carets = " " * len(before) + "^" * max(1, len(marked))
+        return f"{gutter}{_displayed(text)}\n{' ' * (len(gutter) - 2)}| {carets}"
 
     def to(self, other: Span) -> Span:
         """From the start of this span to the end of `other`, in the same source."""
@@ -94,7 +94,7 @@ class Span:
 
 
 class NetspecError(Exception):
-    """A fault of the user's that netspec reports without a traceback; `exit_code` is the process's."""
+    """A user's fault that netspec reports without a traceback; `exit_code` is the process's."""
 
     exit_code = 1
 
@@ -185,12 +185,9 @@ class Diagnostics:
     """Faults beyond those kept in `errors`."""
     reported: int = 0
     """How often `error` was called, repetitions included: a stage compares it before and after."""
+    full: bool = False
+    """Whether looking for more helps nobody: a limit is passed, or very many faults are found."""
     _seen: set[tuple[str, int, int, str]] = field(default_factory=set)
-
-    @property
-    def full(self) -> bool:
-        """Whether so many faults are found that looking for more helps nobody."""
-        return len(self.errors) + self.dropped >= MAX_FOUND
 
     def error(self, fault: SpecError) -> None:
         """Keep a fault; the same message at the same place is kept once."""
@@ -200,6 +197,7 @@ class Diagnostics:
                 self.errors.append(fault)
             else:
                 self.dropped += 1
+                self.full |= self.dropped >= MAX_FOUND - MAX_ERRORS
 
     def warn(self, lint: SpecError) -> None:
         """Keep a lint; the same one at the same place is kept once."""
@@ -230,12 +228,13 @@ def _suggest(word: str, names: tuple[str, ...]) -> str:
     if len(names) > _CANDIDATES:
         names = tuple(nlargest(_CANDIDATES, names, key=lambda name: _common(name, word)))
     close = get_close_matches(word, names, n=1, cutoff=0.6)
+    close = close or [name for name in names if len(word) > 2 and name.startswith(word)]
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def _common(name: str, word: str) -> int:
-    """Characters that two words share at their beginning and at their end."""
-    return len(commonprefix((name, word))) + len(commonprefix((name[::-1], word[::-1])))
+    """Pairs of neighbouring characters that two words share."""
+    return len(set(pairwise(name)) & set(pairwise(word)))
 
 
 def printable(text: str) -> str:

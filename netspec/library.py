@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from netspec import zoo
 from netspec.diagnostics import NetspecError, Source, Span, SpecError, suggest
@@ -27,6 +27,7 @@ class Library:
         """The text of every file that was read, by the path shown to the user."""
         self.included: dict[str, str] = {}
         """The included files that do not come with netspec, by the path the spec's folder has."""
+        self._places: dict[str, PurePosixPath] = {}
         self._bytes = 0
 
     def open(self, path: Path, shown: str) -> Source:
@@ -50,7 +51,7 @@ class Library:
             if bundled:
                 return self.open(path, ZOO + path.name)
             source = self.open(path, shown)
-            self.included[self._place(Path(shown))] = source.text
+            self.included[self._place(name, shown, span)] = source.text
             return source
         except NetspecError as error:
             raise SpecError(str(error), span, code="include") from None
@@ -63,22 +64,25 @@ class Library:
             raise NetspecError(f"netspec comes with no `{name}`{known}")
         return self.open(found, ZOO + found.name)
 
-    def _place(self, path: Path) -> str:
-        """Where an included file stands in a copy of the spec's folder."""
-        return Path(os.path.relpath(path.absolute(), self.root)).as_posix()
+    def _place(self, name: str, shown: str, span: Span) -> str:
+        """Where an included file stands in a copy of the spec's folder: where no -I is needed."""
+        folder = self._places.get(span.source.path, PurePosixPath()).parent
+        self._places[shown] = PurePosixPath(os.path.normpath(folder / name))
+        return str(self._places[shown])
 
     def _inside(self, base: Path, name: str) -> tuple[Path, str]:
         """The file and how to show it; links are followed before it is asked where they lead."""
         if not name or "\0" in name or "\\" in name or Path(name).is_absolute():
             raise NetspecError(f"`{name}` is no relative path of a spec")
-        allowed = (self.root, zoo.folder().resolve(), *self.include_paths)
+        root = zoo.folder().resolve() if base == zoo.folder() else self.root
+        allowed = (root, *self.include_paths)
         for folder in (base, *self.include_paths):
             shown = os.path.normpath(folder / name)
             path = _resolved(folder / name, name)
             if not any(path.is_relative_to(root) for root in allowed):
                 message = f"`{name}` leads out of the spec's folder; -I FOLDER allows another one"
                 raise NetspecError(message)
-            if path.exists():
+            if os.path.exists(path):
                 return path, shown
         raise NetspecError(f"there is no file `{name}` beside the spec")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 import click
 
-import netspec
-from netspec.diagnostics import NetspecError
+from netspec.diagnostics import NetspecError, printable, suggest
+from netspec.version import __version__
 
 _VERBS = {
     "check": "Shapes, parameters, arithmetic and memory of a spec, or its errors.",
@@ -36,15 +37,23 @@ class _Verbs(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        word = args[0]
+        if word not in _VERBS and not word.startswith("-"):
+            ctx.fail(f"there is no verb `{printable(word)}`{suggest(word, _VERBS)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(_VERBS.items()))
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(netspec.__version__, prog_name="netspec")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.version_option(__version__, prog_name="netspec")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def cli() -> None:
     """Networks as text: know their cost, train them on onnxruntime, get ONNX.
 
     SPEC is a file or the name of a bundled spec, such as lenet.
@@ -55,31 +64,44 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code of the process.
 
     0 fine, 1 the spec or the data is wrong, 2 usage, 75 stopped with a checkpoint, 130 interrupted.
+    `--debug` is taken before the verb and after it.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
-        result = cli.main(args=given, prog_name="netspec", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = _run([word for word in given if word != "--debug"])
+        sys.stdout.flush()
+        return code
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        return _unheard()
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         return 130
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
     except NetspecError as error:
         if debug:
             raise
         if str(error):
-            click.echo(str(error), err=True)
+            click.echo("\n".join(map(printable, str(error).split("\n"))), err=True)
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        click.echo(f"internal error: {type(error).__name__}: {error}", err=True)
-        click.echo("this is a fault of netspec's; --debug shows where", err=True)
+        message = printable(f"{type(error).__name__}: {error}")
+        click.echo(f"internal error: {message}; --debug shows where", err=True)
         return 1
+
+
+def _run(arguments: list[str]) -> int:
+    with cli.make_context("netspec", arguments) as context:
+        result = cli.invoke(context)
+    return result if isinstance(result, int) else 0
+
+
+def _unheard() -> int:
+    """Whoever read stdout has left, as `head` does: nothing more to say, and no fault."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -8,10 +8,11 @@ import click
 
 from netspec.cli import options
 from netspec.compiler import Elaborated, elaborate, read
-from netspec.diagnostics import Diagnostics, SpecErrors
+from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError, printable
 from netspec.ir.analysis import cost, training_bytes
 from netspec.ir.layer import Phase
-from netspec.report.json import check_report
+from netspec.report.json import check_report, unreadable
+from netspec.report.table import check_table, print_table, totals_table
 
 
 @click.command("check")
@@ -44,6 +45,14 @@ def command(
         found = Diagnostics(list(errors.faults), diagnostics.warnings)
         options.print_json(check_report(None, phase, batch, None, None, found))
         return 1
+    except UsageError:
+        raise
+    except NetspecError as error:
+        if not as_json:
+            raise
+        report = check_report(None, phase, batch, None, None, diagnostics)
+        options.print_json({**report, "errors": [unreadable(spec, str(error))]})
+        return 1
     _show(nets, Phase(phase), diagnostics, as_json)
     return 0
 
@@ -55,9 +64,8 @@ def _show(nets: Elaborated, phase: Phase, diagnostics: Diagnostics, as_json: boo
         report = check_report(net.name, phase, net.batch, counted, memory, diagnostics)
         options.print_json(report)
         return
-    from netspec.report.table import check_table
-
-    training = None if memory is None else (train.batch, memory)
-    check_table(options.console(), net.name, phase, counted, training)
+    print_table(check_table(counted))
+    click.secho(f"\n{printable(net.name)}, phase {phase}, batch {net.batch}", bold=True)
+    print_table(totals_table(counted, None if memory is None else (train.batch, memory)))
     for lint in diagnostics.warnings:
         click.echo(lint.render("warning"), err=True)

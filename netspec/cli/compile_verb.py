@@ -8,6 +8,7 @@ import click
 
 from netspec.cli import options
 from netspec.compiler import compile_spec, read
+from netspec.diagnostics import DataError
 from netspec.files import write_file
 from netspec.report.json import VERSION
 
@@ -59,7 +60,10 @@ def command(
         from netspec.runtime.weights import read_weights
 
         arrays = read_weights(weights)
-    compiled = compile_spec(source, weights=arrays, batch=batch, outputs=outputs, seed=seed)
+    try:
+        compiled = compile_spec(source, weights=arrays, batch=batch, outputs=outputs, seed=seed)
+    except DataError as error:
+        raise DataError(f"{weights}: {error}") from None
     target = out or Path(source.path.stem + ".onnx")
     data = compiled.model.SerializeToString(deterministic=True)
     write_file(target, data)

@@ -7,17 +7,16 @@ import tempfile
 import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
-import netspec
 from netspec.cli import options
 from netspec.diagnostics import NetspecError
 from netspec.report.json import VERSION
-from netspec.report.table import plain_table, print_wide
+from netspec.report.table import Table, print_table
+from netspec.version import __version__
+from netspec.zoo import find
 
 _PACKAGES = ("onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "lark", "pydantic", "safetensors")
 
@@ -33,7 +32,7 @@ _LEARNED = 0.85
 @options.JSON
 def command(device: str, as_json: bool) -> int:
     """Versions, devices that really work, and a short training of LeNet."""
-    facts: dict[str, Any] = {"version": VERSION, "netspec": netspec.__version__, **_versions()}
+    facts: dict[str, Any] = {"version": VERSION, "netspec": __version__, **_versions()}
     facts.update(_devices())
     trained, fault = _train(device)
     facts["training"] = trained
@@ -56,34 +55,27 @@ def _versions() -> dict[str, Any]:
 
 
 def _devices() -> dict[str, Any]:
-    from netspec.runtime.device import cuda_fault
+    try:
+        from netspec.runtime.device import cuda_fault
 
-    fault = cuda_fault()
+        fault = cuda_fault()
+    except Exception as error:  # onnxruntime itself is broken: this verb is there to say so
+        return {"cpu": _reason(error), "cuda": _reason(error)}
     return {"cpu": "works", "cuda": "works" if fault is None else fault}
 
 
 def _train(device: str) -> tuple[dict[str, Any] | None, str | None]:
     """A few iterations on the bundled digits; what came of it, or why it failed."""
-    from netspec.compiler import read
-    from netspec.grammar.printer import to_text
-    from netspec.training.executor import Executor
-    from netspec.training.experiment import prepare
-    from netspec.training.loop import train
-    from netspec.training.run import SPEC, Run, Settings
-
     begin = time.monotonic()
     try:
-        experiment = prepare(read("lenet", sets=[f"solver.max_iter={_ITERATIONS}"]))
+        from netspec.compiler import read
+        from netspec.training.launch import train
+
+        spec = read(str(find("lenet")), sets=[f"solver.max_iter={_ITERATIONS}"])
         with tempfile.TemporaryDirectory() as folder:
-            text = to_text(experiment.spec.tree)
-            run = Run.create(Path(folder), Settings(name="doctor"), {SPEC: text})
-            with run.lock():
-                executor = Executor.of(experiment, device)
-                outcome = train(
-                    executor, experiment.batches, experiment.solver, run, length=_ITERATIONS
-                )
-    except NetspecError as error:
-        return None, str(error)
+            outcome = train(spec, runs=folder, device=device)
+    except Exception as error:
+        return None, _reason(error)
     accuracy = next(v for name, v in outcome.test.items() if name.startswith("accuracy"))
     seconds = time.monotonic() - begin
     trained = {"iterations": _ITERATIONS, "seconds": round(seconds, 2), "accuracy": accuracy}
@@ -92,16 +84,20 @@ def _train(device: str) -> tuple[dict[str, Any] | None, str | None]:
     return trained, None
 
 
+def _reason(error: Exception) -> str:
+    known = isinstance(error, NetspecError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
+
+
 def _print(facts: Mapping[str, Any]) -> None:
-    table = plain_table(("", False), ("", False))
-    table.show_header = False
+    table = Table([("", False), ("", False)])
     for name, value in facts.items():
         if name in ("version", "training", "fault") or value is None:
             continue
-        table.add_row(name, Text(str(value)))
+        table.add(name, str(value))
     trained = facts["training"]
     if trained:
         shown = f"{trained['accuracy']:.1%} on the digits after {trained['iterations']} iterations"
-        table.add_row("training", Text(f"{shown}, {trained['seconds']} s"))
-    table.add_row("verdict", Text(facts["fault"] or "ready to train"))
-    print_wide(options.console(), table)
+        table.add("training", f"{shown}, {trained['seconds']} s")
+    table.add("verdict", facts["fault"] or "ready to train")
+    print_table(table)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import click
-from rich.text import Text
 
 from netspec.cli import options
 from netspec.diagnostics import UsageError, suggest
 from netspec.layers import LAYERS
 from netspec.report.json import VERSION
-from netspec.report.reference import LayerReference, reference, references
-from netspec.report.table import plain_table, print_wide
+from netspec.report.reference import FieldReference, LayerReference, reference, references
+from netspec.report.table import print_definitions
 
 
 @click.command("layers")
@@ -31,25 +30,18 @@ def command(layer: str | None, as_json: bool) -> int:
 
 
 def _list(shown: tuple[LayerReference, ...]) -> None:
-    table = plain_table(("layer", False), ("Caffe's", False), ("what it computes", False))
-    for entry in shown:
-        table.add_row(entry.keyword, entry.caffe or "", Text(entry.summary.split(". ")[0]))
-    print_wide(options.console(), table)
+    print_definitions([(entry.keyword, entry.summary) for entry in shown])
 
 
 def _page(entry: LayerReference) -> None:
-    console = options.console()
     caffe = f", Caffe's {entry.caffe}" if entry.caffe else ""
-    console.print(Text(f"{entry.keyword}{caffe}", style="bold"))
-    console.print(Text(f"\n{entry.description}\n"))
-    if entry.fields:
-        table = plain_table(("field", False), ("takes", False), ("default", False), ("", False))
-        for field in entry.fields:
-            table.add_row(
-                field.name,
-                Text(field.takes),
-                Text("required" if field.default is None else field.default),
-                Text(" ".join(field.description.split())),
-            )
-        print_wide(console, table)
-    console.print(Text(f"\n{entry.example}"))
+    click.secho(f"{entry.keyword}{caffe}", bold=True)
+    click.echo(f"\n{entry.description}\n")
+    print_definitions([(field.name, _told(field)) for field in entry.fields])
+    click.echo(f"\n{entry.example}")
+
+
+def _told(field: FieldReference) -> str:
+    default = "required" if field.default is None else f"default: {field.default}"
+    default = default.removesuffix("default: -") or "optional"
+    return f"{' '.join(field.description.split())} Takes {field.takes}.  [{default}]"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 SPEC = click.argument("spec")
 SETS = click.option(
@@ -42,13 +42,16 @@ DATA = click.option(
 BATCH = click.option("--batch", type=click.IntRange(1, 2**20), help="Batch size.")
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Where people read; plain when piped, without colour where NO_COLOR says so."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
-
-
 def print_json(value: Any, *, indent: int | None = 2) -> None:
-    """One JSON value on stdout."""
-    json.dump(value, sys.stdout, indent=indent, ensure_ascii=False, allow_nan=False)
+    """One JSON value on stdout; numbers that are not finite, which JSON lacks, are null."""
+    json.dump(_finite(value), sys.stdout, indent=indent, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
     sys.stdout.flush()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

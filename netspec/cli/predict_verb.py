@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
 from netspec.cli import options
 from netspec.data import read_image
 from netspec.diagnostics import DataError, UsageError, printable
 from netspec.ir.types import size
 from netspec.report.json import VERSION
-from netspec.report.table import plain_table, print_wide
+from netspec.report.table import Table, print_table
 from netspec.runtime.classifier import Classifier
 from netspec.runtime.device import choose_device
 
@@ -31,12 +30,12 @@ def command(model: Path, images: tuple[Path, ...], top: int, device: str, as_jso
     if as_json:
         options.print_json({"version": VERSION, "predictions": found})
         return 0
-    table = plain_table(("image", False), ("class", False), ("probability", True))
+    table = Table([("image", False), ("class", False), ("probability", True)])
     for entry in found:
         for i, rank in enumerate(entry["classes"]):
-            image = printable(entry["image"]) if i == 0 else ""
-            table.add_row(Text(image), Text(rank["name"]), f"{rank['probability']:.2%}")
-    print_wide(options.console(), table)
+            image = entry["image"] if i == 0 else ""
+            table.add(image, rank["name"], f"{rank['probability']:.2%}")
+    print_table(table)
     for entry in found:
         if entry["note"]:
             click.echo(f"{printable(entry['image'])}: {entry['note']}", err=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,10 +25,10 @@ _REFRESH = 0.1
 
 
 class Progress(Listener):
-    """A bar with rate and remaining time, a line for each test."""
+    """On stderr a bar with rate and remaining time, a line for each test; the result on stdout."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
+        self._console = console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -72,14 +73,11 @@ class Progress(Listener):
 
     def finished(self, outcome: Outcome) -> None:
         self._bar.stop()
-        if not outcome.ran:
-            self._console.print(f"{outcome.run} had finished before", markup=False)
-            return
-        shown = _line(outcome.test) or "no test data"
-        self._console.print(f"done: {shown}", markup=False)
+        run = printable(str(outcome.run))
         if outcome.skipped:
-            self._console.print(f"{outcome.skipped} updates were left out: not finite")
-        self._console.print(f"{outcome.run}/model.onnx", markup=False)
+            self.warned(f"{outcome.skipped} updates were left out: not finite")
+        shown = _line(outcome.test) or "no test data"
+        click.echo(f"{'done' if outcome.ran else 'done before'}: {shown}\n{run}/model.onnx")
 
 
 def _line(values: Mapping[str, float]) -> str:

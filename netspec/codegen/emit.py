@@ -9,9 +9,9 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-import netspec
 from netspec.codegen.builder import IR_VERSION, OPSET, type_proto
 from netspec.ir.graph import Graph, Op, Value
+from netspec.version import __version__
 
 BATCH = "N"
 """The symbolic name of the batch axis."""
@@ -50,7 +50,7 @@ def emit(
         + [helper.make_opsetid(domain, 1) for domain in sorted(domains)],
         ir_version=IR_VERSION,
         producer_name="netspec",
-        producer_version=netspec.__version__,
+        producer_version=__version__,
     )
     if metadata:
         helper.set_model_props(model, dict(sorted(metadata.items())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from netspec.ir.graph import Graph, Op, Value
 from netspec.ir.net import Net
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+
+MAX_BYTES = 2**31 - 2**24
+"""Weights that a model holds: protobuf ends at 2 GiB, and the operators want their share."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ def check_batch_free(one: Inference, other: Inference) -> None:
 
     A symbolic batch is then proved: both sizes give the same operators, attributes and constants.
     """
-    for a, b in zip(one.graph.ops, other.graph.ops, strict=True):
+    for a, b in zip_longest(one.graph.ops, other.graph.ops):
+        if a is None or b is None:
+            raise _batch_fault(a or b)
         if (a.op_type, dict(a.attrs)) != (b.op_type, dict(b.attrs)):
             raise _batch_fault(a)
         for x, y in zip(a.inputs, b.inputs, strict=True):

@@ -51,7 +51,11 @@ class Cost:
     activations: int
     activation_bytes: int
     forward_bytes: int
-    """Weights, statistics, and the blobs that are alive at once, at the batch."""
+    """Weights, statistics, and the blobs that are alive at once, at the batch.
+
+    A blob lives from the layer that makes it to the last that reads it, outputs and labels to the
+    end and from the beginning; kernels' working memory is not counted.
+    """
 
     @property
     def flops(self) -> int:
@@ -141,6 +145,7 @@ def training_bytes(net: Net, solver: Solver | None) -> int | None:
     Weights, gradients and solver state of what is trained, statistics twice (running and of the
     batch), the activations that the backward pass still needs and the gradients of blobs that are
     alive at its worst moment. In-place tops are kept apart, since the graph computes them apart.
+    The data set, which lies on the device too, and the kernels' own working memory are not counted.
     """
     if not any(node.loss_weight for node in net.nodes):
         return None

@@ -17,17 +17,18 @@ from netspec.grammar.ast import (
     Repeat,
     When,
 )
-from netspec.ir.construction import Construction, Exhausted, where
+from netspec.ir.construction import RULES, Construction, Exhausted, where
 from netspec.ir.declare import Declared, Load, declare
 from netspec.ir.expansion import arguments, expand_frame
-from netspec.ir.expression import Poisoned, Word, evaluate, truth, unknown
+from netspec.ir.expression import Poisoned, UnknownName, Word, evaluate, truth
 from netspec.ir.fields import shown
 from netspec.ir.flow import Blob, Flow, Frame
 from netspec.ir.groups import GROUPS, PARTS, Grouping
 from netspec.ir.layer import Layer, Phase, Role
-from netspec.ir.net import Net, Place
-from netspec.ir.place import place, report_missing
+from netspec.ir.net import Net, Node, Place
+from netspec.ir.place import place
 from netspec.ir.scope import POISON, Lookup, Scope
+from netspec.ir.wiring import report_missing
 
 
 @dataclass(frozen=True)
@@ -53,59 +54,64 @@ def build(
     reads what `include` names. A value that hangs on a faulty layer is poisoned silently, so that
     each fault is reported once.
     """
-    before = len(diagnostics.errors)
+    if diagnostics.full:
+        return None
     declared = declare(tree, load, diagnostics)
     data = declared.data.get(phase)
     size = batch or (data.batch_size if data else 1)
-    construction = Construction(layers, phase, size, diagnostics)
-    flow = Flow()
-    frame = Frame(declared.module, declared.module.scope, flow)
+    c = Construction(layers, phase, size, diagnostics)
+    frame = Frame(declared.module, declared.module.scope, Flow())
+    c.faulty = declared.faulty
     try:
-        _Builder(construction, declared).body(tree.items, frame)
-        report_missing(construction)
+        _Builder(c, declared).body(tree.items, frame)
+        report_missing(c)
+        if not c.faulty:
+            _report_idle(c, tree, frame)
     except Exhausted:
         return None
-    if len(diagnostics.errors) == before and not construction.nodes:
-        _report_empty(tree, diagnostics)
-    if len(diagnostics.errors) == before:
-        _report_unread(construction, flow, frame)
-    if len(diagnostics.errors) > before:
+    if c.faulty:
         return None
+    assert all(blob.type for blob in c.blobs.made.values()), "poison comes from a reported fault"
     net = Net(
         name=declared.name,
         phase=phase,
         batch=size,
-        nodes=tuple(construction.nodes),
-        label=construction.label,
+        nodes=tuple(c.nodes),
+        label=c.label,
         data=data,
         solver=declared.solver,
     )
-    return Built(net, tuple(construction.places))
+    return Built(net, tuple(c.places))
 
 
-def _report_empty(tree: Message, diagnostics: Diagnostics) -> None:
-    span = replace(tree.span, end=min(tree.span.end, tree.span.start + 1))
-    diagnostics.error(SpecError("the spec has no layers", span, code="flow"))
-
-
-def _report_unread(c: Construction, flow: Flow, frame: Frame) -> None:
-    """With a loss, a blob that nothing reads is work for nothing, unless it ends a chain."""
+def _report_idle(c: Construction, tree: Message, frame: Frame) -> None:
+    """Report a spec without layers, and what works for nothing."""
+    if not any(node.layer.role is not Role.INPUT for node in c.nodes):
+        span = replace(tree.span, end=min(tree.span.end, tree.span.start + 1))
+        c.diagnostics.error(SpecError("the spec has no layers", span, code="flow"))
+        c.faulty = True
     if not any(node.loss_weight for node in c.nodes):
         return
-    ends = {blob.name for blob in (*c.ends, flow.current) if blob is not None}
+    ends = {*c.ends, frame.flow.current}
     for node, spot in zip(c.nodes, c.places, strict=True):
-        if node.layer.role is not Role.HIDDEN:
-            continue
         blobs = [c.blobs.made[top] for top in node.tops]
-        if all(b.reads == 0 and b.name not in ends for b in blobs):
-            error = SpecError(
-                f"nothing reads `{node.tops[0]}`",
-                spot.span,
-                code="flow",
-                hint="remove the layer, or put its chain into `head { … }`",
-                trail=spot.trail,
-            )
-            c.diagnostics.error(error)
+        if node.layer.role is Role.INPUT and not any(b.reads for b in blobs):
+            c.warn(f"nothing reads the input `{node.name}`", spot.span, frame)
+        if node.layer.role is Role.HIDDEN and not any(b.reads or b in ends for b in blobs):
+            _report_unread(c, node, spot)
+
+
+def _report_unread(c: Construction, node: Node, spot: Place) -> None:
+    """With a loss, a blob that nothing reads is work for nothing, unless it ends a chain."""
+    error = SpecError(
+        f"nothing reads `{node.tops[0]}`",
+        spot.span,
+        code="flow",
+        hint="remove the layer, or put its chain into `head { … }`",
+        trail=spot.trail,
+    )
+    c.diagnostics.error(error)
+    c.faulty = True
 
 
 @dataclass(frozen=True)
@@ -118,21 +124,24 @@ class _Builder:
     def body(self, items: tuple[Item, ...], frame: Frame) -> None:
         """Each item in turn; a fault in one does not hide those of the next."""
         for item in items:
-            self.c.spend(item.span, frame)
+            self.c.spend(item, frame)
             try:
                 self._item(item, frame)
             except SpecError as error:
-                self.c.report(error, frame)
+                if not frame.idle:
+                    self.c.report(error, frame)
                 self._poison(item, frame)
             except Poisoned:
                 self._poison(item, frame)
 
     def _poison(self, item: Item, frame: Frame) -> None:
         """After a fault that may have kept layers from being made, the flow is unknown."""
-        if not isinstance(item, Let | Block | Field):
+        if isinstance(item, Let):
+            if item.name not in frame.scope.names:
+                frame.scope.bind(item.name, POISON, item.name_span)
+        elif not frame.idle and not isinstance(item, Block | Field):
             frame.flow.current = Blob("", None, item.span)
-        elif isinstance(item, Let) and item.name not in frame.scope.names:
-            frame.scope.bind(item.name, POISON, item.name_span)
+            self.c.lost.add(item)
 
     def _item(self, item: Item, frame: Frame) -> None:
         match item:
@@ -157,24 +166,24 @@ class _Builder:
         if frame.top_level and item.key == "name":
             return
         place = "a spec" if frame.top_level else "a body"
-        raise SpecError(
-            f"{place} has no field `{item.key}`{suggest(item.key, ('name',))}",
-            item.key_span,
-            code="field",
-        )
+        known, hint = suggest(item.key, ("name",)), None
+        if item.key in self.c.layers:
+            known, hint = "", f"a layer has braces: `{item.key} {{ … }}`"
+        message = f"{place} has no field `{item.key}`{known}"
+        raise SpecError(message, item.key_span, code="field", hint=hint)
 
     def _lookup(self, frame: Frame) -> Lookup:
         return Lookup(frame.scope, frame.flow.type)
 
     def _let(self, item: Let, frame: Frame) -> None:
-        if frame.top_level and item.name in self.declared.early and frame.depth == 0:
+        if frame.top_level and item.name_span in self.declared.early:
             return
         frame.scope.bind(item.name, evaluate(item.value, self._lookup(frame)), item.name_span)
 
     def _repeat(self, item: Repeat, frame: Frame) -> None:
         count = evaluate(item.count, self._lookup(frame))
         if isinstance(count, Word):
-            raise unknown(count, item.count.span, frame.scope.known)
+            raise UnknownName(count, item.count.span)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise SpecError(
                 f"repeat takes a whole number from 0 on, not {shown(count)}",
@@ -182,23 +191,30 @@ class _Builder:
                 code="value",
             )
         for i in range(count):
-            self.c.spend(item.span, frame)
+            self.c.spend(item, frame)
             scope = Scope(frame.scope)
             if item.index:
                 scope.bind(item.index, i, item.span)
-            self.body(item.body.items, replace(frame, scope=scope, depth=frame.depth + 1))
+            self._inner(item.body, frame, scope)
 
     def _when(self, item: When, frame: Frame) -> None:
         chosen = item.body if truth(item.test, self._lookup(frame)) else item.otherwise
         if chosen is not None:
-            inner = replace(frame, scope=Scope(frame.scope), depth=frame.depth + 1)
-            self.body(chosen.items, inner)
+            self._inner(chosen, frame, Scope(frame.scope))
+
+    def _inner(self, body: Message, frame: Frame, scope: Scope) -> None:
+        """The items of a body that has a scope, but no name space and no flow of its own."""
+        idle = self.c.idle(body, frame)
+        inner = replace(frame, scope=scope, depth=frame.depth + 1, idle=idle)
+        self.body(body.items, inner)
 
     def _element(self, item: Element, frame: Frame) -> None:
         if item.word in GROUPS:
             Grouping(self.c, self.body).group(item, frame)
         elif item.word in PARTS:
             Grouping(self.c, self.body).part(item, frame)
+        elif item.word in RULES and not frame.top_level and item.label is None:
+            pass  # read where the body began
         elif item.word in ("data", "solver", "include"):
             if not frame.top_level:
                 raise SpecError(
@@ -210,9 +226,13 @@ class _Builder:
             raise self._unknown(item, frame)
 
     def _layer(self, item: Element, frame: Frame) -> None:
-        name = self.c.name(item.word, item.label, where(item), frame)
-        if self.c.active(item.body):
-            self.c.claim(name, item.label.span if item.label else where(item))
+        span = item.label.span if item.label else where(item)
+        self.c.count_layer(span, frame)
+        name = self.c.name(item.word, item.label, span, frame)
+        if frame.idle or not self.c.active(item.body):
+            self.c.left_out.add(name)
+        else:
+            self.c.claim(name, span, labelled=item.label is not None)
             place(self.c, self.c.layers[item.word], item, name, frame)
 
     def _unknown(self, item: Element, frame: Frame) -> SpecError:
@@ -224,11 +244,13 @@ class _Builder:
                 code="name",
             )
         if item.word in ("layer", "layers"):
-            return SpecError(
-                "this is Caffe's form of a layer; a native one is `conv \"conv1\" { … }`",
-                where(item),
-                code="name",
-            )
+            message = "this is Caffe's form of a layer"
+            hint = 'the native one is `conv "conv1" { … }`'
+            return SpecError(message, where(item), code="name", hint=hint)
+        for word, layer in self.c.layers.items():
+            if layer.caffe and item.word in (layer.caffe.type, layer.caffe.v1):
+                message = f"unknown layer type `{item.word}`; here it is called `{word}`"
+                return SpecError(message, where(item), code="name")
         known = suggest(item.word, [*self.c.layers, *GROUPS, *PARTS, "data", "solver", *blocks])
         return SpecError(f"unknown layer type `{item.word}`{known}", where(item), code="name")
 
@@ -236,14 +258,18 @@ class _Builder:
         definition = frame.module.blocks.get(item.block)
         if definition is None:
             raise self._unknown_block(item, frame)
-        name = self.c.name(item.block, item.label, where(item), frame)
-        self.c.claim(name, item.label.span if item.label else where(item))
-        definition.used = True
-        given = arguments(definition.block, item, self._lookup(frame))
+        span = item.label.span if item.label else where(item)
+        name = self.c.name(item.block, item.label, span, frame)
+        if self.c.idle(definition.block.body, frame):
+            self.c.left_out.add(name)
+            return
+        self.c.claim(name, span, labelled=item.label is not None)
+        given = arguments(self.c, definition.block, item, frame)
         inner = expand_frame(self.c, definition, item, given, name, frame)
+        self.c.expansions[name] = definition
         self.body(definition.block.body.items, inner)
         if inner.flow.current is not None:
-            self.c.blobs.aliases[name] = inner.flow.current
+            self.c.blobs.alias(name, inner.flow.current, span)
         frame.flow.current = inner.flow.current
 
     def _unknown_block(self, item: Call, frame: Frame) -> SpecError:
@@ -255,5 +281,3 @@ class _Builder:
             )
         known = suggest(item.block, [*frame.module.blocks, *self.c.layers])
         return SpecError(f"there is no block `{item.block}`{known}", where(item), code="name")
-
-

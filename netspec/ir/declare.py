@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from netspec.diagnostics import Diagnostics, Source, Span, SpecError, SpecErrors, suggest
 from netspec.grammar.ast import Block, Element, Field, Let, List, Message, Reference
 from netspec.grammar.parser import parse
-from netspec.ir.expression import Poisoned, evaluate
+from netspec.ir.construction import MAX_NAME
+from netspec.ir.expression import Poisoned, UnknownName, Word, evaluate
+from netspec.ir.fields import shown
 from netspec.ir.layer import Phase
 from netspec.ir.scope import POISON, Definition, Lookup, Module
 from netspec.ir.sections import DataSection, Solver
@@ -30,10 +32,12 @@ class Declared:
 
     module: Module
     name: str = "net"
-    early: set[str] = field(default_factory=set)
+    early: set[Span] = field(default_factory=set)
     """Top-level lets that are bound already; the others read the current blob."""
     data: dict[Phase, DataSection] = field(default_factory=dict)
     solver: Solver | None = None
+    faulty: bool = False
+    """Whether a fault was reported."""
 
 
 def declare(tree: Message, load: Load, diagnostics: Diagnostics) -> Declared:
@@ -42,6 +46,7 @@ def declare(tree: Message, load: Load, diagnostics: Diagnostics) -> Declared:
     Top-level names hold for the whole file, wherever they stand; a `let` that reads the current
     blob waits until the flow comes by.
     """
+    before = diagnostics.reported
     files = _Files(load, diagnostics)
     declared = Declared(Module(tree.span.source.path))
     files.read(tree, declared.module, declared.early)
@@ -53,6 +58,7 @@ def declare(tree: Message, load: Load, diagnostics: Diagnostics) -> Declared:
             sections.data(item)
         elif isinstance(item, Element) and item.word == "solver":
             sections.solver(item)
+    declared.faulty = diagnostics.reported > before
     return declared
 
 
@@ -65,7 +71,7 @@ class _Files:
     open: list[str] = field(default_factory=list)
     modules: dict[str, Module] = field(default_factory=dict)
 
-    def read(self, tree: Message, module: Module, early: set[str]) -> None:
+    def read(self, tree: Message, module: Module, early: set[Span]) -> None:
         """Bind the blocks, the includes' names and the lets of one file."""
         self.open.append(module.path)
         for item in tree.items:
@@ -76,10 +82,16 @@ class _Files:
                     self._include(item, module)
             except SpecError as error:
                 self.diagnostics.error(error)
+        lets = [item for item in tree.items if isinstance(item, Let)]
         waiting: set[str] = set()
-        for item in tree.items:
-            if isinstance(item, Let):
-                self._let(item, module, early, waiting)
+        below = {let.name for let in lets}
+        for let in lets:
+            heads = {r.path[0] for r in _references(let.value)}
+            if "in" in heads or heads & waiting:
+                waiting.add(let.name)
+            else:
+                early.add(let.name_span)
+                self._let(let, module, below)
         self.open.pop()
 
     def _block(self, item: Block, module: Module) -> None:
@@ -91,21 +103,25 @@ class _Files:
                 code="name",
                 trail=[("the first one is here", there)],
             )
-        names = [f.name for f in item.formals]
-        for i, formal in enumerate(item.formals):
-            if formal.name in names[:i]:
+        names: set[str] = set()
+        for formal in item.formals:
+            if formal.name in names:
                 raise SpecError(f"`{formal.name}` is a formal twice", formal.span, code="name")
+            names.add(formal.name)
         module.blocks[item.name] = Definition(item, module)
 
-    def _let(self, item: Let, module: Module, early: set[str], waiting: set[str]) -> None:
-        heads = {r.path[0] for r in _references(item.value)}
-        if "in" in heads or heads & waiting:
-            waiting.add(item.name)
-            return
-        early.add(item.name)
+    def _let(self, item: Let, module: Module, names: Container[str]) -> None:
+        """Name a value that needs no blob; `names` are all that the file gives."""
         value: Any = POISON
         try:
             value = evaluate(item.value, Lookup(module.scope, lambda: None))
+            if isinstance(value, Word) and str(value) in names:
+                raise UnknownName(value, value.span)
+        except UnknownName as error:
+            if error.word in names and error.word != item.name:
+                error.hint = f"`{error.word}` is named further down: move this below it"
+            self.diagnostics.error(error)
+            value = POISON
         except SpecError as error:
             self.diagnostics.error(error)
         except Poisoned:
@@ -151,8 +167,14 @@ class _Files:
                     trail=[("it is written here", there.block.name_span)],
                 )
         for name, binding in included.scope.names.items():
-            if module.scope.names.get(name) is not binding:
-                module.scope.bind(name, binding.value, binding.span)
+            other = module.scope.names.setdefault(name, binding)
+            if other is not binding:
+                raise SpecError(
+                    f"`{name}` of the included file is named by another one too",
+                    span,
+                    code="name",
+                    trail=[("it is named here", other.span), ("and here", binding.span)],
+                )
 
 
 @dataclass
@@ -161,6 +183,7 @@ class _Sections:
 
     declared: Declared
     diagnostics: Diagnostics
+    seen: dict[str, Span] = field(default_factory=dict)
 
     def _lookup(self) -> Lookup:
         return Lookup(self.declared.module.scope, lambda: None)
@@ -168,13 +191,31 @@ class _Sections:
     def name(self, item: Field) -> None:
         try:
             value = evaluate(item.value, self._lookup())
-        except (SpecError, Poisoned):
-            value = None
-        if not isinstance(value, str) or not value:
-            error = SpecError("name takes a string", item.value.span, code="value")
+        except SpecError as error:
             self.diagnostics.error(error)
+            return
+        except Poisoned:
+            return
+        if not isinstance(value, str) or not value.strip():
+            message = f"name takes a string, not {shown(value)}"
+        elif not value.isprintable() or len(value) > MAX_NAME:
+            message = f"a name has printable characters, {MAX_NAME} at most"
+        elif self._twice(item.key, item.key_span):
+            return
         else:
             self.declared.name = str(value)
+            return
+        self.diagnostics.error(SpecError(message, item.value.span, code="value"))
+
+    def _twice(self, what: str, span: Span) -> bool:
+        """Whether the file has said this before, which is a fault."""
+        there = self.seen.setdefault(what, span)
+        if there is span:
+            return False
+        trail = [("the first one is here", there)]
+        message = f"{what} is written twice"
+        self.diagnostics.error(SpecError(message, span, code="name", trail=trail))
+        return True
 
     def data(self, item: Element) -> None:
         label = item.label.value if item.label else None
@@ -183,21 +224,17 @@ class _Sections:
             known = suggest(label or "", _PHASES)
             message = f'a data section is `data "train"` or `data "test"`{known}'
             self.diagnostics.error(SpecError(message, span, code="name"))
-            return
-        phase = _PHASES[label]
-        if phase in self.declared.data:
-            message = f'data "{label}" is written twice'
-            self.diagnostics.error(SpecError(message, item.span, code="name"))
-            return
-        section = self._section(item, DataSection, f'data "{label}"')
-        if section is not None:
-            self.declared.data[phase] = section
+        elif not self._twice(f'data "{label}"', item.word_span):
+            section = self._section(item, DataSection, f'data "{label}"')
+            if section is not None:
+                self.declared.data[_PHASES[label]] = section
 
     def solver(self, item: Element) -> None:
-        if self.declared.solver is not None:
-            self.diagnostics.error(SpecError("solver is written twice", item.span, code="name"))
-            return
-        self.declared.solver = self._section(item, Solver, "solver")
+        if item.label is not None:
+            error = SpecError("a solver has no name", item.label.span, code="name")
+            self.diagnostics.error(error)
+        elif not self._twice("solver", item.word_span):
+            self.declared.solver = self._section(item, Solver, "solver")
 
     def _section(self, item: Element, model: Any, what: str) -> Any:
         items: list[Field | Element] = []
@@ -234,5 +271,3 @@ def _references(value: object) -> Iterator[Reference]:
                 if hasattr(node, name):
                     pending.append(getattr(node, name))
             pending.extend(getattr(node, "arguments", ()))
-
-

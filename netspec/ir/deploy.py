@@ -18,12 +18,14 @@ def deploy(net: Net, outputs: Sequence[str] = ()) -> tuple[Net, tuple[str, ...]]
     fc ip2, softmax_loss, accuracy   →   fc ip2, softmax prob
 
     The outputs are the predictions of its losses, or the blobs that nothing reads where it has no
-    loss; `outputs` picks others. NetspecError if one of them is not a blob that data can reach.
+    loss; `outputs` picks others. NetspecError if one of them is not a blob made from the data.
     """
     nodes, predictions = _without_label(net)
-    made = {top for node in nodes for top in node.tops}
+    made = {top for node in nodes if node.layer.role is not Role.INPUT for top in node.tops}
     for name in outputs:
         if name not in made:
+            if name in net.inputs:
+                raise NetspecError(f"`{name}` goes into the net, and cannot be put out as it is")
             known = suggest(name, sorted(made))
             raise NetspecError(f"there is no blob `{name}` to put out{known}")
     wanted = tuple(dict.fromkeys(outputs)) or tuple(predictions) or _unread(nodes)

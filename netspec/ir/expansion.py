@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from netspec.diagnostics import SpecError, suggest
 from netspec.grammar.ast import Argument, Block, Call
 from netspec.ir.construction import Construction, where
 from netspec.ir.expression import Poisoned, evaluate
-from netspec.ir.flow import Flow, Frame
+from netspec.ir.flow import Flow, Frame, resolve
 from netspec.ir.scope import POISON, Definition, Lookup, Scope
 
 MAX_CHAIN = 8
@@ -25,37 +26,59 @@ class Arguments:
     share: Argument | None = None
 
 
-def arguments(block: Block, call: Call, lookup: Lookup) -> Arguments:
-    """Match a call's arguments to the formals, by position or by name; defaults fill the rest."""
-    formals = [f.name for f in block.formals]
+def arguments(c: Construction, block: Block, call: Call, frame: Frame) -> Arguments:
+    """Match a call's arguments to the formals, by position or by name; defaults fill the rest.
+
+    Raises Poisoned once every fault in them is reported.
+    """
+    lookup = Lookup(frame.scope, frame.flow.type)
+    formals = {formal.name: None for formal in block.formals}
+    positions = iter(formals)
     given = Arguments()
-    position = 0
+    sound = True
     for argument in call.arguments:
-        if argument.name is None:
-            if position >= len(formals):
-                raise SpecError(
-                    f"block `{block.name}` takes {len(formals)} arguments, not "
-                    f"{len(call.arguments)}",
-                    argument.span,
-                    code="field",
-                )
-            name = formals[position]
-            position += 1
-        elif argument.name == "share" and "share" not in formals:
-            given.share = argument
-            continue
-        else:
-            name = argument.name
-        if name not in formals:
-            raise SpecError(
-                f"block `{block.name}` has no argument `{name}`{suggest(name, formals)}",
-                argument.span,
-                code="field",
-            )
-        if name in given.values:
-            raise SpecError(f"argument `{name}` is given twice", argument.span, code="field")
-        given.values[name] = _value(argument, lookup)
+        try:
+            if argument.name == "share" and "share" not in formals:
+                given.share = argument
+                continue
+            name = argument.name or next(positions, None)
+            if name is None:
+                raise _too_many(block, call, argument)
+            _take(block, formals, name, argument, given, lookup)
+        except SpecError as error:
+            c.report(error, frame)
+            sound = False
+    if not sound:
+        raise Poisoned
     return given
+
+
+def _take(
+    block: Block,
+    formals: Mapping[str, None],
+    name: str,
+    argument: Argument,
+    given: Arguments,
+    lookup: Lookup,
+) -> None:
+    if name not in formals:
+        message = f"block `{block.name}` has no argument `{name}`{suggest(name, formals)}"
+        hint = f"its arguments: {', '.join(formals)}" if formals else "it takes none"
+        raise SpecError(message, argument.span, code="field", hint=hint)
+    if name in given.values:
+        raise SpecError(f"argument `{name}` is given twice", argument.span, code="field")
+    given.values[name] = _value(argument, lookup)
+
+
+def _too_many(block: Block, call: Call, argument: Argument) -> SpecError:
+    count, given = len(block.formals), sum(a.name is None for a in call.arguments)
+    takes = f"{count} argument{'s' * (count != 1)}" if count else "no arguments"
+    return SpecError(
+        f"block `{block.name}` takes {takes}, not {given}",
+        argument.span,
+        code="field",
+        trail=[("it is declared here", block.name_span)],
+    )
 
 
 def _value(argument: Argument, lookup: Lookup) -> Any:
@@ -71,34 +94,42 @@ def expand_frame(
     """The surroundings of the block's body: its formals, its file's names, the caller's flow."""
     _refuse_cycle(definition, call, frame)
     block = definition.block
-    scope = Scope(definition.module.scope)
     inner = replace(
         frame,
         module=definition.module,
-        scope=scope,
+        scope=Scope(definition.module.scope),
         flow=Flow(frame.flow.current),
         prefix=f"{name}/",
         counts=Counter(),
         group=None,
         trail=((f"in the expansion of block `{block.name}`", where(call)), *frame.trail),
         expanding=(*frame.expanding, definition),
-        shares=_shares(c, given.share, name, frame) or frame.shares,
+        shares=_shares(c, definition, given.share, name, frame) or frame.shares,
         depth=frame.depth + 1,
     )
+    _bind(block, call, given, inner)
+    return inner
+
+
+def _bind(block: Block, call: Call, given: Arguments, frame: Frame) -> None:
+    """Give each formal its value: the argument, or its default, which may read those before it."""
+    lookup = Lookup(frame.scope, frame.flow.type)
     for formal in block.formals:
         if formal.name in given.values:
-            scope.bind(formal.name, given.values[formal.name], formal.span)
-        elif formal.default is not None:
-            value = evaluate(formal.default, Lookup(scope, frame.flow.type))
-            scope.bind(formal.name, value, formal.span)
-        else:
+            value = given.values[formal.name]
+        elif formal.default is None:
             raise SpecError(
                 f"block `{block.name}` needs `{formal.name}`",
                 where(call),
                 code="field",
                 trail=[("it is declared here", formal.span)],
             )
-    return inner
+        else:
+            try:
+                value = evaluate(formal.default, lookup)
+            except Poisoned:
+                value = POISON
+        frame.scope.bind(formal.name, value, formal.span)
 
 
 def _refuse_cycle(definition: Definition, call: Call, frame: Frame) -> None:
@@ -108,27 +139,27 @@ def _refuse_cycle(definition: Definition, call: Call, frame: Frame) -> None:
     if len(names) > MAX_CHAIN:
         names = [*names[: MAX_CHAIN - 1], "…"]
     path = " → ".join([*names, definition.block.name])
-    raise SpecError(f"block `{definition.block.name}` expands itself: {path}", where(call), code="limit")
+    message = f"block `{definition.block.name}` expands itself: {path}"
+    raise SpecError(message, where(call), code="limit")
 
 
 def _shares(
-    c: Construction, argument: Argument | None, name: str, frame: Frame
+    c: Construction, definition: Definition, argument: Argument | None, name: str, frame: Frame
 ) -> tuple[str, str] | None:
+    """(own prefix, prefix of the expansion whose weights are reused)."""
     if argument is None:
         return None
+    span = argument.value.span
     label = evaluate(argument.value, Lookup(frame.scope, frame.flow.type))
     if not isinstance(label, str):
-        raise SpecError("share takes the label of an expansion", argument.span, code="value")
-    prefix = frame.prefix
-    while True:
-        if prefix + label in c.names:
-            return f"{name}/", f"{prefix}{label}/"
-        if not prefix:
-            break
-        prefix = prefix[:-1].rpartition("/")[0]
-        prefix = f"{prefix}/" if prefix else ""
-    raise SpecError(
-        f"there is no expansion `{label}` before this one{suggest(label, c.names)}",
-        argument.span,
-        code="name",
-    )
+        raise SpecError("share takes the label of an expansion", span, code="value")
+    twin = resolve(label, frame.prefix, c.expansions)
+    if twin is None or twin == name:
+        known = suggest(label, c.expansions)
+        message = f"there is no expansion `{label}` before this one{known}"
+        raise SpecError(message, span, code="name")
+    block = c.expansions[twin].block.name
+    if c.expansions[twin] is not definition:
+        message = f"`{label}` expands block `{block}`, not `{definition.block.name}`"
+        raise SpecError(message, span, code="name")
+    return f"{name}/", f"{twin}/"

@@ -32,11 +32,13 @@ class Word(str):
     """A bare word that no scope knows: an enum word, or a mistake; the field decides."""
 
     span: Span
+    """Where the word was written, which may be a `let` far from its use."""
+    known: Callable[[], Iterable[str]]
+    """The names that it could have meant."""
 
-    def __new__(cls, text: str, span: Span) -> Word:
-        """`span` is where the word was written, which may be a `let` far from its use."""
+    def __new__(cls, text: str, span: Span, known: Callable[[], Iterable[str]] = tuple) -> Word:
         word = super().__new__(cls, text)
-        word.span = span
+        word.span, word.known = span, known
         return word
 
 
@@ -99,15 +101,17 @@ def truth(expr: Expr, environment: Environment) -> bool:
     return _truth(evaluate(expr, environment), expr)
 
 
-def unknown(word: str, span: Span, known: Iterable[str] = ()) -> SpecError:
-    """The fault of a name that is not in scope, shown where the name was written."""
-    written = getattr(word, "span", span)
-    return SpecError(
-        f"unknown name `{word}`{suggest(word, known)}",
-        written,
-        code="name",
-        trail=[] if written == span else [("its value is wanted here", span)],
-    )
+class UnknownName(SpecError):
+    """A name that is not in scope, shown where it was written; `wanted` is where it is used."""
+
+    def __init__(self, word: Word, wanted: Span) -> None:
+        super().__init__(
+            f"unknown name `{word}`{suggest(word, word.known())}",
+            word.span,
+            code="name",
+            trail=[] if word.span == wanted else [("its value is wanted here", wanted)],
+        )
+        self.word = str(word)
 
 
 def _steps(expr: Expr | List | Message, environment: Environment) -> Steps:
@@ -143,13 +147,13 @@ def _truth(value: Any, expr: Expr) -> bool:
     if isinstance(value, bool):
         return value
     if isinstance(value, Word):
-        raise unknown(value, expr.span)
+        raise UnknownName(value, expr.span)
     raise fault(f"a test must be true or false, not {shown(value)}", expr.span)
 
 
 def _number(value: Any, expr: Expr) -> Any:
     if isinstance(value, Word):
-        raise unknown(value, expr.span)
+        raise UnknownName(value, expr.span)
     if isinstance(value, bool) or not isinstance(value, int | Fraction | float):
         raise fault(f"arithmetic takes numbers, not {shown(value)}", expr.span)
     return value
@@ -196,9 +200,9 @@ def _binary(expr: Binary) -> Steps:
 def _equal(left: Any, right: Any, expr: Binary) -> bool:
     """Equality; a bare word stands for itself only beside a string or the value of a name."""
     if _bare(left, expr.left) and (_bare(right, expr.right) or not isinstance(right, str)):
-        raise unknown(left, expr.left.span)
+        raise UnknownName(left, expr.left.span)
     if _bare(right, expr.right) and not isinstance(left, str):
-        raise unknown(right, expr.right.span)
+        raise UnknownName(right, expr.right.span)
     return bool(left == right)
 
 

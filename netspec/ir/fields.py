@@ -17,12 +17,18 @@ class Fields(BaseModel):
     """A message of the language: every field typed, documented and immutable."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=False
+        frozen=True,
+        extra="forbid",
+        validate_default=False,
+        defer_build=True,  # a spec uses few layer types, and each takes milliseconds to build
     )
 
 
 def shown(value: object) -> str:
-    """A value as a spec would write it, shortened: for messages; a subclass of str is a bare word."""
+    """A value as a spec would write it, shortened: for messages.
+
+    A subclass of str is a word, and stands without quotes.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import prod, sqrt
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Literal
 
 from netspec.ir.fields import Fields, NonNegativeReal, Real
 from netspec.ir.types import Shape
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class Filler(Fields):
@@ -41,6 +42,8 @@ class Filler(Fields):
 
     def sample(self, shape: Shape, generator: np.random.Generator) -> npt.NDArray[np.float32]:
         """A float32 array of `shape`, drawn from `generator`."""
+        import numpy as np
+
         match self.type:
             case "constant":
                 return np.full(shape, self.value, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from netspec.diagnostics import Span, SpecError
@@ -13,8 +14,11 @@ from netspec.ir.types import TensorType, size
 _CHAIN = 5
 """Shapes shown on the way to a fault."""
 
+_WALK = 500
+"""Blobs looked at to find them: the way may be as long as the net."""
 
-@dataclass
+
+@dataclass(eq=False)
 class Blob:
     """A blob as far as it is known; one without a type hangs on a fault that is reported."""
 
@@ -68,11 +72,14 @@ class Frame:
     shares: tuple[str, str] | None = None
     """(own prefix, prefix of the expansion whose weights are reused)."""
     depth: int = 0
+    """Bodies around."""
+    idle: bool = False
+    """Whether a body around is of the other phase: its items are counted, and nothing is made."""
 
     @property
     def top_level(self) -> bool:
-        """Whether the item stands outside every group and block."""
-        return not self.prefix and not self.expanding and self.group is None
+        """Whether the item stands in no body: of a group, a block, a repeat or a when."""
+        return self.depth == 0
 
 
 @dataclass
@@ -84,41 +91,61 @@ class Blobs:
 
     def find(self, name: str, prefix: str) -> Blob | None:
         """The blob that `name` means inside `prefix`: from the innermost scope outward."""
-        while True:
-            full = prefix + name
-            if full in self.made:
-                return self.made[full]
-            if full in self.aliases:
-                return self.aliases[full]
-            if not prefix:
-                return None
-            prefix = prefix[:-1].rpartition("/")[0]
-            prefix = f"{prefix}/" if prefix else ""
+        full = resolve(name, prefix, self.made, self.aliases)
+        return None if full is None else self.made.get(full) or self.aliases[full]
 
     def add(self, blob: Blob) -> None:
         """Record a new blob; one of that name must not exist."""
-        if blob.name in self.made:
+        there = self.made.get(blob.name) or self.aliases.get(blob.name)
+        if there is not None:
+            hint = None
+            if there.maker == "label" and blob.maker == "input":
+                hint = "declare the label before a layer reads it"
             raise SpecError(
                 f"blob `{blob.name}` is made twice",
                 blob.span,
                 code="name",
-                trail=[("the first one is here", self.made[blob.name].span)],
+                trail=[("the first one is here", there.span)],
+                hint=hint,
             )
         self.made[blob.name] = blob
+
+    def alias(self, name: str, blob: Blob, span: Span) -> None:
+        """Let the label of a group or an expansion stand for its result."""
+        if name in self.made:
+            raise SpecError(
+                f"blob `{name}` is made twice",
+                span,
+                code="name",
+                trail=[("the first one is here", self.made[name].span)],
+            )
+        self.aliases[name] = blob
+
+
+def resolve(name: str, prefix: str, *known: Container[str]) -> str | None:
+    """The full form of `name` that is known, from the innermost scope outward."""
+    while True:
+        if any(prefix + name in names for names in known):
+            return prefix + name
+        if not prefix:
+            return None
+        prefix = prefix[: prefix.rfind("/", 0, -1) + 1]
 
 
 def chain(blob: Blob | None) -> tuple[str, ...]:
     """The shapes that led to a blob, as one note: `data 3x224x224 → conv1 64x112x112 → …`."""
     steps: list[str] = []
     shape: tuple[int, ...] | None = None
-    while blob is not None and blob.type is not None:
+    for _ in range(_WALK):
+        if blob is None or blob.type is None:
+            break
         if steps and blob.type.sample == shape:
-            steps[-1] = f"{blob.name} {size(blob.type.sample)}"
-        else:
-            steps.append(f"{blob.name} {size(blob.type.sample)}")
+            steps.pop()
+        steps.append(f"{blob.name} {size(blob.type.sample)}")
         shape = blob.type.sample
         blob = blob.source
+    start = [] if blob is not None and blob.type is not None else steps[-1:]
     steps.reverse()
     if len(steps) > _CHAIN:
-        steps = [steps[0], "…", *steps[1 - _CHAIN :]]
+        steps = [*start, "…", *steps[1 - _CHAIN :]]
     return (f"shapes on the way: {' → '.join(steps)}",) if len(steps) > 1 else ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol
 
 from netspec.ir.types import TensorType
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +34,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """Operators in the order in which they run, the values that enter and leave, and the constants."""
+    """Operators in the order in which they run, the values that enter and leave, the constants."""
 
     name: str
     inputs: tuple[Value, ...]

@@ -6,18 +6,22 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from netspec.diagnostics import SpecError
-from netspec.grammar.ast import Element, Field, Item, Message, String
-from netspec.ir.construction import Construction, where
-from netspec.ir.expression import Poisoned
+from netspec.diagnostics import Span, SpecError
+from netspec.grammar.ast import Element, Field, Item
+from netspec.ir.construction import RULES, Construction, where
+from netspec.ir.expression import Poisoned, evaluate
 from netspec.ir.flow import Blob, Branches, Flow, Frame, chain
-from netspec.ir.place import Wiring, add_node
-from netspec.ir.scope import Scope
-from netspec.ir.types import size
+from netspec.ir.place import add_node
+from netspec.ir.scope import Lookup, Scope
+from netspec.ir.types import Shape, size
+from netspec.ir.wiring import UNWIRED
 
 GROUPS = ("residual", "inception", "head")
 PARTS = {"branch": "inception", "shortcut": "residual"}
 """The parts of a group, and the group that holds them."""
+
+_BRANCHES = 8
+"""Branches whose shapes a message shows."""
 
 Elaborate = Callable[[tuple[Item, ...], Frame], None]
 
@@ -31,11 +35,13 @@ class Grouping:
 
     def group(self, element: Element, frame: Frame) -> None:
         """A `residual`, `inception` or `head`."""
-        c, span = self.c, where(element)
+        c = self.c
+        span = element.label.span if element.label else where(element)
         name = c.name(element.word, element.label, span, frame)
-        if not c.active(element.body):
+        if frame.idle or not c.active(element.body):
+            c.left_out.add(name)
             return
-        c.claim(name, span)
+        c.claim(name, span, labelled=element.label is not None)
         start, items = self._start(element, frame)
         group = None if element.word == "head" else Branches(element.word, start)
         flow = Flow(start)
@@ -50,19 +56,28 @@ class Grouping:
         )
         self.body(items, inner)
         if group is None:
-            if flow.current is not None:
-                c.ends.append(flow.current)
+            self._end(flow, name, span)
             return
+        result = self._joined(group, flow, element, inner) or Blob(name, None, span)
+        frame.flow.current = result
+        c.blobs.alias(name, result, span)
+
+    def _end(self, flow: Flow, name: str, span: Span) -> None:
+        """The result of a head, which the flow around it does not see."""
+        if flow.current is not None:
+            self.c.ends.append(flow.current)
+            self.c.blobs.alias(name, flow.current, span)
+
+    def _joined(self, group: Branches, flow: Flow, element: Element, frame: Frame) -> Blob | None:
+        """The result of a residual or an inception; None if it hangs on a fault."""
+        join = self._add if group.kind == "residual" else self._concatenate
         try:
-            join = self._add if element.word == "residual" else self._concatenate
-            result = join(group, flow, element, inner)
+            return join(group, flow, element, frame)
         except SpecError as error:
-            c.report(error, frame)
-            result = None
+            self.c.report(error, frame)
         except Poisoned:
-            result = None
-        frame.flow.current = result or Blob(name, None, span)
-        c.blobs.aliases[name] = frame.flow.current
+            pass
+        return None
 
     def part(self, element: Element, frame: Frame) -> None:
         """A `branch` or a `shortcut`: a chain of its own from the group's input."""
@@ -74,20 +89,23 @@ class Grouping:
                 code="flow",
             )
         if element.label is not None:
-            raise SpecError(f"a {element.word} has no name", element.label.span, code="name")
+            error = SpecError(f"a {element.word} has no name", element.label.span, code="name")
+            self.c.report(error, frame)
         if not self.c.active(element.body):
             return
         if element.word == "shortcut" and group.found:
             raise SpecError("a residual has one shortcut", where(element), code="flow")
-        start, items = self._start(element, replace(frame, flow=Flow(group.start)))
-        flow = Flow(start)
-        self.body(
-            items,
-            replace(
-                frame, scope=Scope(frame.scope), flow=flow, group=None, depth=frame.depth + 1
-            ),
-        )
-        group.found.append(flow.current)
+        try:
+            start, items = self._start(element, replace(frame, flow=Flow(group.start)))
+            flow = Flow(start)
+            scope = Scope(frame.scope)
+            self.body(
+                items, replace(frame, scope=scope, flow=flow, group=None, depth=frame.depth + 1)
+            )
+            group.found.append(flow.current)
+        except SpecError as error:
+            self.c.report(error, frame)
+            group.found.append(Blob("", None, where(element)))
 
     def _start(self, element: Element, frame: Frame) -> tuple[Blob | None, tuple[Item, ...]]:
         """Where the group's chain begins, and its items without the fields of the group itself."""
@@ -101,7 +119,7 @@ class Grouping:
             )
         start, items = frame.flow.current, []
         for item in element.body.items:
-            if isinstance(item, Element) and item.word in ("include", "exclude"):
+            if isinstance(item, Element) and item.word in RULES:
                 continue
             if isinstance(item, Field) and item.key == "bottom":
                 start = self._bottom(item, element, frame)
@@ -110,13 +128,13 @@ class Grouping:
         return start, tuple(items)
 
     def _bottom(self, item: Field, element: Element, frame: Frame) -> Blob:
-        value = item.value
-        if not isinstance(value, String):
-            raise SpecError("bottom takes the name of a blob", value.span, code="value")
-        blob = self.c.blobs.find(value.value, frame.prefix)
+        value = evaluate(item.value, Lookup(frame.scope, frame.flow.type))
+        if not isinstance(value, str):
+            raise SpecError("bottom takes the name of a blob", item.value.span, code="value")
+        blob = self.c.blobs.find(value, frame.prefix)
         if blob is None:
-            self.c.missing.append((value.value, element.word, value.span, frame))
-            return Blob(value.value, None, value.span)
+            self.c.missing.append((value, element.word, item.value.span, frame))
+            return Blob(value, None, item.value.span)
         return blob
 
     def _add(self, group: Branches, flow: Flow, element: Element, frame: Frame) -> Blob:
@@ -128,7 +146,8 @@ class Grouping:
         if body.type is None or shortcut.type is None:
             raise Poisoned
         if body is shortcut:
-            raise SpecError("a residual with an empty body adds a blob to itself", where(element), code="flow")
+            message = "a residual with an empty body adds a blob to itself"
+            raise SpecError(message, where(element), code="flow")
         if body.type.shape != shortcut.type.shape:
             raise self._disagreement(body, shortcut, group, element)
         return self._join("eltwise", [body, shortcut], element, frame)
@@ -157,32 +176,41 @@ class Grouping:
         """The branches side by side, joined on channels."""
         if flow.current is not group.start:
             raise SpecError(
-                "an inception holds branches only", where(element), code="flow",
+                "an inception holds branches only",
+                where(element),
+                code="flow",
                 hint="wrap its layers in `branch { … }`",
-            )  # fmt: skip
+            )
         if not group.found:
             raise SpecError("an inception needs a branch", where(element), code="flow")
         ends: list[Blob] = []
         for end in group.found:
             if end is None:
                 raise SpecError("an inception has nothing to read", where(element), code="flow")
-            if end.type is None:
-                raise Poisoned
             ends.append(end)
-        shapes = [b.type.sample for b in ends if b.type is not None]
-        if len({s[1:] for s in shapes}) > 1 or len({len(s) for s in shapes}) > 1:
-            given = ", ".join(f"{b.name} gives {size(s)}" for b, s in zip(ends, shapes, strict=True))
+        shapes = [end.type.sample for end in ends if end.type is not None]
+        if len(shapes) < len(ends):
+            raise Poisoned
+        if len({(len(shape), shape[1:]) for shape in shapes}) > 1:
             raise SpecError(
-                f"branches disagree in height and width: {given}", where(element), code="shape",
+                f"branches disagree in height and width: {_listed(ends, shapes)}",
+                where(element),
+                code="shape",
                 notes=chain(group.start),
-            )  # fmt: skip
+            )
         return self._join("concat", ends, element, frame)
 
     def _join(self, word: str, bottoms: list[Blob], element: Element, frame: Frame) -> Blob:
-        layer = self.c.layers[word].model_validate({})
-        name = self.c.name(word, None, where(element), frame)
-        self.c.claim(name, where(element))
-        (top,) = add_node(
-            self.c, layer, bottoms, Wiring(), Element(word, None, Message((), element.span), element.span, where(element)), name, frame
-        )
+        c, span = self.c, where(element)
+        c.count_layer(span, frame)
+        name = c.name(word, None, span, frame)
+        c.claim(name, span, labelled=False)
+        made = Element(word, None, None, span, span)
+        (top,) = add_node(c, c.layers[word](), bottoms, UNWIRED, made, name, frame)
         return top
+
+
+def _listed(ends: list[Blob], shapes: list[Shape]) -> str:
+    """Where each of the first branches ends."""
+    given = [f"{b.name} gives {size(s)}" for b, s in zip(ends, shapes, strict=True)]
+    return ", ".join([*given[:_BRANCHES], *(["…"] if len(given) > _BRANCHES else [])])

@@ -5,14 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import ClassVar
 
-import numpy as np
-
 from netspec.ir.fields import Int
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import Layer, ShapeError, Types, axis_of, numbers
 from netspec.ir.types import Shape, TensorType, size
-
-_OFF_ON = np.array([0, 1], np.float32)
 
 
 class Labelled(Layer):
@@ -60,9 +56,12 @@ class Labelled(Layer):
 
     def _one_hot(self, op: Ops, scores: Value, label: Value) -> Value:
         """In the shape of the scores: 1 at the label's class, else 0."""
+        import numpy as np
+
+        off_on = np.array([0, 1], np.float32)
         axis = axis_of(self.axis, scores.type)
         depth = op.scalar(scores.type.shape[axis], "int64")
-        hot: Value = op.OneHot(label, depth, op.constant(_OFF_ON), axis=axis)
+        hot: Value = op.OneHot(label, depth, op.constant(off_on), axis=axis)
         return hot
 
     def _counts(self, op: Ops, label: Value) -> Value | None:

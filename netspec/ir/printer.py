@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from netspec.diagnostics import Source, Span
@@ -22,7 +24,7 @@ from netspec.grammar.ast import (
 from netspec.ir.fields import Fields, plain
 from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node
-from netspec.ir.validate import kind_of
+from netspec.ir.reading import kind_of
 
 _NOWHERE = Span(Source("", ""), 0, 0)
 
@@ -36,9 +38,10 @@ def flatten(test: Net, train: Net) -> Message:
     for label, net in (("train", train), ("test", test)):
         if net.data is not None:
             items.append(_element("data", label, fields(net.data)))
-    current: dict[Phase, str | None] = {Phase.TRAIN: None, Phase.TEST: None}
-    for node, phases in _merged(test, train):
-        items.append(_layer(node, phases, current))
+    flow = _Flow()
+    for nodes in _merged(test, train):
+        items += flow.layers(nodes)
+    items += _ends(test, train)
     if train.solver is not None:
         items.append(_element("solver", None, fields(train.solver)))
     return Message(tuple(items), _NOWHERE)
@@ -49,57 +52,97 @@ def fields(model: Fields) -> list[Item]:
     return _items(type(model), plain(model))
 
 
-def _merged(test: Net, train: Net) -> list[tuple[Node, tuple[Phase, ...]]]:
-    """The nodes of both nets in the order of the text."""
-    others = {node.name for node in train.nodes}
-    shared = others & {node.name for node in test.nodes}
-    pending = list(reversed(test.nodes))
-    merged: list[tuple[Node, tuple[Phase, ...]]] = []
+def _merged(test: Net, train: Net) -> Iterator[dict[Phase, Node]]:
+    """The nodes of both nets in an order that keeps each net's own; those of one name together."""
+    places = {node.name: i for i, node in enumerate(test.nodes)}
+    done = 0
     for node in train.nodes:
-        if node.name not in shared:
-            merged.append((node, (Phase.TRAIN,)))
+        place = places.get(node.name, -1)
+        if place < done:
+            yield {Phase.TRAIN: node}
             continue
-        while pending and pending[-1].name not in shared:
-            merged.append((pending.pop(), (Phase.TEST,)))
-        pending.pop()
-        merged.append((node, (Phase.TRAIN, Phase.TEST)))
-    merged.extend((node, (Phase.TEST,)) for node in reversed(pending))
-    return merged
+        yield from ({Phase.TEST: other} for other in test.nodes[done:place])
+        yield {Phase.TRAIN: node, Phase.TEST: test.nodes[place]}
+        done = place + 1
+    yield from ({Phase.TEST: other} for other in test.nodes[done:])
 
 
-def _layer(
-    node: Node, phases: Sequence[Phase], current: dict[Phase, str | None]
-) -> Element:
-    items: list[Item] = []
-    if len(phases) == 1:
-        rule = Field("phase", _word(phases[0]), _NOWHERE, _NOWHERE)
-        items.append(_element("include", None, [rule]))
-    items += [_string("bottom", b) for b in _explicit_bottoms(node, phases, current)]
-    if node.tops != (node.name,):
-        items += [_string("top", top) for top in node.tops]
-    items += fields(node.layer)
-    items += _params(node)
-    if node.layer.role is Role.LOSS and node.loss_weight != 1:
-        items.append(Field("loss_weight", _number(node.loss_weight), _NOWHERE, _NOWHERE))
-    _advance(node, phases, current)
-    return _element(node.layer.keyword, node.name, items)
+def _ends(test: Net, train: Net) -> Iterator[Element]:
+    """An empty head for each blob that ends a chain beside a loss: it is meant to."""
+    taken = {node.name for net in (test, train) for node in net.nodes}
+    labels = (label for label in map("end{}".format, count(1)) if label not in taken)
+    unread = {net.phase: _unread(net) for net in (train, test)}
+    for blob in dict.fromkeys([*unread[Phase.TRAIN], *unread[Phase.TEST]]):
+        head = _element("head", next(labels), [_string("bottom", blob)])
+        phases = [phase for phase, blobs in unread.items() if blob in blobs]
+        yield head if len(phases) == 2 else _only(phases[0], head)
 
 
-def _explicit_bottoms(
-    node: Node, phases: Sequence[Phase], current: Mapping[Phase, str | None]
-) -> tuple[str, ...]:
-    bottoms = node.bottoms
-    if node.layer.role in (Role.LOSS, Role.METRIC) and bottoms[1:] == ("label",):
-        bottoms = bottoms[:1]
-    return () if all(bottoms == (current[p],) for p in phases) else bottoms
+def _unread(net: Net) -> list[str]:
+    """The blobs of hidden layers that nothing reads, in a net that has a loss."""
+    if not any(node.loss_weight for node in net.nodes):
+        return []
+    read = {bottom for node in net.nodes for bottom in node.bottoms}
+    hidden = [node for node in net.nodes if node.layer.role is Role.HIDDEN]
+    return [node.tops[0] for node in hidden if not read.intersection(node.tops)]
 
 
-def _advance(node: Node, phases: Sequence[Phase], current: dict[Phase, str | None]) -> None:
-    """Where the flow stands after the layer, as `build` will see it."""
-    for phase in phases:
-        first_input = node.layer.role is Role.INPUT and current[phase] is None
-        if node.layer.role is Role.HIDDEN or (first_input and node.name != "label"):
-            current[phase] = node.tops[0]
+@dataclass
+class _Flow:
+    """Where the implicit chain of the flat text stands, in each phase."""
+
+    current: dict[Phase, str] = field(default_factory=dict)
+
+    def layers(self, nodes: Mapping[Phase, Node]) -> list[Element]:
+        """One layer for the nodes of a name, or one per phase if they differ."""
+        written = {phase: self._items(node) for phase, node in nodes.items()}
+        implicit = all(self._follows(node, phase) for phase, node in nodes.items())
+        if not implicit:
+            for phase, node in nodes.items():
+                written[phase] = self._bottoms(node) + written[phase]
+        layers = []
+        for phase, node in nodes.items():
+            self._advance(node, phase)
+            layers.append(_element(node.layer.keyword, node.name, written[phase]))
+        if len(layers) == 2 and layers[0] == layers[1]:
+            return layers[:1]
+        return [_only(phase, layer) for phase, layer in zip(nodes, layers, strict=True)]
+
+    def _items(self, node: Node) -> list[Item]:
+        """What the layer says, but for its bottoms."""
+        items: list[Item] = []
+        if node.tops != (node.name,):
+            items += [_string("top", top) for top in node.tops]
+        items += fields(node.layer)
+        items += _params(node)
+        if node.layer.role is Role.LOSS and node.loss_weight != 1:
+            items.append(Field("loss_weight", _number(node.loss_weight), _NOWHERE, _NOWHERE))
+        return items
+
+    def _read(self, node: Node) -> tuple[str, ...]:
+        """The bottoms, without the label where a layer takes it unasked."""
+        asks = node.layer.role in (Role.LOSS, Role.METRIC) and node.bottoms[1:] == ("label",)
+        return node.bottoms[:1] if asks else node.bottoms
+
+    def _follows(self, node: Node, phase: Phase) -> bool:
+        """Whether the layer reads the current blob."""
+        return node.layer.role is Role.INPUT or self._read(node) == (self.current.get(phase),)
+
+    def _bottoms(self, node: Node) -> list[Item]:
+        return [_string("bottom", bottom) for bottom in self._read(node)]
+
+    def _advance(self, node: Node, phase: Phase) -> None:
+        """Where the flow stands after the layer, as `build` will see it."""
+        first = node.layer.role is Role.INPUT and phase not in self.current
+        if node.layer.role is Role.HIDDEN or (first and node.name != "label"):
+            self.current[phase] = node.tops[0]
+
+
+def _only(phase: Phase, layer: Element) -> Element:
+    """The layer, in one phase only."""
+    rule = _message("include", [Field("phase", _word(phase), _NOWHERE, _NOWHERE)])
+    items = layer.body.items if layer.body else ()
+    return replace(layer, body=Message((rule, *items), _NOWHERE))
 
 
 def _params(node: Node) -> list[Item]:
@@ -116,7 +159,7 @@ def _params(node: Node) -> list[Item]:
         written.append(own)
     while written and not written[-1]:
         written.pop()
-    return [_element("param", None, own) for own in written]
+    return [_message("param", own) for own in written]
 
 
 def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
@@ -125,7 +168,7 @@ def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
         kind = kind_of(model, key)
         if kind.message is not None:
             for message in value if isinstance(value, list) else [value]:
-                items.append(_element(key, None, _items(kind.message, message)))
+                items.append(_message(key, _items(kind.message, message)))
         elif isinstance(value, str) and kind.words:
             items.append(Field(key, _word(value), _NOWHERE, _NOWHERE))
         else:
@@ -134,12 +177,14 @@ def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
     return items
 
 
-def _value(value: Any) -> Expr:
+def _value(value: Any) -> Expr | List:
+    return _list(value) if isinstance(value, list) else _scalar(value)
+
+
+def _scalar(value: Any) -> Expr:
     if isinstance(value, bool):
         return _word("true" if value else "false")
-    if isinstance(value, str):
-        return _text(value)
-    return _number(value)
+    return _text(value) if isinstance(value, str) else _number(value)
 
 
 def _list(values: list[Any]) -> Expr | List:
@@ -148,7 +193,7 @@ def _list(values: list[Any]) -> Expr | List:
         return _value(values[0])
     if all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
         return Size(tuple(values), _NOWHERE)
-    return List(tuple(_value(v) for v in values), _NOWHERE)
+    return List(tuple(map(_scalar, values)), _NOWHERE)
 
 
 def _number(value: float) -> Expr:
@@ -167,6 +212,10 @@ def _text(text: str) -> String:
 
 def _string(key: str, text: str) -> Field:
     return Field(key, _text(text), _NOWHERE, _NOWHERE)
+
+
+def _message(key: str, items: Sequence[Item]) -> Element:
+    return Element(key, None, Message(tuple(items), _NOWHERE), _NOWHERE, _NOWHERE)
 
 
 def _element(word: str, label: str | None, items: Sequence[Item]) -> Element:

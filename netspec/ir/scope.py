@@ -15,20 +15,19 @@ _TRUTH = {"true": True, "false": False}
 _AXES = {"channels": 1, "height": 2, "width": 3}
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Binding:
     """A named value and where it was named."""
 
     value: Any
     span: Span
-    used: bool = False
 
 
 POISON = object()
 """The value of a name whose definition is at fault."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Scope:
     """Named values, each assigned once; what is not here is looked up outside."""
 
@@ -55,18 +54,17 @@ class Scope:
             scope = scope.outer
         return None
 
-    @property
     def known(self) -> tuple[str, ...]:
         """Every name that can be seen from here."""
         seen: dict[str, None] = {}
         scope: Scope | None = self
         while scope is not None:
-            seen.update(dict.fromkeys(scope.names))
+            seen.update({n: None for n, b in scope.names.items() if not isinstance(b.value, Word)})
             scope = scope.outer
         return tuple(seen)
 
 
-@dataclass
+@dataclass(eq=False)
 class Module:
     """One file's top-level names and blocks, its own and those it includes."""
 
@@ -75,13 +73,12 @@ class Module:
     blocks: dict[str, Definition] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Definition:
     """A block and the file whose names its body sees."""
 
     block: Block
     module: Module
-    used: bool = False
 
 
 @dataclass
@@ -92,24 +89,21 @@ class Lookup:
     current: Callable[[], TensorType | None]
     """The type of the current blob; None before the first; raises Poisoned after a fault."""
 
-    @property
-    def known(self) -> tuple[str, ...]:
-        return self.scope.known
-
     def __call__(self, reference: Reference) -> Any:
         head, *rest = reference.path
         if head == "in" and rest:
             return self._axis(reference)
         if rest:
             raise SpecError(
-                f"`{reference.word}` means nothing: only `in` has parts", reference.span, code="name"
+                f"`{reference.word}` means nothing: only `in` has parts",
+                reference.span,
+                code="name",
             )
         if head in _TRUTH:
             return _TRUTH[head]
         binding = self.scope.find(head)
         if binding is None:
-            return Word(head, reference.span)
-        binding.used = True
+            return Word(head, reference.span, self.scope.known)
         if binding.value is POISON:
             raise Poisoned
         return binding.value

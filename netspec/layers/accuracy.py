@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-
 from netspec.ir.fields import Positive
 from netspec.ir.graph import Value
 from netspec.ir.labelled import Labelled

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from netspec.ir.fields import Flag, PositiveReal, Share
 from netspec.ir.filler import Filler
 from netspec.ir.graph import Ops, Value
@@ -124,4 +122,6 @@ def _spread(op: Ops, vector: Value, x: Value) -> Value:
 
 
 def _filled(op: Ops, x: Value, value: float) -> Value:
+    import numpy as np
+
     return op.constant(np.full(x.type.channels, value, np.float32))

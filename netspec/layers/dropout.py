@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-
 from netspec.ir.fields import Probability
 from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, Layer, Types, Values, numbers

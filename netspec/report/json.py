@@ -34,6 +34,12 @@ def check_report(
     }
 
 
+def unreadable(file: str, message: str) -> dict[str, Any]:
+    """A fault of a whole file, as plain data: there is no line to point at."""
+    place = {"code": "file", "file": file, "line": None, "column": None}
+    return {**place, "message": message, "notes": [], "hint": None}
+
+
 def faults(found: Sequence[SpecError]) -> list[dict[str, Any]]:
     """Faults or lints as plain data."""
     return [

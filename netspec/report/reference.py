@@ -79,6 +79,7 @@ def descriptions(model: type[Fields]) -> dict[str, str]:
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 assert isinstance(field.target, ast.Name)
                 assert isinstance(text.value, ast.Constant)
+                assert isinstance(text.value.value, str)
                 found[field.target.id] = inspect.cleandoc(text.value.value)
     return {name: found[name] for name in model.model_fields if name in found}
 

@@ -1,18 +1,24 @@
-"""Reports as tables: columns on a terminal, plain text when piped."""
+"""Reports as tables: fitted to a terminal, plain text when piped."""
 
 from __future__ import annotations
 
-from io import StringIO
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from shutil import get_terminal_size
+from textwrap import wrap
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import click
 
+from netspec.diagnostics import printable
 from netspec.ir.analysis import Cost
 from netspec.ir.types import size
 
-_ENDLESS = 100_000
-"""Columns of a page that is no terminal."""
+_NARROWEST = 16
+"""Columns that a name or a note keeps on the narrowest terminal."""
+
+_PAGE = 100
+"""Columns of a page of text that is no terminal."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -25,67 +31,102 @@ def bytes_text(count: int) -> str:
     return f"{count} B" if unit == 0 else f"{value:.2f} {_UNITS[unit]}"
 
 
-def plain_table(*columns: tuple[str, bool]) -> Table:
-    """An empty table of the house style; a column is (title, whether it holds numbers)."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, numeric in columns:
-        last = (title, numeric) == columns[-1] and not numeric
-        table.add_column(title, justify="right" if numeric else "left", no_wrap=not last)
-    return table
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under titles; a column is (title, whether it holds numbers)."""
+
+    columns: Sequence[tuple[str, bool]]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def add(self, *cells: str) -> None:
+        """Append a row, control characters escaped."""
+        assert len(cells) == len(self.columns)
+        self.rows.append(tuple(map(printable, cells)))
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Empty if no column has one."""
+        titles = tuple(title for title, _ in self.columns)
+        return titles if any(titles) else ()
+
+    def lines(self, width: int | None = None) -> Iterator[str]:
+        """Numbers to the right, no blanks at the end of a line.
+
+        To fit into `width` columns the last column is wrapped if it holds words, and the first one
+        loses its beginning, which is where the path of a layer or a file says least; numbers stay
+        whole.
+        """
+        rows = [self.titles, *self.rows] if self.titles else self.rows
+        widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+        *_, (_, numbers_last) = self.columns
+        if width and not numbers_last:
+            widths[-1] = max(_NARROWEST, min(widths[-1], width - sum(widths[:-1]) - _gaps(widths)))
+        if width:
+            widths[0] = min(widths[0], max(_NARROWEST, width - sum(widths[1:]) - _gaps(widths)))
+        for first, *middle, last in rows:
+            begun = [first if len(first) <= widths[0] else f"…{first[1 - widths[0] :]}", *middle]
+            for piece in [last] if numbers_last else wrap(last, widths[-1] or 1) or [""]:
+                yield self._line([*begun, piece], widths)
+                begun = [""] * len(begun)
+
+    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        placed = (
+            cell.rjust(width) if numeric else cell.ljust(width)
+            for cell, width, (_, numeric) in zip(cells, widths, self.columns, strict=True)
+        )
+        return "  ".join(placed).rstrip()
 
 
-def check_table(
-    console: Console, name: str, phase: str, cost: Cost, training: tuple[int, int] | None
-) -> None:
-    """Print what a net costs; `training` is (batch, bytes)."""
-    table = plain_table(
-        ("layer", False), ("type", False), ("top", False), ("parameters", True), ("MACs", True),
-        ("activations", True),
+def _gaps(widths: Sequence[int]) -> int:
+    return 2 * (len(widths) - 1)
+
+
+def print_table(table: Table) -> None:
+    """On stdout: fitted to a terminal, whole where it is none."""
+    columns = get_terminal_size().columns if sys.stdout.isatty() else None
+    for i, line in enumerate(table.lines(columns)):
+        click.echo(click.style(line, bold=True) if i == 0 and table.titles else line)
+
+
+def print_definitions(pairs: Sequence[tuple[str, str]]) -> None:
+    """On stdout: terms, and beside each what there is to say, wrapped."""
+    width = get_terminal_size().columns if sys.stdout.isatty() else _PAGE
+    formatter = click.HelpFormatter(width=width)
+    if pairs:
+        formatter.write_dl([(printable(term), printable(text)) for term, text in pairs])
+    click.echo(formatter.getvalue(), nl=False)
+
+
+def check_table(cost: Cost) -> Table:
+    """What each layer of a net costs."""
+    table = Table(
+        [("layer", False), ("type", False), ("top", False), ("parameters", True), ("MACs", True),
+         ("activations", True)]
     )  # fmt: skip
     for layer in cost.layers:
-        table.add_row(
-            Text(layer.name),
+        table.add(
+            layer.name,
             layer.type,
             "  ".join(size(shape) for _, shape in layer.tops),
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.macs:,}" if layer.macs else "",
             bytes_text(layer.activation_bytes) if layer.activation_bytes else "in place",
         )
-    print_wide(console, table)
-    console.print()
-    console.print(Text(f"{name}, phase {phase}, batch {cost.batch}", style="bold"))
-    totals = plain_table(("", False), ("", True), ("", False))
-    totals.show_header = False
-    for label, number, note in _totals(cost, training):
-        totals.add_row(label, number, note)
-    print_wide(console, totals)
+    return table
 
 
-def _totals(cost: Cost, training: tuple[int, int] | None) -> list[tuple[str, str, str]]:
+def totals_table(cost: Cost, training: tuple[int, int] | None) -> Table:
+    """What a net costs in all; `training` is (batch, bytes)."""
+    table = Table([("", False), ("", True), ("", False)])
     held = f"{cost.trained:,} trained, {cost.frozen:,} frozen" if cost.frozen else "all trained"
-    rows = [("parameters", f"{cost.parameters:,}", f"{bytes_text(4 * cost.parameters)}, {held}")]
+    table.add("parameters", f"{cost.parameters:,}", f"{bytes_text(4 * cost.parameters)}, {held}")
     if cost.statistics:
-        rows.append(("statistics", f"{cost.statistics:,}", "running means and variances"))
-    rows += [
-        ("MACs", f"{cost.macs:,}", "multiply-accumulates for one input (conv, fc)"),
-        ("FLOPs", f"{cost.flops:,}", "2 per MAC"),
-        ("activations", f"{cost.activations:,}", "values for one input"),
-        ("forward memory", bytes_text(cost.forward_bytes), f"at batch {cost.batch}"),
-    ]
+        table.add("statistics", f"{cost.statistics:,}", "running means and variances")
+    table.add("MACs", f"{cost.macs:,}", "multiply-accumulates for one input (conv, fc)")
+    table.add("FLOPs", f"{cost.flops:,}", "2 per MAC")
+    table.add("activations", f"{cost.activations:,}", "values for one input")
+    table.add("forward memory", bytes_text(cost.forward_bytes), f"at batch {cost.batch}")
     if training is not None:
         batch, held_bytes = training
-        rows.append(("training memory", bytes_text(held_bytes), f"at batch {batch}"))
-    return rows
-
-
-def print_wide(console: Console, table: Table) -> None:
-    """Print a table; piped, every column is whole and no line ends in blanks."""
-    if console.is_terminal:
-        console.print(table)
-        return
-    width = console.measure(table, options=console.options.update(width=_ENDLESS)).maximum
-    plain = Console(file=StringIO(), width=width, highlight=False)
-    plain.print(table)
-    assert isinstance(plain.file, StringIO)
-    for line in plain.file.getvalue().splitlines():
-        console.out(line.rstrip(), highlight=False)
+        table.add("training memory", bytes_text(held_bytes), f"at batch {batch}")
+    return table

@@ -16,12 +16,14 @@ from netspec.ir.types import Shape, size
 from netspec.runtime.device import Device
 from netspec.runtime.session import translated_errors
 
+_PREPROCESSING = "dev.netspec.preprocessing"
+
 
 class Classifier:
     """A model that `compile` or `train` wrote: it knows its preprocessing and its classes."""
 
     def __init__(self, model: bytes, origin: str, device: Device) -> None:
-        """DataError if `model` is not ONNX of one image input; `origin` names it in faults."""
+        """DataError if `model` is not netspec's, of one image input; `origin` names it there."""
         self._origin = origin
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -33,12 +35,14 @@ class Classifier:
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{origin}: not a model that onnxruntime runs: {reason}") from None
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if _PREPROCESSING not in metadata:
+            raise DataError(f"{origin}: not a model that netspec wrote: how to feed it is not said")
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
             raise DataError(f"{origin}: predicting from images takes a net with one image input")
         self._input = inputs[0]
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self._transform = self._read_transform(metadata.get("dev.netspec.preprocessing", "{}"))
+        self._transform = self._read_transform(metadata[_PREPROCESSING])
         names: dict[str, str] = json.loads(metadata.get("names", "{}"))
         self.classes = tuple(names[key] for key in sorted(names, key=int))
 
@@ -66,7 +70,11 @@ class Classifier:
         if isinstance(fixed, int):
             fed = np.repeat(fed, fixed, axis=0)
         (first, *_) = self._session.run(None, {self._input.name: fed})
-        return np.asarray(first[0], np.float32).reshape(-1)
+        found = np.asarray(first[0], np.float32).reshape(-1)
+        if not np.isclose(found.sum(), 1, atol=1e-3):
+            name = self._session.get_outputs()[0].name
+            raise DataError(f"{self._origin}: its output `{name}` does not hold probabilities")
+        return found
 
     def _prepare(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """(padded - mean_value) · scale / std, as the training graph computes it."""

@@ -68,7 +68,7 @@ class Experiment:
         return lambda batch: elaborate(self.spec, batch=batch).test.net
 
     def model(self, state: State) -> bytes:
-        """The trained network as ONNX, for any batch size unless the net hangs on it."""
+        """The trained network as ONNX, for any batch size."""
         weights = {**state.weights, **state.statistics}
         compiled = compile_spec(self.spec, weights=weights, classes=self.classes)
         return bytes(compiled.model.SerializeToString(deterministic=True))
@@ -148,7 +148,10 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
         if found is None:
             raise UsageError(f"{run.path}: has no weights yet")
         weights = {**found.state.weights, **found.state.statistics}
-    check_weights(net, weights)
+    try:
+        check_weights(net, weights)
+    except DataError as error:
+        raise DataError(f"{run.path}: {error}") from None
     return weights
 
 

@@ -89,13 +89,13 @@ class Ear(Listener):
 
     heard: list[tuple[str, Any]] = field(default_factory=list)
 
-    def started(self, iteration: int, length: int, run: Path) -> None:  # noqa: ARG002
+    def started(self, iteration: int, length: int, run: Path) -> None:
         self.heard.append(("started", iteration))
 
-    def tested(self, iteration: int, values: Mapping[str, float]) -> None:  # noqa: ARG002
+    def tested(self, iteration: int, values: Mapping[str, float]) -> None:
         self.heard.append(("tested", iteration))
 
-    def saved(self, iteration: int, path: Path) -> None:  # noqa: ARG002
+    def saved(self, iteration: int, path: Path) -> None:
         self.heard.append(("saved", iteration))
 
     def warned(self, message: str) -> None:

@@ -1,0 +1,103 @@
+"""`expand` prints a net as flat text that builds the same net again, in both phases."""
+
+# ruff: noqa: E501 (a spec a line)
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netspec import zoo
+from netspec.compiler import Elaborated, elaborate, read
+from netspec.grammar.parser import parse
+from netspec.grammar.printer import to_text
+from netspec.ir.printer import flatten
+from netspec.layers import LAYERS
+
+Nets = Callable[..., Elaborated]
+
+IMAGE = 'input "data" { shape: 3x16x16 }\n'
+LIMIT = 40_000
+"""Characters of a golden text."""
+
+
+def expand(built: Elaborated) -> str:
+    """The nets as flat text."""
+    return to_text(flatten(built.test.net, built.train.net))
+
+
+def equal(one: Elaborated, other: Elaborated) -> None:
+    """Both nets are the same, to the last field."""
+    for phase in ("test", "train"):
+        before, after = (getattr(built, phase).net for built in (one, other))
+        assert before.model_dump() == after.model_dump()
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_zoo(name: str, nets: Nets, golden: Callable[[str, str], None]) -> None:
+    built = elaborate(read(name))
+    text = expand(built)
+    equal(built, nets(text))
+    assert expand(nets(text)) == text, "flat text stays as it is"
+    if len(text) <= LIMIT:
+        golden(f"{name}.expand.net", text)
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_the_example_of_every_layer(name: str, nets: Nets) -> None:
+    built = nets(LAYERS[name].example)
+    equal(built, nets(expand(built)))
+
+
+ODD = {
+    "phases": "relu { include { phase: TRAIN } } tanh { exclude { phase: TRAIN } } fc { num_output: 2 } softmax_loss",
+    "one name, two layers": 'relu "a" { include { phase: TRAIN } } tanh "a" { include { phase: TEST } } elu',
+    "two orders": 'relu "a" { include { phase: TRAIN } } relu "b" { include { phase: TRAIN } } '
+    'relu "b" { include { phase: TEST } } relu "a" { include { phase: TEST } } tanh',
+    "phase of a block": "block b() { relu { include { phase: TRAIN } } } b() fc { num_output: 2 } softmax_loss",
+    "in place": 'conv "c" { num_output: 3  kernel_size: 1 } relu { bottom: "c"  top: "c" } fc { num_output: 2 }',
+    "tops": 'slice { top: ["a", "b", "c"] } eltwise { bottom: "a"  bottom: "c"  coeff: [1, -0.5] }',
+    "fillers": "conv { num_output: 3  kernel_size: 1  weight_filler { type: constant } "
+    "bias_filler { type: constant  value: 0.5 } } fc { num_output: 2  bias_filler {} weight_filler {} }",
+    "shared weights": 'fc "x" { num_output: 768  param {} param { name: "b"  decay_mult: 0 } } '
+    'fc "y" { num_output: 768  param { name: "x.weight" } param { name: "b" } }',
+    "share": 'block b() { fc { num_output: 768 } relu } b() "one" b(share: "one") "two"',
+    "frozen": "fc { num_output: 2  param { lr_mult: 0 } } softmax_loss { loss_weight: 0 }",
+    "windows": "conv { num_output: 3  kernel_size: 3x5  pad: [0, 2]  stride: [1, 2] } pool { kernel_size: 2 }",
+    "dense": "repeat 3 { inception { branch {} branch { conv { num_output: 4  kernel_size: 1 } } } }",
+    "shortcut": "residual { relu shortcut { tanh } } residual { conv { num_output: 3  kernel_size: 1 } }",
+    "heads": 'relu "a" head "h" { fc { num_output: 2 } softmax_loss } fc { num_output: 3 } softmax_loss',
+    "heads without a loss": 'relu "end1" head { fc { num_output: 4 } } head { fc { num_output: 2 } softmax_loss } tanh',
+    "a head of one phase": "head { exclude { phase: TRAIN } tanh } fc { num_output: 2 } softmax_loss",
+    "train head": "head { include { phase: TRAIN } fc { num_output: 2 } softmax_loss } fc { num_output: 3 }",
+    "several inputs": 'input "more" { shape: 7 } relu head { bottom: "more"  fc { num_output: 3 } }',
+    "two losses": "fc { num_output: 3 } softmax_loss softmax_loss { loss_weight: 1/3 } accuracy { top_k: 2 }",
+    "declared label": 'input "label" { shape: 1x16x16 } conv { num_output: 2  kernel_size: 1 } softmax_loss',
+    "reshape": "reshape { shape { dim: 0  dim: -1 } } fc { num_output: 3 } flatten",
+    "numbers": "lrn { alpha: 1e-7  beta: 3/4 } dropout { dropout_ratio: 1/3 } relu { negative_slope: -1e20 }",
+    "sections": 'data "train" { source: "a b/\\"c"  batch_size: 3  shuffle: false  transform { std: [1, 2, 3]  mean_value: [-1, 2.5, 0] } } '
+    "relu solver { base_lr: 1e-3  max_iter: 9  lr_policy: multistep  gamma: 0.1  stepvalue: [1, 2] }",
+    "a name": 'name: "Größe \\"1\\""  relu',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_odd_ones(text: str, nets: Nets) -> None:
+    built = nets(IMAGE + text)
+    equal(built, nets(expand(built)))
+
+
+def test_flat_text_holds_no_blocks(tmp_path: Path) -> None:
+    text = expand(elaborate(read("resnet20")))
+    words = {getattr(item, "word", type(item).__name__) for item in parse_text(text)}
+    assert words <= {*LAYERS, "data", "solver", "Field"}
+    assert tmp_path.exists()
+
+
+def parse_text(text: str) -> tuple[object, ...]:
+    """The items of a text."""
+    from netspec.diagnostics import Source
+
+    return parse(Source("x.net", text)).items

@@ -1,0 +1,153 @@
+"""What `check` counts, against numbers made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from netspec.compiler import Elaborated, elaborate, read
+from netspec.ir.analysis import cost, training_bytes
+
+Nets = Callable[[str], Elaborated]
+FLOAT = 4
+KIB = 1024
+
+
+@pytest.fixture
+def nets(tmp_path: Path) -> Nets:
+    def make(text: str) -> Elaborated:
+        path = tmp_path / "test.net"
+        path.write_text(text)
+        return elaborate(read(str(path)))
+
+    return make
+
+
+LENET = [
+    # name, shape, parameters, MACs, activations: LeCun's arithmetic by hand
+    ("data", (1, 28, 28), 0, 0, 784),
+    ("conv1", (20, 24, 24), 20 * 25 + 20, 20 * 24 * 24 * 25, 11_520),
+    ("pool1", (20, 12, 12), 0, 0, 2_880),
+    ("conv2", (50, 8, 8), 50 * 20 * 25 + 50, 50 * 8 * 8 * 20 * 25, 3_200),
+    ("pool2", (50, 4, 4), 0, 0, 800),
+    ("ip1", (500,), 800 * 500 + 500, 800 * 500, 500),
+    ("relu1", (500,), 0, 0, 500),
+    ("ip2", (10,), 500 * 10 + 10, 500 * 10, 10),
+    ("softmax_loss1", (), 0, 0, 1),
+    ("accuracy1", (), 0, 0, 1),
+]
+
+
+def test_lenet() -> None:
+    counted = cost(elaborate(read("lenet")).test.net)
+    found = [
+        (layer.name, layer.tops[0][1], layer.parameters, layer.macs, layer.activations)
+        for layer in counted.layers
+    ]
+    assert found == LENET
+    batch = counted.batch
+    assert batch == 100
+    alone = {"softmax_loss1", "accuracy1"}  # one value for the whole batch
+    for layer, (name, *_, values) in zip(counted.layers, LENET, strict=True):
+        assert layer.activation_bytes == FLOAT * values * (1 if name in alone else batch)
+    assert (counted.parameters, counted.frozen, counted.statistics) == (431_080, 0, 0)
+    assert (counted.macs, counted.flops) == (2_293_000, 4_586_000)
+    assert counted.activations == 20_196
+    # The worst moment: pool1 is made from conv1, and the labels lie there from the start.
+    labels = 8 * batch
+    assert counted.forward_bytes == FLOAT * (431_080 + batch * (11_520 + 2_880)) + labels
+
+
+def test_lenet_in_training() -> None:
+    net = elaborate(read("lenet")).train.net
+    batch, parameters = net.batch, 431_080
+    assert batch == 64
+    # Every blob is kept for the way back; the worst moment is that of pool1's gradient rule, when
+    # conv1's gradient is made from pool1's, and all that lies above it has been given back.
+    kept = 784 + 11_520 + 2_880
+    pool1 = FLOAT * batch * (kept + 11_520 + 2_880) + 8 * batch
+    held = FLOAT * 3 * parameters  # weights, gradients, momentum
+    assert training_bytes(net, net.solver) == held + pool1
+    adam = elaborate(read("lenet", sets=["solver.type=Adam"])).train.net
+    assert training_bytes(adam, adam.solver) == held + FLOAT * parameters + pool1
+
+
+def test_a_net_without_loss_is_not_trained(nets: Nets) -> None:
+    net = nets('input "data" { shape: 4 }\nfc { num_output: 3 }').train.net
+    assert training_bytes(net, None) is None
+
+
+def test_shared_weights_count_once(nets: Nets) -> None:
+    both = """
+        input "data" { shape: 8 }
+        fc "a" { num_output: 8  param { name: "w" }  param { name: "b" } }
+        fc "b" { num_output: 8  param { name: "w" }  param { name: "b" } }
+    """
+    counted = cost(nets(both).test.net)
+    assert counted.parameters == 72
+    assert [layer.parameters for layer in counted.layers] == [0, 72, 0]
+    assert counted.macs == 128
+
+
+def test_frozen_weights_are_parameters_but_not_trained(nets: Nets) -> None:
+    text = """
+        input "data" { shape: 8 }
+        fc "a" { num_output: 4  param { lr_mult: 0 }  param { lr_mult: 0 } }
+        fc "b" { num_output: 2 }
+        softmax_loss
+    """
+    net = nets(text).train.net
+    counted = cost(net)
+    assert (counted.parameters, counted.frozen, counted.trained) == (46, 36, 10)
+    free = nets(text.replace("lr_mult: 0", "lr_mult: 1")).train.net
+    more = training_bytes(free, None)
+    less = training_bytes(net, None)
+    assert more is not None
+    assert less is not None
+    assert more - less == FLOAT * 2 * 36  # no gradient, no momentum
+
+
+def test_in_place_tops_count_once(nets: Nets) -> None:
+    text = """
+        input "data" { shape: 2x4x4 }
+        conv "c" { num_output: 3  kernel_size: 1 }
+        relu "r" { bottom: "c"  top: "c" }
+        pool { pool: MAX  kernel_size: 2  stride: 2 }
+    """
+    counted = cost(nets(text).test.net)
+    assert counted.activations == 32 + 48 + 12
+    assert [layer.activation_bytes for layer in counted.layers] == [128, 192, 0, 48]
+    apart = cost(nets(text.replace('top: "c"', "")).test.net)
+    assert apart.activations == counted.activations + 48
+
+
+def test_statistics_stand_apart(nets: Nets) -> None:
+    text = 'input "data" { shape: 3x4x4 }\nbatch_norm\nfc { num_output: 2 }\nsoftmax_loss'
+    counted = cost(nets(text).test.net)
+    assert counted.parameters == 2 * 3 + 48 * 2 + 2
+    assert counted.statistics == 2 * 3
+    weights = FLOAT * (counted.parameters + counted.statistics)
+    assert counted.forward_bytes == weights + FLOAT * (48 + 48) + 8
+
+
+def test_forward_memory_is_that_of_the_blobs_alive(nets: Nets) -> None:
+    chain = 'input "data" { shape: 1x8x8 }\n' + "relu\n" * 50
+    assert cost(nets(chain).test.net).forward_bytes == FLOAT * 2 * 64
+    wide = """
+        input "data" { shape: 1x8x8 }
+        inception { branch { relu } branch { relu } branch { } }
+    """
+    assert cost(nets(wide).test.net).forward_bytes == FLOAT * (64 + 2 * 64 + 3 * 64)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_only_bytes_hang_on_the_batch(batch: int) -> None:
+    one = cost(elaborate(read("resnet20"), batch=1).test.net)
+    other = cost(elaborate(read("resnet20"), batch=batch).test.net)
+    assert (one.macs, one.parameters, one.activations) == (
+        other.macs, other.parameters, other.activations,
+    )  # fmt: skip
+    weights = FLOAT * (one.parameters + one.statistics)
+    assert other.forward_bytes - weights == batch * (one.forward_bytes - weights)

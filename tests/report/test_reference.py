@@ -1,0 +1,21 @@
+"""The reference says what a spec may write."""
+
+from __future__ import annotations
+
+from netspec.layers import LAYERS
+from netspec.report.reference import reference, references
+
+
+def test_every_layer_has_a_page() -> None:
+    assert [page.keyword for page in references(LAYERS)] == sorted(LAYERS)
+
+
+def test_conv() -> None:
+    page = reference(LAYERS["conv"])
+    fields = {field.name: field for field in page.fields}
+    assert page.caffe == "Convolution"
+    assert fields["num_output"].default is None
+    assert fields["stride"].default == "1"
+    assert fields["bias_term"].default == "true"
+    assert not [field.name for field in page.fields if not field.description]
+    assert "conv" in page.example

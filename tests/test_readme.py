@@ -1,0 +1,107 @@
+"""What the README shows is so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from netspec import zoo
+from netspec.cli import cli, main
+from netspec.compiler import elaborate, read
+from netspec.diagnostics import Source
+from netspec.grammar.parser import parse
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(?:python)?\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+INPUT = 'input "data" { shape: 3x224x224 }\n'
+
+
+def block(start: str) -> str:
+    """The one fenced block that begins so."""
+    (found,) = (text for text in BLOCKS if text.startswith(start))
+    assert isinstance(found, str)
+    return found
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_lenet_is_the_bundled_spec(tmp_path: Path) -> None:
+    shown = elaborate(read(write(tmp_path / "lenet.net", block('name: "LeNet"'))))
+    bundled = elaborate(read("lenet"))
+    assert shown.train.net == bundled.train.net
+    assert shown.test.net == bundled.test.net
+
+
+def test_the_blocks_of_resnet_build(tmp_path: Path) -> None:
+    spec = read(write(tmp_path / "resnet.net", INPUT + block("let width")), sets=["width=32"])
+    net = elaborate(spec).test.net
+    assert net.nodes[-1].top_types[0].sample == (64, 56, 56)
+
+
+def test_inception_and_head_build(tmp_path: Path) -> None:
+    frame = 'input "data" { shape: 8x14x14 }\nfc "main" { num_output: 10 }\nsoftmax_loss\n'
+    text = block("inception")
+    spec = read(write(tmp_path / "x.net", frame.replace("fc", text + "fc", 1)))
+    nets = elaborate(spec)
+    assert [n.name for n in nets.train.net.nodes if n.name.startswith("aux")]
+    assert not [n.name for n in nets.test.net.nodes if n.name.startswith("aux")]
+
+
+def test_the_fault_is_shown_as_it_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = block("let width").splitlines(keepends=True)
+    write(Path("resnet.net"), INPUT + "".join(x for x in lines if "shortcut" not in x))
+    assert main(["check", "resnet.net"]) == 1
+    assert capsys.readouterr().err == block("resnet.net:")
+
+
+def test_every_verb_and_no_other() -> None:
+    shown = re.findall(r"^netspec (\w+)", block("netspec check"), re.MULTILINE)
+    assert list(dict.fromkeys(shown)) == cli.list_commands(click.Context(cli))
+
+
+def test_every_option_exists() -> None:
+    context = click.Context(cli)
+    commands = [cli.get_command(context, verb) for verb in cli.list_commands(context)]
+    known = {word for c in commands if c for p in c.params for word in p.opts}
+    shown = set(re.findall(r"netspec [^`\n]*?(--[a-z]+)", README))
+    assert shown <= known | {"--debug"}
+
+
+def test_the_bundled_specs_are_named() -> None:
+    sentence = re.search(r"name of a bundled spec: `([^`]*)`", README)
+    assert sentence is not None
+    assert tuple(sentence[1].split()) == zoo.names()
+    assert set(zoo.names()) == {path.stem for path in (ROOT / "specs").iterdir()}
+
+
+def test_the_commands_are_shell_lines() -> None:
+    commands = [text for text in BLOCKS if text.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert f"<!-- test command -->\n```\n{commands[1]}```" in README
+    for text in commands:
+        assert text.count("\n") == 1
+        words = shlex.split(text, posix=True)
+        at = words.index(".venv/bin/netspec")
+        assert words[at : at + 3] == [".venv/bin/netspec", "train", "lenet"]
+
+
+def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(block("import netspec").replace("max_iter=100", "max_iter=20"), {})
+    assert (tmp_path / "runs/LeNet/1/model.onnx").exists()
+
+
+@pytest.mark.parametrize("text", re.findall(r"`([a-z_]+ \{ [^`…]* \})`", README))
+def test_what_is_quoted_parses(text: str) -> None:
+    assert parse(Source("README.md", text)).items
