@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzz_language import MAX_MEGABYTES, MAX_SECONDS, Tally, mutate, report, road, run, texts
+from fuzz_language import MAX_SECONDS, Tally, mutate, report, road, run, texts
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -19,7 +19,6 @@ def test_fuzz(seed: int) -> None:
     report(tally, 0, lines.append)
     assert not tally.failures, "\n".join(lines)
     assert tally.slowest < MAX_SECONDS
-    assert tally.megabytes < 3 * MAX_MEGABYTES
     assert tally.outcomes["net"] > 20
     assert {"syntax", "name", "field", "value", "shape", "flow"} <= tally.outcomes.keys()
 
