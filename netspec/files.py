@@ -1,32 +1,81 @@
-"""Files that are written whole or not at all."""
+"""Files that a crash leaves as they were or as they are to be, never half written."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
+from typing import Any
 
-from netspec.diagnostics import NetspecError
+from netspec.diagnostics import DataError, printable
+
+_MARGIN = 1 << 20
+"""Bytes left free on the disk, for the file system's own and for a log."""
 
 
-def write_file(target: Path, data: bytes) -> None:
-    """Write beside, flush, rename: a reader never sees half a file; NetspecError if it fails.
+def write_durably(path: Path, chunks: Sequence[Any]) -> None:
+    """Replace a file by contiguous buffers of bytes so that a crash leaves the old or the new.
 
-    A link stays one, and a file that is replaced hands on its permissions.
+    Beside it, flushed, renamed, and the folder flushed: a rename that reaches the disk before the
+    bytes do would leave an empty file under the good name. A link stays one, and a file that is
+    replaced hands on its permissions. Raises DataError.
     """
-    target = target.resolve()
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    shown, path = path, path.resolve()
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _make_room(path, sum(memoryview(chunk).nbytes for chunk in chunks))
+        _write(temporary, chunks)
         with suppress(FileNotFoundError):
-            shutil.copymode(target, beside)
-        os.replace(beside, target)
-    except OSError as error:
-        raise NetspecError(f"{target}: {error.strerror or error}") from None
-    finally:
+            shutil.copymode(path, temporary)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException as fault:
         with suppress(OSError):
-            beside.unlink()
+            os.unlink(temporary)
+        if isinstance(fault, OSError):
+            kept = "; what was there is kept" if os.path.lexists(path) else ""
+            reason = f"cannot be written: {fault.strerror or fault}{kept}"
+            raise DataError(f"{printable(str(shown))}: {reason}") from None
+        raise
+
+
+def remove_orphans(folder: Path) -> None:
+    """Delete what a killed writer left behind; only for who holds the run's lock."""
+    for orphan in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            orphan.unlink()
+
+
+def _make_room(path: Path, size: int) -> None:
+    total, _, free = shutil.disk_usage(path.parent)
+    if total and free < size + _MARGIN:  # a file system that does not tell says 0
+        raise DataError(
+            f"{printable(str(path))}: needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free; "
+            "what was there is kept"
+        )
+
+
+def _write(path: Path, chunks: Sequence[Any]) -> None:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            while rest.nbytes:
+                rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

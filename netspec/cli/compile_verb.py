@@ -9,7 +9,7 @@ import click
 from netspec.cli import options
 from netspec.compiler import compile_spec, read
 from netspec.diagnostics import DataError
-from netspec.files import write_file
+from netspec.files import write_durably
 from netspec.report.json import VERSION
 
 
@@ -66,7 +66,7 @@ def command(
         raise DataError(f"{weights}: {error}") from None
     target = out or Path(source.path.stem + ".onnx")
     data = compiled.model.SerializeToString(deterministic=True)
-    write_file(target, data)
+    write_durably(target, [data])
     if as_json:
         options.print_json(
             {

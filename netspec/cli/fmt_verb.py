@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from netspec.diagnostics import NetspecError, Source, printable
-from netspec.files import write_file
+from netspec.files import write_durably
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.library import Library
@@ -48,6 +48,6 @@ def _file(path: Path, check: bool) -> bool:
     if formatted == source.text:
         return False
     if not check:
-        write_file(path, formatted.encode())
+        write_durably(path, [formatted.encode()])
     click.echo(f"{printable(str(path))}: {'would be ' * check}formatted", err=True)
     return True

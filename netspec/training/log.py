@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from netspec.diagnostics import DataError, printable
-from netspec.training.checkpoint import write_durably
+from netspec.files import write_durably
 
 _FIRST = ("iteration", "epoch", "lr", "loss")
 _TEST = "test_"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -20,6 +17,7 @@ from netspec.training.checkpoint import Keeper, Progress, State
 from netspec.training.log import Log
 from netspec.training.metrics import Scores, Step, improves, values
 from netspec.training.run import Run
+from netspec.training.signals import Signals
 
 _PATIENCE = 3
 """Updates that may be skipped in a row before the training counts as diverged."""
@@ -156,7 +154,7 @@ def train(
         raise UsageError(f"{run.path}: {was}, not {solver.random_seed}")
     if progress.iteration > length:
         raise UsageError(f"{run.path}: {progress.iteration} iterations are done, beyond {length}")
-    with _Signals() as signals:
+    with Signals() as signals:
         listener.started(progress.iteration, length, run.path)
         loop = _Loop(
             executor, batches, solver, run, length, progress, listener, signals, tests, save_seconds
@@ -179,7 +177,7 @@ class _Loop:
     length: int
     progress: Progress
     listener: Listener
-    signals: _Signals
+    signals: Signals
     tests: bool
     save_seconds: float
     saved: Progress | None = None
@@ -272,13 +270,14 @@ class _Loop:
 
     def test(self) -> dict[str, float] | None:
         """The test's values, noted in `progress`; None if a signal cut it short."""
-        evaluation = self.signals.abandoning(self.executor)
+        evaluation = self.signals.abandoning(self.executor.evaluate)
         if evaluation is None:
             return None
         metrics = {name: float(value) for name, value in evaluation.metrics.items()}
         scores = {"loss": float(evaluation.loss), **metrics}
         change: dict[str, Any] = {"test": scores}
-        score = next(iter(metrics.values()), scores["loss"])
+        # The last metric is that of the main chain: heads stand before its end.
+        score = next(reversed(metrics.values()), scores["loss"])
         if improves(score, self.progress.best, higher=bool(metrics)):
             change |= {"best": score, "best_iteration": self.progress.iteration}
         self.progress = self.progress.model_copy(update=change)
@@ -305,52 +304,3 @@ class _Loop:
             best_iteration=done.best_iteration,
             skipped=done.skipped,
         )
-
-
-class _Abandoned(BaseException):
-    """A signal cut a test short."""
-
-
-class _Signals:
-    """SIGINT and SIGTERM as a wish to stop, while this is entered in the main thread."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self._abandonable = False
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and `&` mean it
-                    self._previous[number] = signal.signal(number, self._heed)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def abandoning(self, executor: Executor) -> Scores | None:
-        """The test's result, or None if a signal came: a test may take longer than a stop may."""
-        try:
-            self._abandonable = True
-            try:
-                return None if self.stop else executor.evaluate()
-            finally:
-                self._abandonable = False
-        except _Abandoned:
-            return None
-
-    def _heed(self, _number: int, _frame: FrameType | None) -> None:
-        if self.stop:
-            self.__exit__(None, None, None)
-            raise KeyboardInterrupt
-        self.stop = True
-        if self._abandonable:
-            raise _Abandoned

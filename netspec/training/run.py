@@ -18,14 +18,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from netspec.diagnostics import DataError, NetspecError, UsageError, printable
-from netspec.training.checkpoint import (
-    Keeper,
-    State,
-    read_tensors,
-    remove_orphans,
-    write_durably,
-    write_tensors,
-)
+from netspec.files import remove_orphans, write_durably
+from netspec.training.checkpoint import Keeper, State
+from netspec.training.tensors import read_tensors, write_tensors
 
 if sys.platform == "win32":
     import msvcrt

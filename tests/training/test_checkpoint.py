@@ -17,9 +17,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from netspec.diagnostics import DataError
-from netspec.training import checkpoint
+from netspec.files import remove_orphans
 from netspec.training.checkpoint import Keeper, Progress, State, load, save
 from netspec.training.metrics import Averages
+from netspec.training.tensors import write_tensors
 
 
 def state(seed: int = 0) -> State:
@@ -140,7 +141,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     save_file({}, path, {"kind": "checkpoint", "version": "1", "sha256": "[[[["})
     with pytest.raises(DataError, match="header"):
         load(path)
-    checkpoint.write_tensors(path, "checkpoint", {}, {"progress": '{"iteration": -1}'})
+    write_tensors(path, "checkpoint", {}, {"progress": '{"iteration": -1}'})
     with pytest.raises(DataError, match="header"):
         load(path)
 
@@ -247,7 +248,7 @@ def test_the_nth_call_fails(
         assert found.progress.iteration in ((2,) if done else (1, 2))
         if not continuing:
             assert not temporaries(tmp_path)
-        checkpoint.remove_orphans(tmp_path)
+        remove_orphans(tmp_path)
         assert not temporaries(tmp_path)
         if done and reached < failing_now:
             break
