@@ -128,5 +128,9 @@ def totals_table(cost: Cost, training: tuple[int, int] | None) -> Table:
     table.add("forward memory", bytes_text(cost.forward_bytes), f"at batch {cost.batch}")
     if training is not None:
         batch, held_bytes = training
-        table.add("training memory", bytes_text(held_bytes), f"at batch {batch}")
+        table.add(
+            "training memory",
+            bytes_text(held_bytes),
+            f"at batch {batch}, without the kernels' workspace",
+        )
     return table
