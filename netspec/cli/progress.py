@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -77,7 +79,8 @@ class Progress(Listener):
         if outcome.skipped:
             self.warned(f"{outcome.skipped} updates were left out: not finite")
         shown = _line(outcome.test) or "no test data"
-        click.echo(f"{'done' if outcome.ran else 'done before'}: {shown}\n{run}/model.onnx")
+        said = f"{'done' if outcome.ran else 'done before'}: {shown}\n{run}/model.onnx"
+        heard(lambda: click.echo(said))
 
 
 def _line(values: Mapping[str, float]) -> str:
@@ -114,7 +117,16 @@ class JsonLines(Listener):
         )
 
     def _event(self, event: str, **facts: object) -> None:
-        print_json({"event": event, **facts}, indent=None)
+        heard(lambda: print_json({"event": event, **facts}, indent=None))
+
+
+def heard(say: Callable[[], None]) -> None:
+    """Say it; if nobody reads stdout any more, the training goes on without a word."""
+    try:
+        say()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def results(values: Mapping[str, float]) -> dict[str, float]:

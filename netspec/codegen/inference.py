@@ -67,8 +67,9 @@ def inference_model(
     graph = simplify(inference.graph) if simplified else inference.graph
     learned = {**lowered.parameters, **lowered.statistics}
     present = {name: value for name, value in learned.items() if value in graph.inputs}
-    names = {value: name for name, value in present.items()}
-    for name, value in lowered.blobs.items():
+    names = {value: name for name, value in lowered.inputs.items()}
+    names.update({lowered.blobs[name]: name for name in inference.outputs})
+    for name, value in [*present.items(), *lowered.blobs.items()]:
         names.setdefault(value, name)
     fed = frozenset(lowered.inputs.values())
     batched = frozenset() if fixed_batch else fed | frozenset(v for v in graph.outputs)
@@ -83,7 +84,7 @@ def inference_model(
 
 
 def _unique(names: Mapping[Value, str]) -> dict[Value, str]:
-    """A blob may be called as a weight is; the first keeps the name."""
+    """A blob may be called as a weight is: inputs and outputs keep their names first of all."""
     taken: set[str] = set()
     kept: dict[Value, str] = {}
     for value, name in names.items():

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netspec.codegen.builder import Builder
+from netspec.diagnostics import UsageError
 from netspec.ir.graph import Value
-from netspec.ir.layer import Phase, Role
+from netspec.ir.layer import Phase, Role, ShapeError
 from netspec.ir.net import Net, Node
 from netspec.ir.types import Shape, TensorType
 
@@ -96,12 +97,13 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
 
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
-    with lowered.op.scope(node.name):
-        tops = node.layer.lower(
-            context,
-            [lowered.blobs[b] for b in node.bottoms],
-            [lowered.parameters[p.name] for p in node.parameters],
-        )
+    bottoms = [lowered.blobs[b] for b in node.bottoms]
+    weights = [lowered.parameters[p.name] for p in node.parameters]
+    try:
+        with lowered.op.scope(node.name):
+            tops = node.layer.lower(context, bottoms, weights)
+    except ShapeError as error:  # what one phase alone refuses, such as a variance over one cell
+        raise UsageError(f"layer `{node.name}`: {error}") from None
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
         lowered.blobs[name] = value

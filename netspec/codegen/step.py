@@ -83,6 +83,8 @@ def gradient_graph(
     if not lowered.losses:
         raise UsageError(f"{net.name or 'the net'} has no loss in phase TRAIN: nothing to minimise")
     trainable = [p.name for p in net.parameters if not p.frozen]
+    if not trainable:
+        raise UsageError(f"{net.name or 'the net'} has no weight to train in phase TRAIN")
     wrt = [lowered.parameters[name] for name in trainable]
     pulled = grad(op, tuple(op.ops), _seeds(lowered), wrt)
     return _batch_step(
@@ -97,16 +99,14 @@ def _lower_batch(
     indices = op.input("indices", TensorType((net.batch,), "int64"))
     arrays: dict[str, Value] = {}
     fed: dict[str, Value] = {}
-    inputs = net.inputs
-    first = next((type.sample for name, type in inputs.items() if name != "label"), None)
-    for name, type in inputs.items():
+    transformed = net.transformed
+    for name, type in net.inputs.items():
         arrays[name] = array = op.input(name, data[name])
         with op.scope(name):
             x = op.Gather(array, indices, axis=0)
             if x.type.dtype != type.dtype:
                 x = op.Cast(x, to=type.dtype)
-            # Further inputs of the same shape are images beside the first one; others are not.
-            if name != "label" and type.sample == first and type.dtype == "float32":
+            if name in transformed:
                 x = _normalise(op, name, x, transform)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x

@@ -159,9 +159,10 @@ class Grouping:
         assert shortcut.type is not None
         there, given = body.type.sample, shortcut.type.sample
         hint = None
-        if not group.found and len(there) == len(given) == 3:
+        stride = -(-given[-1] // there[-1])
+        fits = all(-(-n // stride) == m for n, m in zip(given[1:], there[1:], strict=False))
+        if not group.found and len(there) == len(given) == 3 and fits:
             hint = f"give it `shortcut {{ … }}` with a convolution of num_output: {there[0]}"
-            stride = -(-given[1] // there[1])
             if stride > 1:
                 hint += f" and stride: {stride}"
         return SpecError(

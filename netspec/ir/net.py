@@ -101,6 +101,18 @@ class Net(BaseModel):
         return fed
 
     @property
+    def transformed(self) -> tuple[str, ...]:
+        """The inputs that the data section's transform is for.
+
+        `data`; without one the first image, or else the first input that is not the label; and
+        those of the same shape, which are images beside it.
+        """
+        floats = {n: t.sample for n, t in self.inputs.items() if t.dtype == "float32"}
+        images = [name for name, sample in floats.items() if len(sample) == 3]
+        chosen = "data" if "data" in floats else next(iter([*images, *floats]), None)
+        return tuple(n for n, sample in floats.items() if chosen and sample == floats[chosen])
+
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         """The learned tensors, each once, in the order of their first use."""
         return tuple({p.name: p for node in self.nodes for p in node.parameters}.values())

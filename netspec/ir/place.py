@@ -73,6 +73,9 @@ def add_node(
     types = _infer(c, layer, given, bottoms, element, name)
     tops = _tops(c, layer, wiring, bottoms, types, element, name, frame)
     parameters = parameters_of(c, layer, given, wiring, element, name, frame)
+    if layer.role is Role.METRIC and tops[0].name == "loss":
+        message = "a metric cannot be called `loss`: reports call the sum of the losses so"
+        raise SpecError(message, span, code="name")
     loss_weight = 0.0
     if layer.role is Role.LOSS:
         loss_weight = 1.0 if wiring.loss_weight is None else wiring.loss_weight

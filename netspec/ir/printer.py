@@ -172,7 +172,9 @@ def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
         elif isinstance(value, str) and kind.words:
             items.append(Field(key, _word(value), _NOWHERE, _NOWHERE))
         else:
-            written = _list(value) if isinstance(value, list) else _value(value)
+            if kind.pair and len(set(value)) == 1:  # height and width alike
+                value = value[0]
+            written = _value(value)
             items.append(Field(key, written, _NOWHERE, _NOWHERE))
     return items
 
@@ -188,8 +190,8 @@ def _scalar(value: Any) -> Expr:
 
 
 def _list(values: list[Any]) -> Expr | List:
-    """`3` for a pair of equals, `3x5` for a size, else `[0, 1]`."""
-    if len(values) == 1 or (len(values) == 2 and values[0] == values[1]):
+    """`3` for one value, `3x5` for a size, else `[0, 1]`."""
+    if len(values) == 1:
         return _value(values[0])
     if all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
         return Size(tuple(values), _NOWHERE)

@@ -17,6 +17,7 @@ from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.sections import Solver
+from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
@@ -113,7 +114,8 @@ def open_phase(
         base, name = Path.cwd(), str(data)
     elif source is not None:
         base, name = Path.cwd(), source
-    shape = _stored(net)
+    stored = _stored(net)
+    shape = stored["data"].sample if "data" in stored else None
     dataset = open_dataset(name, split=_SPLITS[phase], base=base, shape=shape)
     _check(dataset, net)
     found = (base / name).absolute()
@@ -155,25 +157,21 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
     return weights
 
 
-def _stored(net: Net) -> tuple[int, ...] | None:
-    """The shape of `data` as the source holds it: without the padding of the transform."""
-    if "data" not in net.inputs:
-        return None
-    channels, *extent = net.inputs["data"].sample
-    return channels, *(n - 2 * _padding(net) for n in extent)
-
-
-def _padding(net: Net) -> int:
-    return net.data.transform.pad if net.data else 0
+def _stored(net: Net) -> dict[str, TensorType]:
+    """What the source holds for each input: images without the padding of the transform."""
+    pad = net.data.transform.pad if net.data else 0
+    inputs = dict(net.inputs)
+    for name in net.transformed if pad else ():
+        channels, *extent = inputs[name].sample
+        if not extent or min(extent) <= 2 * pad:
+            raise DataError(f"transform: pad {pad} leaves nothing of the input `{name}`")
+        batch = inputs[name].batch
+        inputs[name] = inputs[name].with_shape(batch, channels, *(n - 2 * pad for n in extent))
+    return inputs
 
 
 def _check(dataset: Dataset, net: Net) -> None:
-    inputs = dict(net.inputs)
-    stored = _stored(net)
-    if stored is not None and _padding(net):
-        if min(stored) < 1:
-            raise DataError(f"transform: pad {_padding(net)} leaves nothing of the input `data`")
-        inputs["data"] = inputs["data"].with_shape(inputs["data"].batch, *stored)
+    inputs = _stored(net)
     labelled = [node for node in net.nodes if isinstance(node.layer, Labelled)]
     if not labelled:
         check_dataset(dataset, inputs)

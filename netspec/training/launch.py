@@ -63,6 +63,10 @@ def _executor(experiment: Experiment, device: str, listener: Listener) -> Execut
     executor = Executor.of(experiment, device)
     for name in executor.unreached:
         listener.warned(f"no loss depends on `{name}`: it will not be trained")
+    trained = {p.name for p in experiment.nets.train.net.parameters}
+    for parameter in experiment.nets.test.net.parameters:
+        if parameter.name not in trained:
+            listener.warned(f"`{parameter.name}` is in phase TEST only: it will not be trained")
     return executor
 
 

@@ -65,7 +65,8 @@ class Log:
 
     def sync(self) -> None:
         """Bring the rows to the disk: a checkpoint that survives should find those before it."""
-        self._attempt(lambda: _sync(self.path))
+        if self.path.exists():  # the first row may be yet to come
+            self._attempt(lambda: _sync(self.path))
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -160,6 +161,8 @@ def train(
             executor, batches, solver, run, length, progress, listener, signals, tests, save_seconds
         )
         loop.run_to_end()
+        if loop.progress.bad or not isfinite(loop.progress.test.get("loss", 0.0)):
+            raise Diverged(loop.why_diverged())
         run.finish(executor.state(), model)
     outcome = loop.outcome(progress.iteration)
     listener.finished(outcome)
@@ -240,10 +243,13 @@ class _Loop:
             raise Diverged(self.why_diverged())
 
     def why_diverged(self) -> str:
-        first, last = self.progress.iteration - _PATIENCE + 1, self.progress.last_loss
+        first, last = self.progress.iteration - self.progress.bad + 1, self.progress.last_loss
+        what = f"loss or gradients not finite from iteration {first} on"
+        if not self.progress.bad:
+            what = f"the test loss is not finite after iteration {self.progress.iteration}"
         saved = self.run.checkpoints.paths()
         return (
-            f"{self.run.path}: diverged: loss or gradients not finite from iteration {first} on; "
+            f"{self.run.path}: diverged: {what}; "
             + ("no loss was finite" if last is None else f"the last finite loss was {last:.6g}")
             + (f"; {saved[-1].name} is kept" if saved else "; there is no checkpoint yet")
             + "; a lower base_lr may help"

@@ -52,6 +52,8 @@ def test_the_example_of_every_layer(name: str, nets: Nets) -> None:
 
 
 ODD = {
+    "equal entries": 'input "a" { shape: [4, 4] }  fc "f" { num_output: 3 }  fc "g" { bottom: "a"  '
+    'num_output: 3 }  eltwise { bottom: "f"  bottom: "g"  coeff: [2, 2] }',
     "phases": "relu { include { phase: TRAIN } } tanh { exclude { phase: TRAIN } } fc { num_output: 2 } softmax_loss",
     "one name, two layers": 'relu "a" { include { phase: TRAIN } } tanh "a" { include { phase: TEST } } elu',
     "two orders": 'relu "a" { include { phase: TRAIN } } relu "b" { include { phase: TRAIN } } '

@@ -1,0 +1,141 @@
+"""What an experiment refuses, and what it feeds to which input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from netspec.compiler import compile_spec, elaborate, read
+from netspec.diagnostics import NetspecError, UsageError
+from netspec.training.launch import train
+from netspec.training.loop import Diverged, Listener
+
+_SOLVER = "solver { base_lr: 0.01  max_iter: 4  display: 1 }"
+
+
+def written(
+    folder: Path, layers: str, *, batch: int = 4, solver: str = _SOLVER, **arrays: object
+) -> Path:
+    """A spec on a small `.npz` beside it."""
+    generator = np.random.default_rng(0)
+    samples = {
+        "data": generator.integers(0, 256, (12, 3, 8, 8), np.uint8),
+        "label": generator.integers(0, 3, 12),
+        **arrays,
+    }
+    np.savez(folder / "samples.npz", **samples)  # type: ignore[arg-type]
+    sections = "".join(
+        f'data "{phase}" {{ source: "samples.npz"  batch_size: {batch}  '
+        "transform { scale: 1/255 } }\n"
+        for phase in ("train", "test")
+    )
+    path = folder / "net.net"
+    path.write_text(f"{sections}{layers}\n{solver}\n")
+    return path
+
+
+class Heard(Listener):
+    """Remembers warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def test_the_transform_is_for_the_image_wherever_it_is_declared(tmp_path: Path) -> None:
+    inputs = ['input "meta" { shape: 6 }', 'input "data" { shape: 3x8x8 }']
+    rest = """
+        fc "f" { bottom: "data"  num_output: 3 }
+        fc "m" { bottom: "meta"  num_output: 3 }
+        eltwise { bottom: "f"  bottom: "m" }
+        softmax_loss
+    """
+    meta = np.random.default_rng(1).standard_normal((12, 6)).astype(np.float32)
+    losses = []
+    for order in (inputs, inputs[::-1]):
+        spec = read(str(written(tmp_path, "\n".join(order) + rest, meta=meta)))
+        assert elaborate(spec).train.net.transformed == ("data",)
+        losses.append(train(spec, runs=tmp_path / "runs", device="cpu").test["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] < 5  # with bytes left as they are it is in the hundreds
+
+
+def test_padding_reaches_an_image_of_any_name(tmp_path: Path) -> None:
+    layers = 'input "image" { shape: 3x12x12 }  fc { num_output: 3 }  softmax_loss'
+    image = np.zeros((12, 3, 8, 8), np.uint8)
+    path = written(tmp_path, layers, image=image)
+    path.write_text(path.read_text().replace("scale: 1/255", "pad: 2"))
+    assert train(read(str(path)), runs=tmp_path / "runs", device="cpu").ran == 4
+
+
+@pytest.mark.parametrize(
+    ("layers", "batch", "message"),
+    [
+        (
+            'input "data" { shape: 3x8x8 }  fc { num_output: 3  param { lr_mult: 0 }  '
+            "param { lr_mult: 0 } }  softmax_loss",
+            4,
+            "no weight to train",
+        ),
+        (
+            'input "data" { shape: 3x8x8 }  fc { num_output: 3 }  batch_norm  softmax_loss',
+            1,
+            "layer `batch_norm1`: TRAIN has one cell per channel",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_said(
+    tmp_path: Path, layers: str, batch: int, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        train(read(str(written(tmp_path, layers, batch=batch))), runs=tmp_path, device="cpu")
+
+
+def test_weights_of_the_test_phase_alone_are_named(tmp_path: Path) -> None:
+    layers = """
+        input "data" { shape: 3x8x8 }
+        fc { num_output: 3  include { phase: TRAIN } }
+        fc { num_output: 4  include { phase: TEST } }
+        softmax_loss
+    """
+    heard = Heard()
+    path = written(tmp_path, layers)
+    train(read(str(path)), runs=tmp_path / "runs", device="cpu", listener=heard)
+    assert any("`fc2.weight` is in phase TEST only" in warning for warning in heard.warnings)
+
+
+def test_a_training_that_ends_in_overflow_has_diverged(tmp_path: Path) -> None:
+    layers = (
+        'input "data" { shape: 3x8x8 }  fc { num_output: 9 }  relu  fc { num_output: 3 }  '
+        "softmax_loss"
+    )
+    path = written(tmp_path, layers, solver="solver { base_lr: 1e30  max_iter: 2 }")
+    with pytest.raises(Diverged, match="a lower base_lr may help"):
+        train(read(str(path)), runs=tmp_path / "runs", device="cpu")
+    assert not list(tmp_path.glob("runs/*/*/weights.safetensors"))
+
+
+def test_a_weight_called_as_an_input_leaves_the_input_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "net.net"
+    path.write_text('input "data" { shape: 3 }  fc { num_output: 2  param { name: "data" } }')
+    model = compile_spec(read(str(path))).model
+    assert [value.name for value in model.graph.input] == ["data"]
+
+
+def test_a_reader_that_leaves_does_not_end_the_training(tmp_path: Path) -> None:
+    layers = 'input "data" { shape: 3x8x8 }  fc { num_output: 3 }  softmax_loss'
+    path = written(tmp_path, layers)
+    command = f"{sys.executable} -m netspec train {path} --runs {tmp_path}/runs --json | head -n 1"
+    subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, capture_output=True)
+    assert list(tmp_path.glob("runs/*/*/model.onnx"))
+
+
+def test_a_spec_without_data_is_refused() -> None:
+    with pytest.raises(NetspecError, match="training needs a"):
+        train(read("vgg16"), device="cpu")
