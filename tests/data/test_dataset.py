@@ -19,7 +19,7 @@ from netspec.diagnostics import DataError
 from netspec.ir.types import TensorType
 
 BUNDLED = Path(bundled.__file__).with_name("bundled")
-FULL = Path(os.environ.get("NETSPEC_DATA", "/work/shared/data")) / "mnist"
+FULL = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
 DATA = TensorType((None, 3, 4, 4))  # type: ignore[arg-type]
 LABEL = TensorType((8,), "int64")
