@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netspec.diagnostics import NetspecError, suggest
-from netspec.ir.layer import Role
+from netspec.ir.layer import Layer, Role
 from netspec.ir.net import Net, Node
 
 PROBABILITIES = "prob"
@@ -48,7 +48,7 @@ def _without_label(net: Net) -> tuple[list[Node], list[str]]:
         if node.layer.role is Role.LOSS:
             name = _free(PROBABILITIES, taken)
             taken.add(name)
-            node = _prediction(node, name)
+            node = _prediction(node, layer, name)
             predictions.append(name)
         elif fed.intersection(node.bottoms):
             fed.update(node.tops)
@@ -57,9 +57,8 @@ def _without_label(net: Net) -> tuple[list[Node], list[str]]:
     return nodes, predictions
 
 
-def _prediction(node: Node, name: str) -> Node:
-    layer = node.layer.deploy()
-    assert layer is not None
+def _prediction(node: Node, layer: Layer, name: str) -> Node:
+    """`layer` on the scores of a loss."""
     types = node.bottom_types[:1]
     update: dict[str, object] = {
         "name": name,

@@ -14,7 +14,7 @@ from netspec.diagnostics import DataError, NetspecError
 from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, size
 from netspec.runtime.device import Device
-from netspec.runtime.session import translated_errors
+from netspec.runtime.session import quiet_options, translated_errors
 
 _PREPROCESSING = "dev.netspec.preprocessing"
 
@@ -25,11 +25,11 @@ class Classifier:
     def __init__(self, model: bytes, origin: str, device: Device) -> None:
         """DataError if `model` is not netspec's, of one image input; `origin` names it there."""
         self._origin = origin
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
         try:
             with translated_errors():
-                self._session = ort.InferenceSession(model, options, providers=device.providers)
+                self._session = ort.InferenceSession(
+                    model, quiet_options(), providers=device.providers
+                )
         except NetspecError:
             raise
         except Exception as error:

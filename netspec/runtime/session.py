@@ -28,26 +28,33 @@ def make_session(model: onnx.ModelProto, device: Device) -> ort.InferenceSession
         )
 
 
+def quiet_options() -> ort.SessionOptions:
+    """What every session is told: to keep silent, and to leave the cores when its run ends.
+
+    Else an idle session's threads take the cores from the one that works, and a step of 40 ms takes
+    73. onnxruntime's global pool cures that too, but a process that has one refuses every session
+    made with default options, so that a notebook which trains here could no longer load any other
+    model.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = FATAL
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
 def session_options(device: Device) -> ort.SessionOptions:
-    """What every session is told.
+    """What the sessions of a training are told.
 
     The order of execution is the order of the file: an update in place is only right so, and the
     peak of memory is then ours. onnxruntime's own fusions move operators to the end, where they
     keep everything alive (a small VGG trained in 583 MB for 165), fold padding where that is wrong,
     and gain nothing while weights are inputs. Memory patterns are off since the first run's memory
     stays taken beside the pattern.
-
-    Each session's threads stop spinning when its run ends: else an idle session takes the cores
-    from the one that works, and a step of 40 ms takes 73. onnxruntime's global pool cures that too,
-    but a process that has one refuses every session made with default options, so that a notebook
-    which trains here could no longer load any other model.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = FATAL
+    options = quiet_options()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.enable_mem_pattern = False
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     if device.cuda:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options

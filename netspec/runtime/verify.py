@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from netspec.diagnostics import NetspecError
 from netspec.ir.types import Shape
+from netspec.runtime.session import quiet_options
 
 TOLERANCE = 1e-4
 """Relative to the largest value of an output, and absolute below 1."""
@@ -72,10 +73,8 @@ def _made(model: onnx.ModelProto) -> list[str]:
 def _session(
     model: onnx.ModelProto, level: ort.GraphOptimizationLevel, probes: Sequence[str]
 ) -> ort.InferenceSession:
-    options = ort.SessionOptions()
+    options = quiet_options()
     options.graph_optimization_level = level
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in probes)
     data = model.SerializeToString()
     del model.graph.output[len(model.graph.output) - len(probes) :]

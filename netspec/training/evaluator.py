@@ -42,11 +42,14 @@ class Evaluator:
         addresses: Mapping[str, int],
         device: Device,
         net_for_batch: Callable[[int], Net] | None = None,
+        held: FlatBuffer | None = None,
     ) -> None:
         """`addresses` are those of weights and running statistics, by port.
 
-        `net_for_batch` builds the net for the samples left over.
+        `net_for_batch` builds the net for the samples left over; `held` is the memory behind the
+        addresses, if nobody else keeps it.
         """
+        self._held = held
         self._net, self._net_for_batch = net, net_for_batch
         self._addresses, self._device = addresses, device
         self._arrays = placed(net, arrays, device)
@@ -72,12 +75,7 @@ class Evaluator:
             for kind, names in (("weight", shapes), ("running", running))
             for name in names
         }
-        evaluator = cls(net, arrays, addresses, device, net_for_batch)
-        evaluator._held = held
-        return evaluator
-
-    _held: FlatBuffer | None = None
-    """Keeps the memory behind the addresses, if it is this evaluator's."""
+        return cls(net, arrays, addresses, device, net_for_batch, held)
 
     def run(self) -> Evaluation:
         """Loss, losses and metrics of the whole test set."""
