@@ -73,7 +73,8 @@ def grad(
         if not _passes(node) or not any(wanted) or all(c is None for c in cotangents):
             continue
         assert node.op_type in RULES, f"{node.name}: {node.op_type} has no gradient rule"
-        pulled = RULES[node.op_type](op, Primal(node, wanted), *cotangents)
+        with op.scope(node.scope):
+            pulled = RULES[node.op_type](op, Primal(node, wanted), *cotangents)
         given = set()
         for x, x_bar, want in zip(node.inputs, pulled, wanted, strict=True):
             if x is None or not want:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from netspec.codegen.contrib import CONTRIB
+from netspec.codegen.operators import FOREIGN
 from netspec.ir.graph import Graph, Op, Operator, Value
 from netspec.ir.types import TensorType
 
@@ -82,22 +82,26 @@ class Builder:
             raise AttributeError(op_type)
 
         def append(*inputs: Value | None, outputs: int = 1, **attrs: Any) -> Any:
-            made = self._append(op_type, inputs, outputs, attrs)
+            made = self.append(op_type, inputs, outputs, attrs)
             return made[0] if outputs == 1 else made
 
         return append
 
-    def _append(
+    def append(
         self, op_type: str, inputs: Sequence[Value | None], outputs: int, attrs: Mapping[str, Any]
     ) -> tuple[Value, ...]:
+        """One operator; what `op.<op_type>(…)` does."""
         while inputs and inputs[-1] is None:
             inputs = inputs[:-1]
-        if op_type == "Cast":  # a type is named as everywhere here; ONNX wants its number
+        if op_type == "Cast" and isinstance(attrs["to"], str):  # ONNX wants the type's number
             attrs = {"to": int(helper.np_dtype_to_tensor_dtype(np.dtype(attrs["to"])))}
         name = self._name(op_type)
         types = self._infer(op_type, tuple(inputs), outputs, attrs)
         made = tuple(Value(name if i == 0 else f"{name}:{i}", type) for i, type in enumerate(types))
-        domain = "com.microsoft" if op_type in CONTRIB else ""
+        domain = ""
+        if foreign := FOREIGN.get(op_type):
+            domain, op_type = foreign.domain, foreign.op_type
+            attrs = {k: v for k, v in attrs.items() if k not in foreign.unsaid}
         self.ops.append(Op(op_type, tuple(inputs), made, dict(attrs), name, domain))
         return made
 
@@ -115,8 +119,8 @@ class Builder:
         attrs: Mapping[str, Any],
     ) -> _Inferred:
         types = tuple(v.type if v else None for v in inputs)
-        if op_type in CONTRIB:
-            return CONTRIB[op_type](types, attrs)
+        if op_type in FOREIGN:
+            return FOREIGN[op_type].infer(types, attrs)
         shown = tuple(
             array.tobytes()
             if v is not None and (array := self.constants.get(v)) is not None

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from netspec.codegen.builder import Builder
+from netspec.codegen.formulate import formulate
 from netspec.codegen.lower import Lowered, Observation, lower
 from netspec.codegen.simplify import simplify
+from netspec.codegen.target import Target
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
 from netspec.ir.net import Net
@@ -60,19 +62,25 @@ class BatchStep:
     """The share with which each observed value enters the running one."""
 
 
-def evaluation_graph(net: Net, data: Mapping[str, TensorType], transform: Transform) -> BatchStep:
-    """Loss, losses and metrics of one batch.
+def evaluation_graph(
+    net: Net, data: Mapping[str, TensorType], transform: Transform, target: Target
+) -> BatchStep:
+    """Loss, losses and metrics of one batch, as `target` runs them.
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
     named by `indices` and normalises them as `transform` says.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
-    return _batch_step(net, arrays, indices, lowered)
+    return _batch_step(net, target, arrays, indices, lowered)
 
 
 def gradient_graph(
-    net: Net, data: Mapping[str, TensorType], transform: Transform, grad: Differentiate
+    net: Net,
+    data: Mapping[str, TensorType],
+    transform: Transform,
+    target: Target,
+    grad: Differentiate,
 ) -> BatchStep:
     """What `evaluation_graph` gives, and the gradients and batch statistics of phase TRAIN.
 
@@ -87,9 +95,8 @@ def gradient_graph(
         raise UsageError(f"{net.name or 'the net'} has no weight to train in phase TRAIN")
     wrt = [lowered.parameters[name] for name in trainable]
     pulled = grad(op, tuple(op.ops), _seeds(lowered), wrt)
-    return _batch_step(
-        net, arrays, indices, lowered, dict(zip(trainable, pulled, strict=True)), lowered.observed
-    )
+    by_name = dict(zip(trainable, pulled, strict=True))
+    return _batch_step(net, target, arrays, indices, lowered, by_name, lowered.observed)
 
 
 def _lower_batch(
@@ -152,6 +159,7 @@ def _seeds(lowered: Lowered) -> dict[Value, Value]:
 
 def _batch_step(
     net: Net,
+    target: Target,
     arrays: Mapping[str, Value],
     indices: Value,
     lowered: Lowered,
@@ -167,7 +175,12 @@ def _batch_step(
         op, {"loss": _total(lowered, losses)}, losses, lowered.metrics, gradients, batch
     )
     outputs = [v for kind in (total, losses, metrics, gradients, batch) for v in kind.values()]
-    graph = simplify(op.graph(outputs, name=net.name))
+    formulated = formulate(simplify(op.graph(outputs, name=net.name)), target)
+    graph = formulated.graph
+    total, losses, metrics, gradients, batch = (
+        {name: formulated.outputs[v] for name, v in kind.items()}
+        for kind in (total, losses, metrics, gradients, batch)
+    )
     read = {*consumers(graph.ops), indices}
     graph = replace(graph, inputs=tuple(v for v in graph.inputs if v in read))
     arrays, parameters, statistics, randoms = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +32,11 @@ class Op:
     name: str
     domain: str = ""
 
+    @property
+    def scope(self) -> str:
+        """The layer that asked for it; empty where none did."""
+        return self.name.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
@@ -57,6 +63,10 @@ class Ops(Protocol):
     """
 
     def __getattr__(self, op_type: str, /) -> Operator: ...
+
+    def scope(self, name: str) -> AbstractContextManager[None]:
+        """Name what is appended inside after `name`."""
+        ...
 
     def ints(self, *values: int) -> Value:
         """A constant int64 vector, as shape-like operator inputs want; equal ones are one."""

@@ -81,20 +81,28 @@ class BatchNorm(Layer):
         return (op.BatchNormalization(x, scale, bias, mean, variance, epsilon=self.eps),)
 
     def _by_batch(self, context: Context, x: Value, weights: Values) -> Value:
-        op, cells = context.op, x.type.numel // x.type.channels
-        if context.training and cells == 1:
+        op, channels = context.op, x.type.channels
+        if not context.training:  # a deployed net of operators that every runtime has
+            mean = _mean(op, x)
+            centred = op.Sub(x, mean)
+            return self._scale(op, centred, _mean(op, op.Mul(centred, centred)), weights)
+        cells = x.type.numel // channels
+        if cells == 1:
             raise ShapeError(
                 f"TRAIN has one cell per channel in {size(x.type.shape)}: a variance needs two"
             )
-        mean = _mean(op, x)
-        centred = op.Sub(x, mean)
-        variance = _mean(op, op.Mul(centred, centred))
-        if context.training:
-            unbiased = op.Mul(variance, op.scalar(cells / (cells - 1)))
-            channels = op.ints(x.type.channels)
-            context.observe("running_mean", op.Reshape(mean, channels), self.momentum)
-            context.observe("running_var", op.Reshape(unbiased, channels), self.momentum)
-        return self._scale(op, centred, variance, weights)
+        none = _filled(op, x, 0.0)
+        scale, bias = weights or (_filled(op, x, 1.0), none)
+        # With a momentum of 0 the running statistics that ONNX puts out are those of the batch.
+        y, mean, variance = op.BatchNormalization(
+            x, scale, bias, none, none,
+            outputs=3, training_mode=1, momentum=0.0, epsilon=self.eps,
+        )  # fmt: skip
+        unbiased = op.Mul(variance, op.scalar(cells / (cells - 1)))
+        context.observe("running_mean", mean, self.momentum)
+        context.observe("running_var", unbiased, self.momentum)
+        normalised: Value = y
+        return normalised
 
     def _scale(self, op: Ops, centred: Value, variance: Value, weights: Values) -> Value:
         deviation = op.Sqrt(op.Add(variance, op.scalar(self.eps)))

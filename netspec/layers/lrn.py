@@ -56,23 +56,9 @@ class LRN(Layer):
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x,), op = bottoms, context.op
         n, pad = self.local_size, self.local_size // 2
-        if self._across and not context.training:
-            y = op.LRN(x, size=n, alpha=self.alpha, beta=self.beta, bias=self.k)
-            return (y,)
+        if self._across:
+            return (op.LRN(x, size=n, alpha=self.alpha, beta=self.beta, bias=self.k),)
         square = op.Mul(x, x)
-        if not self._across:
-            mean = op.AveragePool(square, kernel_shape=(n, n), pads=(pad,) * 4, count_include_pad=1)
-            return (self._damp(context, x, mean, 1.0),)
-        # Pooling slides over the last two axes: channels x cells is such a plane.
-        plane = op.Reshape(square, op.ints(0, 1, x.type.channels, -1))
-        mean = op.AveragePool(
-            plane, kernel_shape=(n, 1), pads=(pad, 0, pad, 0), count_include_pad=1
-        )
-        mean = op.Reshape(mean, op.ints(0, *x.type.sample))
-        return (self._damp(context, x, mean, self.k),)
-
-    def _damp(self, context: Context, x: Value, mean: Value, k: float) -> Value:
-        op = context.op
-        base = op.Add(op.Mul(mean, op.scalar(self.alpha)), op.scalar(k))
-        damped: Value = op.Mul(x, op.Pow(base, op.scalar(-self.beta)))
-        return damped
+        mean = op.AveragePool(square, kernel_shape=(n, n), pads=(pad,) * 4, count_include_pad=1)
+        base = op.Add(op.Mul(mean, op.scalar(self.alpha)), op.scalar(1.0))
+        return (op.Mul(x, op.Pow(base, op.scalar(-self.beta))),)

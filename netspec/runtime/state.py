@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -84,12 +84,7 @@ class Memory:
     @classmethod
     def zeros(cls, device: Device, shape: Shape, dtype: npt.DTypeLike) -> Memory:
         """Aligned zeros."""
-        count, itemsize = prod(shape), np.dtype(dtype).itemsize
-        with translated_errors():
-            block = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
-        start = -block.ctypes.data % ALIGNMENT
-        array = block[start : start + count * itemsize].view(dtype).reshape(shape)
-        return cls(device, array)
+        return cls(device, _zeros(shape, dtype))
 
     def write(self, array: npt.NDArray[Any]) -> None:
         """Overwrite the whole."""
@@ -103,6 +98,70 @@ class Memory:
         """The memory itself on the CPU, a copy of it on CUDA."""
         read: npt.NDArray[Any] = self._host if self._value is None else self._value.numpy()
         return read
+
+
+def _zeros(shape: Shape, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros of the host's, aligned."""
+    count, itemsize = prod(shape), np.dtype(dtype).itemsize
+    with translated_errors():
+        block = np.zeros(count * itemsize + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + count * itemsize].view(dtype).reshape(shape)
+
+
+class Feed:
+    """Memory on a device that the host writes anew for each run: fill `host`, then `send`."""
+
+    def __init__(self, device: Device, shape: Shape, dtype: npt.DTypeLike) -> None:
+        self.host = _zeros(shape, dtype)
+        """On the CPU the memory itself."""
+        self._memory = Memory(device, self.host)
+        self._remote = device.cuda
+        self.pointer = self._memory.pointer
+
+    def send(self) -> None:
+        """Bring to the device what stands in `host`."""
+        if self._remote:
+            self._memory.write(self.host)
+
+
+class Scalars:
+    """Named float32 numbers on a device, each at an aligned address, in and out as floats.
+
+    They pass through a memoryview: kernels have just swept the caches, so what takes the time is to
+    fetch the code that does it, and numpy has more of that.
+    """
+
+    def __init__(self, device: Device, names: Iterable[str]) -> None:
+        self._at = {name: i for i, name in enumerate(names)}
+        host = _zeros((max(len(self._at), 1) * _CELLS,), np.float32)
+        self._host, self._memory = host, Memory(device, host)
+        self._remote = device.cuda
+        self._cells = _cells(host)
+        self.pointers = {name: self._memory.pointer + ALIGNMENT * i for name, i in self._at.items()}
+        """The address of each."""
+
+    def write(self, numbers: Mapping[str, float]) -> None:
+        """Overwrite every number."""
+        assert len(numbers) == len(self._at), (*numbers, *self._at)
+        for name, number in numbers.items():
+            self._cells[self._at[name]] = number
+        if self._remote:
+            self._memory.write(self._host)
+
+    def numbers(self) -> dict[str, float]:
+        """Every number, by name: one transfer for all."""
+        cells = _cells(self._memory.read()) if self._remote else self._cells
+        return {name: cells[i] for name, i in self._at.items()}
+
+    def number(self, name: str) -> float:
+        """One of the numbers."""
+        return self.numbers()[name] if self._remote else self._cells[self._at[name]]
+
+
+def _cells(flat: npt.NDArray[np.float32]) -> memoryview[float]:
+    """The first value of each aligned block."""
+    return flat.data.cast("B").cast("f")[::_CELLS]
 
 
 class FlatBuffer:
@@ -119,10 +178,6 @@ class FlatBuffer:
     def group_pointer(self, group: str) -> int:
         """The address of a group."""
         return self.memory.pointer + 4 * self.layout.groups[group].offset
-
-    def view(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor: on the CPU in place, on CUDA as a copy."""
-        return self._cut(self.memory.read(), name)
 
     def load(self, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
         """Overwrite every tensor; DataError if the names or a shape are not those of the layout."""
@@ -147,11 +202,6 @@ class FlatBuffer:
         """A copy of every tensor, by name."""
         flat = self.memory.read()
         return {name: self._cut(flat, name).copy() for name in self.layout.places}
-
-    def numbers(self) -> dict[str, float]:
-        """The tensors without axes, by name: one transfer for all."""
-        flat = self.memory.read()
-        return {n: float(flat[p.offset]) for n, p in self.layout.places.items() if not p.shape}
 
     def _cut(self, flat: npt.NDArray[Any], name: str) -> npt.NDArray[np.float32]:
         place = self.layout.places[name]
@@ -180,8 +230,12 @@ class Binding:
 
     def run(self) -> None:
         """One run; a NetspecError where the machine cannot carry it."""
-        with translated_errors():
+        try:
             self._session.run_with_iobinding(self._binding)
+        except Exception:
+            # Entered for a fault only: around every run it costs a step 25 µs of cold code.
+            with translated_errors():
+                raise
 
 
 _DTYPES = {

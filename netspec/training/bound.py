@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,11 @@ from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
-from netspec.runtime.state import Binding, FlatBuffer, Layout, Memory
+from netspec.runtime.state import Binding, Feed, Memory, Scalars
 
 _TO_UNIT = np.float32(2.0**-24)
+_COUNTERS = np.arange(1, 8193, dtype=np.uint64)
+"""Of one block of random numbers, small enough that all of Squares stays in the L2 cache."""
 
 
 class BoundBatch:
@@ -45,34 +46,40 @@ class BoundBatch:
         """`state` are the addresses of weights, statistics and gradients, by port."""
         self._seed = seed
         self._arrays = arrays  # what is bound must outlive the binding
-        self._losses, self._metrics = tuple(step.losses), tuple(step.metrics)
-        self._indices = Memory.zeros(device, step.indices.type.shape, np.int64)
+        self._losses = {top: f"loss:{top}" for top in step.losses}
+        self._metrics = {top: f"metric:{top}" for top in step.metrics}
+        self._indices = Feed(device, step.indices.type.shape, np.int64)
         self._randoms = {
-            name: Memory.zeros(device, v.type.shape, np.float32) for name, v in step.randoms.items()
+            name: Feed(device, v.type.shape, np.float32) for name, v in step.randoms.items()
         }
-        self.results = FlatBuffer(Layout.of({"results": _scalars(step)}), device)
+        tops = (*self._losses.values(), *self._metrics.values())
+        self.results = Scalars(device, ("loss", *tops, "finite"))
         """Loss, losses, metrics, and the place where the update leaves its `finite`."""
         addresses = {
             **state,
             **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
-            **{f"random:{name}": memory.pointer for name, memory in self._randoms.items()},
-            **{name: self.results.pointer(name) for name in self.results.layout.places},
+            **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
+            **self.results.pointers,
             "indices": self._indices.pointer,
         }
         self._binding = _bound(emit(step.graph, names=step.names), device, addresses)
 
     def run(self, indices: NDArray[np.int64], iteration: int) -> None:
         """One batch of the samples `indices`, with the random tensors of `iteration`."""
-        self._indices.write(indices)
-        for name, memory in self._randoms.items():
-            memory.write(uniform(self._seed, iteration, name, memory.shape))
+        host = self._indices.host
+        assert indices.shape == host.shape, (indices.shape, host.shape)
+        host[...] = indices
+        self._indices.send()
+        for name, feed in self._randoms.items():
+            fill_uniform(feed.host, self._seed, iteration, name)
+            feed.send()
         self._binding.run()
 
     def sort(self, numbers: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
         """The losses and the metrics among the results, by top."""
         return (
-            {top: numbers[f"loss:{top}"] for top in self._losses},
-            {top: numbers[f"metric:{top}"] for top in self._metrics},
+            {top: numbers[port] for top, port in self._losses.items()},
+            {top: numbers[port] for top, port in self._metrics.items()},
         )
 
 
@@ -89,18 +96,18 @@ class BoundUpdate:
         statistics: Sequence[StatisticGroup],
         rule: UpdateRule,
         state: Mapping[str, int],
-        results: FlatBuffer,
+        results: Scalars,
         device: Device,
     ) -> None:
         """`state` are the addresses of the groups, by port; `results` those of a `BoundBatch`."""
         self._rule = rule
         self._results = results
-        self._scalars = FlatBuffer(Layout.of({"scalars": dict.fromkeys(rule.scalars, ())}), device)
+        self._scalars = Scalars(device, rule.scalars)
         addresses = {
             **state,
             **{f"next:{name}": pointer for name, pointer in state.items()},
-            **{name: self._scalars.pointer(name) for name in rule.scalars},
-            **{name: results.pointer(name) for name in ("loss", "finite")},
+            **self._scalars.pointers,
+            **{name: results.pointers[name] for name in ("loss", "finite")},
         }
 
         def bound(step: UpdateStep) -> Binding:
@@ -113,10 +120,9 @@ class BoundUpdate:
         """One update, unless the gradients are not finite."""
         if self._judge is not None:
             self._judge.run()
-            if not self._results.view("finite"):
+            if not self._results.number("finite"):
                 return
-        feeds = self._rule.feeds(rate, iteration)
-        self._scalars.load({name: np.array(value, np.float32) for name, value in feeds.items()})
+        self._scalars.write(self._rule.feeds(rate, iteration))
         self._update.run()
 
 
@@ -140,14 +146,24 @@ def _bound(model: onnx.ModelProto, device: Device, addresses: Mapping[str, int])
     return Binding(make_session(model, device), device, addresses)
 
 
-def _scalars(step: BatchStep) -> dict[str, Shape]:
-    """The results of a step: loss, losses, metrics, finite."""
-    tops = [f"loss:{top}" for top in step.losses] + [f"metric:{top}" for top in step.metrics]
-    return dict.fromkeys(("loss", *tops, "finite"), ())
-
-
 def uniform(seed: int, iteration: int, layer: str, shape: Shape) -> NDArray[np.float32]:
     """Multiples of 2^-24 in [0, 1), each from seed, iteration, layer and its own number."""
-    counters = np.arange(1, prod(shape) + 1, dtype=np.uint64)
-    words = squares(key(seed, "random", iteration, layer), counters)
-    return ((words >> np.uint32(8)).astype(np.float32) * _TO_UNIT).reshape(shape)
+    drawn = np.empty(shape, np.float32)
+    fill_uniform(drawn, seed, iteration, layer)
+    return drawn
+
+
+def fill_uniform(out: NDArray[np.float32], seed: int, iteration: int, layer: str) -> None:
+    """Overwrite a contiguous array with what `uniform` gives for its shape.
+
+    Block by block, since memory is slower than Squares: a mask of 64 x 500 takes a sixth.
+    """
+    assert out.flags.c_contiguous
+    flat = out.reshape(-1)
+    stream = key(seed, "random", iteration, layer)
+    for start in range(0, flat.size, _COUNTERS.size):
+        block = flat[start : start + _COUNTERS.size]
+        words = squares(stream, _COUNTERS[: block.size] + np.uint64(start))
+        words >>= np.uint32(8)
+        block[...] = words
+        block *= _TO_UNIT

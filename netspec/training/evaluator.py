@@ -14,6 +14,7 @@ from netspec.ir.net import Net
 from netspec.runtime.device import Device
 from netspec.runtime.state import FlatBuffer, Layout
 from netspec.training.bound import BoundBatch, array_types, placed, transform_of
+from netspec.training.targets import target_for
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -98,6 +99,7 @@ class Evaluator:
             if size != net.batch:
                 assert self._net_for_batch is not None, f"no test net for a batch of {size}"
                 net = self._net_for_batch(size)
-            step = evaluation_graph(net, array_types(self._arrays), transform_of(net))
+            types, transform = array_types(self._arrays), transform_of(net)
+            step = evaluation_graph(net, types, transform, target_for(self._device))
             self._batches[size] = BoundBatch(step, self._addresses, self._arrays, self._device, 0)
         return self._batches[size]

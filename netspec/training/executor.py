@@ -22,6 +22,7 @@ from netspec.runtime.state import FlatBuffer, Layout
 from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.targets import target_for
 
 if TYPE_CHECKING:
     from netspec.training.experiment import Experiment
@@ -65,7 +66,8 @@ class Executor:
         """
         assert train.solver is not None
         self.device = choose_device(device)
-        step = gradient_graph(train, array_types(train_arrays), transform_of(train), grad)
+        types, transform = array_types(train_arrays), transform_of(train)
+        step = gradient_graph(train, types, transform, target_for(self.device), grad)
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)

@@ -11,6 +11,7 @@ import pytest
 from netspec.autodiff import grad
 from netspec.codegen.emit import emit
 from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
+from netspec.codegen.target import CPU_PLAIN
 from netspec.diagnostics import UsageError
 from netspec.ir.filler import Filler
 from netspec.ir.graph import Value
@@ -96,13 +97,13 @@ def run(step: BatchStep, fed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     ],
 )
 def test_what_is_neutral_is_left_out(transform: Transform, expected: list[str]) -> None:
-    step = evaluation_graph(net(1.0, shift=False), DATA, transform)
+    step = evaluation_graph(net(1.0, shift=False), DATA, transform, CPU_PLAIN)
     assert kinds(step)[:-2] == ["Gather", "Cast", *expected]
 
 
 def test_pixels_are_shifted_scaled_and_divided() -> None:
     transform = Transform(mean_value=(1, 2), scale=2, std=(4, 5))
-    step = evaluation_graph(net(1.0, whole=True, shift=False), DATA, transform)
+    step = evaluation_graph(net(1.0, whole=True, shift=False), DATA, transform, CPU_PLAIN)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 3, 3)).astype(np.uint8)
     indices = np.array([3, 0, 49, 3])
     made = run(step, {"array:data": pixels, "indices": indices})
@@ -113,17 +114,17 @@ def test_pixels_are_shifted_scaled_and_divided() -> None:
 
 def test_a_transform_of_another_number_of_channels_is_a_fault() -> None:
     with pytest.raises(UsageError, match="mean_value has 3 values, but data has 2 channels"):
-        evaluation_graph(net(1.0), DATA, Transform(mean_value=(1, 2, 3)))
+        evaluation_graph(net(1.0), DATA, Transform(mean_value=(1, 2, 3)), CPU_PLAIN)
 
 
 def test_float_data_are_not_cast() -> None:
     floats = {"data": TensorType((50, 2, 3, 3))}
-    step = evaluation_graph(net(1.0, shift=False), floats, Transform())
+    step = evaluation_graph(net(1.0, shift=False), floats, Transform(), CPU_PLAIN)
     assert kinds(step)[:-2] == ["Gather"]
 
 
 def test_what_nothing_reads_is_no_input() -> None:
-    step = gradient_graph(net(1.0, shift=False), DATA, Transform(), grad)
+    step = gradient_graph(net(1.0, shift=False), DATA, Transform(), CPU_PLAIN, grad)
     assert list(step.arrays) == ["data"]
     assert not step.parameters
     assert step.unreached == ("s.a", "s.b")
@@ -132,7 +133,7 @@ def test_what_nothing_reads_is_no_input() -> None:
 
 
 def test_losses_are_weighted_in_the_total_and_in_the_gradients() -> None:
-    step = gradient_graph(net(0.25, 2.0), DATA, Transform(), grad)
+    step = gradient_graph(net(0.25, 2.0), DATA, Transform(), CPU_PLAIN, grad)
     pixels = np.random.default_rng(0).integers(0, 256, (50, 2, 3, 3)).astype(np.uint8)
     a, b = np.full((2, 3, 3), 0.5, np.float32), np.zeros((2, 3, 3), np.float32)
     fed: dict[str, np.ndarray] = {

@@ -24,6 +24,7 @@ from netspec.autodiff import grad
 from netspec.codegen.emit import emit
 from netspec.codegen.solvers import SOLVERS, update_rule
 from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
+from netspec.codegen.target import CUDA
 from netspec.codegen.update import StatisticGroup, WeightGroup, update_graph
 from netspec.compiler import elaborate, read
 from netspec.ir.net import Net
@@ -94,8 +95,8 @@ def step_graphs(name: str) -> dict[str, onnx.ModelProto]:
     train, test = nets.train.net, nets.test.net
     evaluation = {n: t for n, t in types(test).items() if n in test.inputs}
     return {
-        "gradient": model(gradient_graph(train, types(train), transform(train), grad)),
-        "evaluation": without_lrn(model(evaluation_graph(test, evaluation, transform(test)))),
+        "gradient": model(gradient_graph(train, types(train), transform(train), CUDA, grad)),
+        "evaluation": model(evaluation_graph(test, evaluation, transform(test), CUDA)),
     }
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from netspec.data.order import key, squares
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node, Parameter
 from netspec.ir.sections import DataSection, Solver, Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.layers import LAYERS
+from netspec.runtime.state import Binding
 from netspec.training.bound import uniform
 from netspec.training.checkpoint import State
 from netspec.training.executor import Executor
@@ -193,6 +195,37 @@ def test_a_step_that_is_not_finite_is_left_undone(solver: str, bad: float) -> No
     assert not same(on.state(), before)
 
 
+def test_the_update_of_a_step_that_is_not_finite_does_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the CPU the host asks first, which is cheaper than a graph that guards each value."""
+    data = toy(256)
+    data["data"][20, 0] = np.nan
+    on = executor(train=data)
+    ran: list[Binding] = []
+    run = Binding.run
+    monkeypatch.setattr(Binding, "run", lambda binding: ran.append(binding) or run(binding))
+    results = [on.step(i, np.arange(16 * i, 16 * i + 16), 0.1) for i in range(3)]
+    assert [result.finite for result in results] == [True, False, True]
+    batch, judge, update = ran[:3]
+    assert ran == [batch, judge, update, batch, judge, batch, judge, update]
+
+
+def test_a_step_gives_floats_by_name_that_later_steps_leave_alone() -> None:
+    on = executor(BN)
+    first = on.step(0, np.arange(16), 0.1)
+    kept = (first.loss, dict(first.losses), dict(first.metrics))
+    second = on.step(1, np.arange(16, 32), 0.1)
+    assert (first.loss, first.losses, first.metrics) == kept
+    assert second.loss != first.loss
+    assert first.losses == {"loss": first.loss}
+    assert first.metrics.keys() == {"accuracy"}
+    assert 16 * first.metrics["accuracy"] == round(16 * first.metrics["accuracy"])
+    assert first.finite is True
+    numbers = (first.loss, *first.losses.values(), *first.metrics.values())
+    assert all(type(number) is float for number in numbers)
+
+
 def test_frozen_weights_stay() -> None:
     on = executor(rates={"ip1.weight": (0.0, 1.0), "ip2.bias": (0.0, 0.0)})
     before = on.state()
@@ -281,3 +314,15 @@ def test_random_tensors_hang_on_seed_iteration_layer_and_cell() -> None:
     assert 0 <= drawn.min() < 0.01
     assert 0.99 < drawn.max() < 1
     assert abs(drawn.mean() - 0.5) < 0.01
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (8191,), (8192,), (8193,), (3, 2, 4099)])
+def test_random_tensors_are_squares_of_consecutive_counters(shape: Shape) -> None:
+    """Bit by bit, however they are cut into blocks: a published run must stay repeatable."""
+    counters = np.arange(1, np.prod(shape, dtype=int) + 1, dtype=np.uint64)
+    words = squares(key(7, "random", 11, "drop"), counters)
+    wanted = ((words >> np.uint32(8)) / 2.0**24).reshape(shape)
+    drawn = uniform(7, 11, "drop", shape)
+    assert drawn.shape == shape
+    assert np.array_equal(drawn, wanted)
+    assert drawn.dtype == np.float32

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from netspec.autodiff.phrases import slope, sum_to
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
+from netspec.ir.phrases import slope, sum_to
 
 
 @vjp("Relu")
 def relu(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
     """x̄ = ȳ·[y > 0]."""
     (y,) = primal.node.outputs
-    return (op.Mul(y_bar, slope(op, y, 0, 1)),)
+    return (op.ReluGrad(y_bar, y),)
 
 
 @vjp("LeakyRelu")

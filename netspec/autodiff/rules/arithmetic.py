@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from netspec.autodiff.phrases import cast_to, scale, slope, sum_to
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
+from netspec.ir.phrases import cast_to, scale, slope, sum_to
 
 
 def _operands(primal: Primal) -> tuple[Value, Value]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from netspec.autodiff.phrases import cast_to, reshape, scatter, spread, sum_to
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
+from netspec.ir.phrases import cast_to, reshape, scatter, spread, sum_to
 
 
 @vjp("Gather")

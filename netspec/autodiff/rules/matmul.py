@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from netspec.autodiff.phrases import scale, sum_to
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Operator, Ops, Value
+from netspec.ir.phrases import scale, sum_to
 
 
 def _factors(

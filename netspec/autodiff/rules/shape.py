@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from netspec.autodiff.phrases import cast_to, pad, reshape, sum_to, zeros
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
+from netspec.ir.phrases import cast_to, pad, reshape, sum_to, zeros
 
 
 def _only_first(primal: Primal, x_bar: Value) -> list[Value | None]:

@@ -106,11 +106,17 @@ def scale(op: Ops, x: Value, factor: float) -> Value:
     return scaled
 
 
-def scatter(op: Ops, shape: Shape, indices: Value, updates: Value, axis: int) -> Value:
-    """Zeros of `shape` with `updates` added where `indices` point along `axis`."""
+def scatter(
+    op: Ops, shape: Shape, indices: Value, updates: Value, axis: int, *, add: bool = True
+) -> Value:
+    """Zeros of `shape` with `updates` where `indices` point along `axis`; added unless told not to.
+
+    Without adding, no index may come twice.
+    """
     data = zeros(op, shape, updates.type.dtype)
-    added: Value = op.ScatterElements(data, indices, updates, axis=axis, reduction="add")
-    return added
+    reduction = "add" if add else "none"
+    scattered: Value = op.ScatterElements(data, indices, updates, axis=axis, reduction=reduction)
+    return scattered
 
 
 def planes(op: Ops, x: Value) -> Value:

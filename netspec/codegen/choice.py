@@ -1,0 +1,59 @@
+"""Which of several right formulations is the fastest: measured rules, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf, prod
+
+from netspec.codegen.formulation import Formulation
+from netspec.ir.graph import Op
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Take `formulation` for an operator whose measures all lie within bounds, ends included."""
+
+    operator: str
+    formulation: str
+    within: Mapping[str, Range] = field(default_factory=dict)
+
+
+RULES: tuple[Rule, ...] = (
+    # One product per image and a sum: where the filters are few and the plane is large, what the
+    # convolution by images gains is lost on a single work item.
+    Rule(
+        "ConvGradWeight", "products", {"taps": (1, 1), "weights": (1, 4096), "cells": (1024, inf)}
+    ),
+)
+"""The first rule that fits and whose formulation is right decides; else the first formulation."""
+
+
+def measures(node: Op) -> dict[str, float]:
+    """The numbers that rules speak of."""
+    attrs = node.attrs
+    found: dict[str, float] = {}
+    if node.op_type == "ConvGradWeight":
+        _, y_bar = node.inputs
+        assert y_bar is not None
+        found = {
+            "taps": prod(attrs["kernel_shape"]),
+            "weights": prod(attrs["shape"]),
+            "cells": prod(y_bar.type.spatial),
+            "batch": y_bar.type.batch,
+            "group": attrs["group"],
+        }
+    return found
+
+
+def preferred(node: Op, right: Sequence[Formulation]) -> Formulation:
+    """The formulation to take, of those that are right."""
+    named = {f.name: f for f in right}
+    seen = measures(node)
+    for rule in RULES:
+        fits = rule.operator == node.op_type and rule.formulation in named
+        if fits and all(low <= seen[k] <= high for k, (low, high) in rule.within.items()):
+            return named[rule.formulation]
+    return right[0]

@@ -1,0 +1,1 @@
+"""Formulations in blocks of channels, for the CPU: onnxruntime's NCHWc operators."""

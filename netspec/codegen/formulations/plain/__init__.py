@@ -1,0 +1,1 @@
+"""Formulations over tensors as ONNX lays them out, for every target."""

@@ -1,0 +1,59 @@
+"""Targets: where a graph is to run, and so which operators and layouts it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from netspec.codegen.operators import CONTRIB, GRADIENT, NCHWC
+from netspec.ir.graph import Op
+
+Kind = Literal["cpu", "cuda"]
+
+_ON_CUDA = frozenset(
+    {
+        "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv",
+        "ConvTranspose", "Div", "Elu", "Equal", "Exp", "Expand", "Gather", "GatherElements", "Gemm",
+        "Greater", "GreaterOrEqual", "Identity", "IsNaN", "LRN", "LeakyRelu", "Less", "Log",
+        "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Not", "OneHot", "PRelu",
+        "Pad", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape",
+        "Resize", "ScatterElements", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze",
+        "Sub", "Sum", "Tanh", "Transpose", "Unsqueeze", "Where",
+    }
+)  # fmt: skip
+"""Operators with a float32 kernel on CUDA at opset 18, that netspec has a use for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kind of device, and how graphs for it are formulated."""
+
+    name: str
+    kind: Kind
+    block: int = 0
+    """Channels per block of the layout that the CPU's fastest kernels want; 0: none."""
+
+    def runs(self, op: Op) -> bool:
+        """Whether the target has a kernel for an operator."""
+        if op.domain == GRADIENT:
+            return False
+        if op.domain == NCHWC:
+            return self.block > 0
+        return self.kind == "cpu" or op.domain == CONTRIB or op.op_type in _ON_CUDA
+
+    def __str__(self) -> str:
+        return self.name
+
+
+CPU_PLAIN = Target("cpu-plain", "cpu")
+"""The CPU through ONNX's own operators: what remains where the blocked layout is not at hand."""
+CUDA = Target("cuda", "cuda")
+
+
+def cpu_blocked(block: int) -> Target:
+    """The CPU in blocks of as many channels as a vector register holds: 16 or 8."""
+    return Target("cpu", "cpu", block)
+
+
+TARGETS = ("cpu", "cpu-plain", "cuda")
+"""The names that users give."""
