@@ -93,6 +93,70 @@ def test_resnet18() -> None:
     assert found.macs == 1_814_073_344
 
 
+def test_resnet50() -> None:
+    """torchvision's `resnet50`: 25,557,032 parameters and 4.09 GMACs (its weights' metadata).
+
+    He et al., CVPR 2016, table 1, says 3.8G: the paper's stride is in the 1x1 convolution, so that
+    the 3x3 behind it reads a quarter of the cells; Caffe's ResNet-50 has 3,857,973,248.
+    """
+    found = counted("resnet50")
+    assert found.parameters == 25_557_032
+    assert found.macs == 4_089_184_256
+    strided = [(56, 256, 128), (28, 512, 256), (14, 1024, 512)]
+    more = sum((cells**2 - (cells // 2) ** 2) * wide * narrow for cells, wide, narrow in strided)
+    assert found.macs - more == 3_857_973_248
+
+
+def test_alexnet() -> None:
+    """Caffe's `bvlc_alexnet`, by netscope's analyzer: 60,965,228 and 724,406,816 MACs at 227x227.
+
+    It counts 4 parameters of two LRN layers, which have none. Without groups, as in the tables of
+    Gschwend's thesis (zynqnet, networks.xlsx: 62.4M and 1140M), conv2, conv4 and conv5 double.
+    """
+    found = counted("alexnet")
+    weights = [11**2 * 3 * 96, 5**2 * 48 * 256, 3**2 * 256 * 384, 3**2 * 192 * 384,
+               3**2 * 192 * 256, 6**2 * 256 * 4096, 4096 * 4096, 4096 * 1000]  # fmt: skip
+    biases = 96 + 256 + 384 + 384 + 256 + 4096 + 4096 + 1000
+    assert found.parameters == sum(weights) + biases == 60_965_228 - 4
+    cells = [55**2, 27**2, 13**2, 13**2, 13**2, 1, 1, 1]
+    assert found.macs == sum(w * n for w, n in zip(weights, cells, strict=True)) == 724_406_816
+    joined = cost(elaborate(read("alexnet", sets=["group=1", "lrn=0"])).test.net)
+    assert f"{joined.parameters / 1e6:.1f}M" == "62.4M"
+    grouped = [1, 3, 4]
+    assert joined.macs == found.macs + sum(weights[i] * cells[i] for i in grouped)
+    assert joined.macs == pytest.approx(1140e6, rel=0.005)
+
+
+def test_squeezenet() -> None:
+    """torchvision's `squeezenet1_1` has 1,235,496 parameters (its weights' metadata).
+
+    387,747,520 MACs at 227x227 with Caffe's pooling, which rounds up, are netscope's for its preset
+    `squeezenet_v11`; Gschwend's thesis (zynqnet, networks.xlsx) rounds to 390M.
+    """
+    found = counted("squeezenet1_1")
+    assert found.parameters == 1_235_496
+    assert found.macs == 387_747_520
+
+
+def test_densenet121() -> None:
+    """torchvision's `densenet121`: 7,978,856 parameters and 2.83 GMACs (its weights' metadata).
+
+    Huang et al., CVPR 2017, table 1: L layers, each of a 1x1 and a 3x3 convolution.
+    """
+    found = counted("densenet121")
+    channels, total = 64, 3 * 64 * 49 + 2 * 64
+    for layers in (6, 12, 24, 16):
+        for _ in range(layers):
+            total += 2 * channels + channels * 128 + 2 * 128 + 128 * 32 * 9
+            channels += 32
+        total += 2 * channels  # of the transition, and of the last normalisation
+        if layers != 16:
+            total += channels * channels // 2
+            channels //= 2
+    assert found.parameters == total + channels * 1000 + 1000 == 7_978_856
+    assert found.macs == 2_834_161_664
+
+
 def test_resnet20() -> None:
     """He et al., section 4.2, table 6: 0.27M for n = 3, with shortcuts that hold no weights."""
 

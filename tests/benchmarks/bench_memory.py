@@ -1,7 +1,12 @@
-"""Peak resident memory of a process that trains LeNet at batch 64 on the bundled digits."""
+"""Peak resident memory: of each net's training step beside PyTorch's, and of whole processes.
+
+`memory:resnet20,lenet` measures the steps of these nets alone. Each side runs in a process of its
+own; counted is how far its high-water mark grows over what imports and data take.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -9,18 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-
-_OURS = """
-from netspec.compiler import read
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
-experiment = prepare(read("lenet"))
-nets, arrays = experiment.nets, experiment.train.arrays
-executor = Executor(nets.train.net, None, arrays, None, device="cpu", seed=1)
-for i in range(200):
-    executor.step(i, experiment.batches.indices(i), 0.01)
-"""
+TESTS = Path(__file__).parents[1]
+STEPS = 5
 
 _TRAIN = """
 import sys
@@ -31,66 +26,79 @@ try:
 except SystemExit as end:
     assert not end.code
 """
-
-_DATA = """
-import gzip
-from pathlib import Path
-import numpy as np
-import netspec.data
-folder = Path(netspec.data.__file__).parent / "bundled"
-def read(name, skip):
-    return np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8)[skip:]
-images = read("train-images-idx3-ubyte.gz", 16).reshape(-1, 1, 28, 28)
-labels = read("train-labels-idx1-ubyte.gz", 8).astype(np.int64)
-"""
-
-_TORCH = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests" / "parity")!r})
-import torch, twins
-torch.set_num_threads(2)
-{_DATA}
-net = twins.LeNet()
-optimizer = torch.optim.SGD(net.parameters(), 0.01, 0.9, weight_decay=5e-4)
-order = np.random.default_rng(0).permutation(len(images))
-x, y = torch.from_numpy(images.copy()), torch.from_numpy(labels)
-for i in range(200):
-    indices = torch.from_numpy(order[np.arange(i * 64, i * 64 + 64) % len(order)])
-    optimizer.zero_grad()
-    loss = torch.nn.functional.cross_entropy(net(x[indices].float() / 255), y[indices])
-    loss.backward()
-    optimizer.step()
-    loss.item()
+_PEAK = """
+from bench_memory import resident
+print(resident("VmHWM"))
 """
 
 PROCESSES = {
-    "200 steps: ours": _OURS,
-    "200 steps: PyTorch": _TORCH,
-    "netspec train, an epoch with its test": _TRAIN,
+    "netspec train lenet, an epoch with its test": _TRAIN,
     "imports alone: ours": "import netspec.training.executor, netspec.training.experiment",
     "imports alone: PyTorch": "import torch, numpy",
 }
 
-_PEAK = """
-for line in open("/proc/self/status"):
-    if line.startswith("VmHWM"):
-        print("PEAK", line.split()[1])
-"""
+
+def measure(*words: str) -> Iterator[tuple[str, str]]:
+    import sides
+
+    for name in sides.chosen(words):
+        step = f"from bench_memory import growth\nprint(growth({name!r}, "
+        found = [peak(step + f"{side!r}))") for side in ("ours", "pytorch")]
+        said = [one if isinstance(one, str) else f"{one:.0f} MiB" for one in found]
+        mine, theirs = found
+        ratio = ""
+        if not isinstance(mine, str) and not isinstance(theirs, str):
+            ratio = f", ours / theirs {mine / theirs:.2f}"
+        batch = sides.CASES[name].batch
+        yield f"{name}, batch {batch}", f"ours {said[0]}, PyTorch {said[1]}{ratio}"
+    if not words:
+        for process, code in PROCESSES.items():
+            one = peak(code + _PEAK)
+            yield process, one if isinstance(one, str) else f"{one:.0f} MiB"
 
 
-def measure() -> Iterator[tuple[str, str]]:
-    """Linux: the child's own high-water mark, since rusage would count what its parent had."""
-    for name, code in PROCESSES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [sys.executable, "-c", code + _PEAK],
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                capture_output=True,
-                text=True,
-            )
-        if done.returncode:
-            yield name, "failed: " + done.stderr.strip().splitlines()[-1]
-            continue
-        kibibytes = int(done.stdout.split("PEAK")[-1])
-        yield name, f"{kibibytes / 1024:.0f} MiB"
+def peak(code: str) -> float | str:
+    """The mebibytes that a process prints last, or why it prints none."""
+    paths = [TESTS.parent, TESTS / "benchmarks", TESTS / "parity"]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))},
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode:
+        return "failed: " + (done.stderr.strip() or f"exit {done.returncode}").splitlines()[-1]
+    return int(done.stdout.split()[-1]) / 1024
+
+
+def growth(name: str, side: str) -> int:
+    """Kibibytes by which the high-water mark grows while a net's step is made and run."""
+    import sides
+
+    if side == "pytorch":
+        import torch  # noqa: F401
+        import twins_zoo  # noqa: F401
+    net = sides.net_of(name)
+    arrays = sides.noise(net)
+    before = settled()
+    step = sides.ours(name, arrays) if side == "ours" else sides.pytorch(name, arrays, net)
+    for i in range(STEPS):
+        step(i)
+    return resident("VmHWM") - before
+
+
+def settled() -> int:
+    """What is resident now in kibibytes; the high-water mark counts from here on."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmHWM")
+
+
+def resident(field: str) -> int:
+    """A field of Linux' account of this process; rusage would count what the parent had."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise KeyError(field)

@@ -1,131 +1,167 @@
-"""One training step beside PyTorch eager: gather, forward, backward, update, at batch 64."""
+"""One training step beside PyTorch's: gather, normalise, forward, backward, update.
+
+`step:resnet20,lenet` measures these nets alone, `nocompile` among them leaves torch.compile out,
+`quick` takes two blocks. The sides take turns, block by block, in one process.
+"""
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
+import sides
+from sides import CASES, Arrays, Step
 
-from netspec.compiler import elaborate, read
-from netspec.runtime.state import Binding
-from netspec.training.executor import Executor
-
-BATCH, SAMPLES = 64, 2048
-BLOCKS, STEPS = 15, 4
+BLOCK, BUDGET = 0.7, 45.0
+"""Seconds of one side's block, and of all blocks of a net."""
+FEWEST, MOST = 3, 15
+"""Blocks of a side."""
 PAUSE = 0.1
 """Seconds for the other side's threads to stop spinning."""
-THREADS = 2
-RATE = 1e-3
-"""So small that noise for images does not make the weights run away."""
 
-Step = Callable[[int], Any]
+STAGES = {
+    "read": ("sides", "read"),
+    "elaborate": ("sides", "elaborate"),
+    "target": ("netspec.training.executor", "target_for"),
+    "gradient graph": ("netspec.training.executor", "gradient_graph"),
+    "emit": ("netspec.training.bound", "emit"),
+    "sessions": ("netspec.training.bound", "make_session"),
+    "run": ("netspec.runtime.state:Binding", "run"),
+}
+"""The functions that a stage of our step's making is spent in, and where they are called."""
 
 
-def measure() -> Iterator[tuple[str, str]]:
+def measure(*words: str) -> Iterator[tuple[str, str]]:
+    flags = {word for word in words if word in ("nocompile", "quick")}
+    nets = sides.chosen(tuple(word for word in words if word not in flags))
     try:
         import torch
     except ImportError:
         yield "skipped", "PyTorch is not installed: pip install netspec[parity]"
         return
-    torch.set_num_threads(THREADS)
-    for name, twin in (("lenet", "LeNet"), ("resnet20", "ResNet20")):
-        executor, theirs = ours(name), pytorch(twin)
-        inside = Inside()
-        mine, other = race(executor, theirs)
-        yield f"{name}: ours", spread(mine)
-        yield f"{name}: PyTorch {torch.__version__}", spread(other)
-        ratio = statistics.median(other) / statistics.median(mine)
-        best = min(other) / statistics.median(mine)
-        yield f"{name}: PyTorch / ours", f"{ratio:.2f} (their best block / our median {best:.2f})"
-        with inside:
-            started = time.perf_counter()
-            for i in range(20):
-                executor(i)
-            outside = time.perf_counter() - started - inside.seconds
-        yield f"{name}: outside of the sessions", f"{outside / 20 * 1e3:.3f} ms per step"
+    yield "PyTorch", f"{torch.__version__}, {torch.get_num_threads()} threads"
+    for name in nets:
+        torch.compiler.reset()
+        yield from measure_net(name, compiled="nocompile" not in flags, quick="quick" in flags)
 
 
-def data(shape: tuple[int, ...]) -> tuple[Any, Any]:
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (SAMPLES, *shape), np.uint8), rng.integers(0, 10, SAMPLES)
+def measure_net(name: str, *, compiled: bool, quick: bool) -> Iterator[tuple[str, str]]:
+    """The rows of one net."""
+    net = sides.net_of(name)
+    arrays = sides.noise(net)
+    called = f"{name}, batch {net.batch}"
+    mine, making = make(name, arrays)
+    yield f"{called}: text to first step", making
+    steps = {"ours": mine, "eager": sides.pytorch(name, arrays, net)}
+    if compiled:
+        step = sides.pytorch(name, arrays, net, compiled=True)
+        try:
+            seconds = timed(step)
+        except Exception as error:  # whatever the compiler or its C++ compiler say
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            yield f"{called}: torch.compile", f"failed: {said}"
+        else:
+            steps["compile"] = step
+            yield f"{called}: torch.compile's first step", f"{seconds:.1f} s"
+    times = race(steps, 2 if quick else None)
+    medians = {side: statistics.median(kept) for side, kept in times.items()}
+    for side, kept in times.items():
+        yield f"{called}: {side}", spread(kept)
+    ratio, floor = medians["eager"] / medians["ours"], CASES[name].floor
+    said = "holds" if ratio >= floor else "does not hold"
+    yield f"{called}: eager / ours", f"{ratio:.2f}, wanted {floor:.1f}: {said}"
+    if "compile" in medians:
+        yield f"{called}: compile / ours", f"{medians['compile'] / medians['ours']:.2f}"
+    yield f"{called}: outside of the sessions", f"{outside(mine) * 1e3:.3f} ms per step"
 
 
-def batch(i: int) -> Any:
-    return (np.arange(BATCH, dtype=np.int64) + i * BATCH) % SAMPLES
+def make(name: str, arrays: Arrays) -> tuple[Step, str]:
+    """Our step after its first run, and how long the stages took, in a process that is warm."""
+    with Stopwatch() as watch:
+        started = time.perf_counter()
+        step = sides.ours(name, arrays)
+        step(0)
+        whole = time.perf_counter() - started
+    stages = {**watch.seconds, "rest": whole - sum(watch.seconds.values())}
+    parts = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in stages.items())
+    return step, f"{whole:.2f} s: {parts}"
 
 
-def ours(name: str) -> Step:
-    nets = elaborate(read(name), batch=BATCH)
-    net = nets.train.net
-    images, labels = data(net.inputs["data"].sample)
-    arrays = {"data": images, "label": labels}
-    executor = Executor(net, None, arrays, None, device="cpu", seed=1)
-    return lambda i: executor.step(i, batch(i), RATE)
-
-
-def pytorch(twin: str) -> Step:
-    import torch
-    import twins
-
-    net = getattr(twins, twin)()
-    images, labels = data((1, 28, 28) if twin == "LeNet" else (3, 32, 32))
-    # Normalisation as the specs have it.
-    mean = torch.tensor([0.0] if twin == "LeNet" else [125.0, 123.0, 114.0]).reshape(-1, 1, 1)
-    scale = 1 / 255 if twin == "LeNet" else 1 / 64
-    x, y = torch.from_numpy(images), torch.from_numpy(labels)
-    optimizer = torch.optim.SGD(net.parameters(), RATE, 0.9, weight_decay=5e-4)
-
-    def step(i: int) -> float:
-        indices = torch.from_numpy(batch(i))
-        optimizer.zero_grad()
-        scores = net((x[indices].float() - mean) * scale)
-        loss = torch.nn.functional.cross_entropy(scores, y[indices])
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
-
-
-def race(*sides: Step) -> tuple[list[float], ...]:
+def race(steps: Mapping[str, Step], blocks: int | None) -> dict[str, list[float]]:
     """Milliseconds per step of each side, block by block in turn."""
-    times: tuple[list[float], ...] = tuple([] for _ in sides)
-    for step in sides:
-        for i in range(3):
-            step(i)
-    for block in range(BLOCKS):
-        for step, kept in zip(sides, times, strict=True):
+    once = {side: warmed(step) for side, step in steps.items()}
+    count = {side: max(1, round(BLOCK / seconds)) for side, seconds in once.items()}
+    turn = sum((count[side] + 1) * once[side] + PAUSE for side in steps)
+    if blocks is None:
+        blocks = min(MOST, max(FEWEST, int(BUDGET / turn)))
+    times: dict[str, list[float]] = {side: [] for side in steps}
+    for _ in range(blocks):
+        for side, step in steps.items():
             time.sleep(PAUSE)
-            step(block)
+            step(0)
             started = time.perf_counter()
-            for i in range(STEPS):
-                step(block * STEPS + i)
-            kept.append((time.perf_counter() - started) / STEPS * 1e3)
+            for i in range(count[side]):
+                step(i)
+            times[side].append((time.perf_counter() - started) / count[side] * 1e3)
     return times
 
 
-class Inside:
-    """Counts the seconds spent in onnxruntime while it is entered."""
+def warmed(step: Step) -> float:
+    """Seconds of a step that is not the first."""
+    time.sleep(PAUSE)
+    timed(step)
+    return min(timed(step) for _ in range(2))
 
-    seconds = 0.0
 
-    def __enter__(self) -> None:
-        self._run = run = Binding.run
+def timed(step: Step) -> float:
+    started = time.perf_counter()
+    step(0)
+    return time.perf_counter() - started
 
-        def timed(binding: Binding) -> None:
-            started = time.perf_counter()
-            run(binding)
-            self.seconds += time.perf_counter() - started
 
-        Binding.run = timed  # type: ignore[method-assign]
+def outside(step: Step) -> float:
+    """Seconds of one of our steps that onnxruntime does not take, the median of several."""
+    left = []
+    for _ in range(max(5, round(BLOCK / warmed(step)))):
+        with Stopwatch() as watch:
+            whole = timed(step)
+        left.append(whole - watch.seconds["run"])
+    return statistics.median(left)
+
+
+class Stopwatch:
+    """Counts the seconds spent in each of `STAGES` while it is entered; none calls another."""
+
+    def __enter__(self) -> Stopwatch:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self._kept: list[tuple[Any, str, Callable[..., Any]]] = []
+        for stage, (place, attribute) in STAGES.items():
+            module, _, called = place.partition(":")
+            owner: Any = importlib.import_module(module)
+            owner = getattr(owner, called) if called else owner
+            function = getattr(owner, attribute)
+            self._kept.append((owner, attribute, function))
+            setattr(owner, attribute, self._counted(stage, function))
+        return self
 
     def __exit__(self, *_: object) -> None:
-        Binding.run = self._run  # type: ignore[method-assign]
+        for owner, attribute, function in self._kept:
+            setattr(owner, attribute, function)
+
+    def _counted(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **settings: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **settings)
+            finally:
+                self.seconds[stage] += time.perf_counter() - started
+
+        return counted
 
 
 def spread(times: list[float]) -> str:
-    low, middle, high = statistics.quantiles(times, n=4)
-    return f"{middle:.2f} ms (quartiles {low:.2f} to {high:.2f}, least {min(times):.2f})"
+    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
+    return f"{middle:.2f} ms (quartiles {low:.2f} to {high:.2f}, {len(times)} blocks)"

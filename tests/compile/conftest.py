@@ -11,8 +11,12 @@ from netspec import zoo
 from netspec.compiler import Compiled, Spec, compile_spec, read
 
 SMALL: dict[str, dict[str, str]] = {
+    "alexnet": {"3x227x227": "3x67x67", "4096": "128"},
+    "densenet121": {"3x224x224": "3x64x64", "growth = 32": "growth = 8"},
     "googlenet": {"3x224x224": "3x112x112"},
     "resnet18": {"3x224x224": "3x64x64", "width = 64": "width = 8"},
+    "resnet50": {"3x224x224": "3x64x64", "width = 64": "width = 8"},
+    "squeezenet1_1": {"size = 227": "size = 67"},
     "vgg16": {"3x224x224": "3x32x32", "4096": "128"},
 }
 """What keeps a test of a big net short: its text, and what stands there instead."""
