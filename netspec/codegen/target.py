@@ -14,7 +14,7 @@ _ON_CUDA = frozenset(
     {
         "Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv",
         "ConvTranspose", "Div", "Elu", "Equal", "Exp", "Expand", "Gather", "GatherElements", "Gemm",
-        "Greater", "GreaterOrEqual", "Identity", "IsNaN", "LRN", "LeakyRelu", "Less", "Log",
+        "Greater", "GreaterOrEqual", "Identity", "IsNaN", "LRN", "LeakyRelu", "Less", "LessOrEqual", "Log",
         "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Not", "OneHot", "PRelu",
         "Pad", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape",
         "Resize", "ScatterElements", "Sigmoid", "Slice", "Softmax", "Split", "Sqrt", "Squeeze",

@@ -13,7 +13,11 @@ import pytest
 from netspec.autodiff import grad
 from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
+from netspec.codegen.formulate import formulate
+from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.ir.types import TensorType
+from netspec.runtime.device import Device
+from netspec.training.targets import find_target
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -211,38 +215,45 @@ def labels(op: Builder) -> Any:
 
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_target = pytest.mark.parametrize(
+    "target", [CPU_PLAIN, CUDA, find_target(Device("cpu")).target], ids=str
+)
 each_max_pool = pytest.mark.parametrize(
     "case", [case for case in CASES if case.name.startswith("max pool")], ids=lambda case: case.name
 )
 
 
+@each_target
 @each_case
-def test_gradient_is_that_of_torch(case: Case) -> None:
+def test_gradient_is_that_of_torch(case: Case, target: Target) -> None:
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape).astype("float32") for shape in case.shapes]
-    compare(case, [np.abs(a) + 0.5 if case.positive else a for a in arrays])
+    compare(case, target, [np.abs(a) + 0.5 if case.positive else a for a in arrays])
 
 
+@each_target
 @each_max_pool
-def test_ties_go_where_torch_sends_them(case: Case) -> None:
+def test_ties_go_where_torch_sends_them(case: Case, target: Target) -> None:
     rng = np.random.default_rng(0)
-    compare(case, [np.maximum(rng.standard_normal(shape), 0).round() for shape in case.shapes])
+    compare(
+        case, target, [np.maximum(rng.standard_normal(shape), 0).round() for shape in case.shapes]
+    )
 
 
-def compare(case: Case, arrays: Sequence[Any]) -> None:
+def compare(case: Case, target: Target, arrays: Sequence[Any]) -> None:
     """Our cotangents in float32 against torch's in float64."""
     tensors = [torch.tensor(a, dtype=torch.float64, requires_grad=True) for a in arrays]
     y = case.theirs(*tensors)
     seed = np.random.default_rng(1).standard_normal(y.shape).astype("float32")
     expected = torch.autograd.grad(y, tensors, torch.tensor(seed, dtype=torch.float64))
-    for got, want in zip(pull(case, arrays, seed), expected, strict=True):
+    for got, want in zip(pull(case, target, arrays, seed), expected, strict=True):
         assert got.shape == tuple(want.shape)
         error = np.linalg.norm(got - want.numpy())
         assert error <= TOLERANCE * np.linalg.norm(want.numpy())
 
 
-def pull(case: Case, arrays: Sequence[Any], seed: Any) -> list[Any]:
-    """Our cotangents, in float32 on onnxruntime."""
+def pull(case: Case, target: Target, arrays: Sequence[Any], seed: Any) -> list[Any]:
+    """Our cotangents, formulated for a target, in float32 on onnxruntime's CPU."""
     op = Builder()
     fed = [op.input(f"x{i}", TensorType(a.shape)) for i, a in enumerate(arrays)]
     y = case.ours(op, *fed)
@@ -251,7 +262,7 @@ def pull(case: Case, arrays: Sequence[Any], seed: Any) -> list[Any]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(
-        emit(op.graph(bars, name="gradient")).SerializeToString(),
+        emit(formulate(op.graph(bars, name="gradient"), target).graph).SerializeToString(),
         options,
         providers=["CPUExecutionProvider"],
     )
