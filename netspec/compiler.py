@@ -29,13 +29,16 @@ from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
 from netspec.ir.sections import Transform
-from netspec.ir.types import size
+from netspec.ir.types import TensorType, size
 from netspec.layers import LAYERS
 from netspec.library import ZOO, Library
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
+
+    from netspec.codegen.step import BatchStep
+    from netspec.codegen.target import Target
 
 Arrays: TypeAlias = "Mapping[str, npt.NDArray[Any]]"
 
@@ -170,6 +173,38 @@ def compile_spec(
     samples = {name: type.sample for name, type in net.inputs.items()}
     difference = verify(lowered, model, samples, sizes, probes)
     return Compiled(model, net, wanted, difference)
+
+
+def compile_step(
+    spec: Spec, target: Target, *, batch: int | None = None, recompute: Sequence[str] = ()
+) -> BatchStep:
+    """tree → the training step of one batch, as `target` runs it: losses and gradients.
+
+    Its data set is one batch, float32, with labels of int64. `recompute` names the blocks that are
+    computed a second time for their gradients. SpecErrors for a faulty spec, UsageError for a net
+    that cannot be trained.
+    """
+    from netspec.autodiff import grad
+    from netspec.codegen.recompute import segments
+    from netspec.codegen.step import gradient_graph
+
+    net = elaborate(spec, batch=batch).train.net
+    transform = net.data.transform if net.data else Transform()
+    types = stored_inputs(net)
+    return gradient_graph(net, types, transform, target, grad, segments=segments(recompute, net))
+
+
+def stored_inputs(net: Net) -> dict[str, TensorType]:
+    """What a data set holds for each input: images without the padding of the transform."""
+    pad = net.data.transform.pad if net.data else 0
+    inputs = dict(net.inputs)
+    for name in net.transformed if pad else ():
+        channels, *extent = inputs[name].sample
+        if not extent or min(extent) <= 2 * pad:
+            raise DataError(f"transform: pad {pad} leaves nothing of the input `{name}`")
+        batch = inputs[name].batch
+        inputs[name] = inputs[name].with_shape(batch, channels, *(n - 2 * pad for n in extent))
+    return inputs
 
 
 def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:

@@ -34,12 +34,24 @@ DEVICE = click.option(
     show_default=True,
     help="Where to compute.",
 )
+RECOMPUTE = click.option(
+    "--recompute",
+    metavar="NAMES",
+    default="",
+    help="Blocks whose values are computed again for the gradients instead of kept: names or "
+    "patterns such as 'stage*/*' with commas between them, or `all`.",
+)
 DATA = click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="Take the data from here instead of the sections' source.",
 )
 BATCH = click.option("--batch", type=click.IntRange(1, 2**20), help="Batch size.")
+
+
+def names(given: str) -> tuple[str, ...]:
+    """The names of a list with commas between them."""
+    return tuple(filter(None, (name.strip() for name in given.split(","))))
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from netspec.codegen.choice import preferred
 from netspec.codegen.formulation import Epilogue, Formulation, Sight, is_image
 from netspec.codegen.formulations import FORMULATIONS
+from netspec.codegen.override import BY_RULES, Choose
 from netspec.codegen.target import Target
 from netspec.ir.graph import Graph, Op, Value, consumers
 
@@ -24,7 +25,11 @@ class Plan:
     """Operators that do the work of those behind them."""
 
 
-def plan(graph: Graph, target: Target) -> Plan:
+Planner: TypeAlias = Callable[[Graph, Target], Plan]
+"""Plans a graph for a target, as `plan` does."""
+
+
+def plan(graph: Graph, target: Target, choose: Choose = BY_RULES) -> Plan:
     """Choose for each operator in turn, from what it reads; readers get the form that they want.
 
     Convolutions, pooling and batch normalisation make blocked values. What works cell by cell, or
@@ -35,8 +40,8 @@ def plan(graph: Graph, target: Target) -> Plan:
     sight = Sight(target.block, blocked, readers)
     chosen: dict[Op, Formulation] = {}
     for node in graph.ops:
-        if (found := _choose(node, sight)) is not None:
-            chosen[node] = found
+        if right := candidates(node, sight):
+            chosen[node] = found = choose(node, right, sight)
             blocked.update(node.outputs[i] for i in found.blocked if i < len(node.outputs))
     return Plan(chosen, frozenset(blocked), _epilogues(graph, chosen, readers, blocked))
 
@@ -46,11 +51,6 @@ def candidates(node: Op, sight: Sight) -> list[Formulation]:
     known = FORMULATIONS.get(node.op_type, []) if not node.domain.startswith("com.") else []
     layouts = ("blocked", "plain") if sight.block else ("plain",)
     return [f for layout in layouts for f in known if f.layout == layout and f.accepts(sight, node)]
-
-
-def _choose(node: Op, sight: Sight) -> Formulation | None:
-    right = candidates(node, sight)
-    return preferred(node, right) if right else None
 
 
 def _epilogues(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -11,9 +12,12 @@ import numpy.typing as npt
 
 from netspec.codegen.builder import Builder
 from netspec.codegen.formulate import formulate
+from netspec.codegen.layout import Planner, plan
 from netspec.codegen.lower import Lowered, Observation, lower
+from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
+from netspec.codegen.unpooling import before_unpooling
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
 from netspec.ir.net import Net
@@ -81,10 +85,14 @@ def gradient_graph(
     transform: Transform,
     target: Target,
     grad: Differentiate,
+    planner: Planner = plan,
+    segments: Sequence[Collection[str]] = (),
 ) -> BatchStep:
     """What `evaluation_graph` gives, and the gradients and batch statistics of phase TRAIN.
 
-    `grad` is `autodiff.grad`, which stands beside this floor and not below it.
+    `grad` is `autodiff.grad`, which stands beside this floor and not below it; `planner` chooses
+    how operators are computed; `segments` are the layers whose values are computed again for the
+    gradients, see `recompute`.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -94,9 +102,13 @@ def gradient_graph(
     if not trainable:
         raise UsageError(f"{net.name or 'the net'} has no weight to train in phase TRAIN")
     wrt = [lowered.parameters[name] for name in trainable]
+    forward = len(op.ops)
     pulled = grad(op, tuple(op.ops), _seeds(lowered), wrt)
     by_name = dict(zip(trainable, pulled, strict=True))
-    return _batch_step(net, target, arrays, indices, lowered, by_name, lowered.observed)
+    again = partial(recompute, segments=segments, forward=forward)
+    return _batch_step(
+        net, target, arrays, indices, lowered, by_name, lowered.observed, planner, again
+    )
 
 
 def _lower_batch(
@@ -165,6 +177,8 @@ def _batch_step(
     lowered: Lowered,
     pulled: Mapping[str, Value | None] | None = None,
     observed: Mapping[str, Observation] | None = None,
+    planner: Planner = plan,
+    again: Callable[[Graph], Graph] = lambda graph: graph,
 ) -> BatchStep:
     """The simplified graph, with its outputs made and its unread inputs left out."""
     op, pulled, observed = lowered.op, pulled or {}, observed or {}
@@ -175,7 +189,8 @@ def _batch_step(
         op, {"loss": _total(lowered, losses)}, losses, lowered.metrics, gradients, batch
     )
     outputs = [v for kind in (total, losses, metrics, gradients, batch) for v in kind.values()]
-    formulated = formulate(simplify(op.graph(outputs, name=net.name)), target)
+    logical = before_unpooling(simplify(again(op.graph(outputs, name=net.name))))
+    formulated = formulate(logical, target, planner(logical, target))
     graph = formulated.graph
     total, losses, metrics, gradients, batch = (
         {name: formulated.outputs[v] for name, v in kind.items()}

@@ -33,6 +33,8 @@ class Device:
     index: int = 0
     tf32: bool = True
     """Whether CUDA may round the factors of float32 products to 10 bits of mantissa."""
+    graphs: bool = False
+    """Whether CUDA records each session's first run and replays it: one launch for a graph."""
 
     @property
     def cuda(self) -> bool:
@@ -47,6 +49,7 @@ class Device:
             "device_id": str(self.index),
             "use_tf32": str(int(self.tf32)),
             "arena_extend_strategy": "kSameAsRequested",
+            "enable_cuda_graph": str(int(self.graphs)),
         }
         return [(_CUDA, options)]
 
@@ -54,18 +57,20 @@ class Device:
         return f"{self.kind}:{self.index}" if self.cuda else self.kind
 
 
-def choose_device(requested: str, *, tf32: bool = True) -> Device:
-    """The device for `auto`, `cpu` or `cuda`; `auto` is CUDA where it works.
+def choose_device(requested: str | Device) -> Device:
+    """The device for `auto`, `cpu` or `cuda`; `auto` is CUDA where it works. A Device is taken.
 
     Raises UsageError for `cuda` where it does not, with what is missing.
     """
+    if isinstance(requested, Device):
+        return requested
     if requested not in ("auto", "cpu", "cuda"):
         raise UsageError(f"there is no device `{requested}`: auto, cpu or cuda")
     if requested == "cpu":
         return Device("cpu")
     missing = cuda_fault()
     if missing is None:
-        return Device("cuda", tf32=tf32)
+        return Device("cuda")
     if requested == "auto":
         return Device("cpu")
     raise UsageError(f"CUDA is not at hand: {missing}")

@@ -26,6 +26,7 @@ from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
 from netspec.runtime.state import Binding, Feed, Memory, Scalars
+from netspec.training.capture import Captured
 
 _TO_UNIT = np.float32(2.0**-24)
 _COUNTERS = np.arange(1, 8193, dtype=np.uint64)
@@ -98,8 +99,12 @@ class BoundUpdate:
         state: Mapping[str, int],
         results: Scalars,
         device: Device,
+        written: Sequence[Memory],
     ) -> None:
-        """`state` are the addresses of the groups, by port; `results` those of a `BoundBatch`."""
+        """`state` are the addresses of the groups, by port; `results` those of a `BoundBatch`.
+
+        `written` is the memory that an update changes.
+        """
         self._rule = rule
         self._results = results
         self._scalars = Scalars(device, rule.scalars)
@@ -114,7 +119,8 @@ class BoundUpdate:
             return _bound(emit(step.graph, names=step.names), device, addresses)
 
         self._judge = None if device.cuda else bound(finite_graph(groups, statistics))
-        self._update = bound(update_graph(groups, statistics, rule, guarded=device.cuda))
+        update = bound(update_graph(groups, statistics, rule, guarded=device.cuda))
+        self._update = Captured(update, written) if device.graphs else update
 
     def run(self, rate: float, iteration: int) -> None:
         """One update, unless the gradients are not finite."""

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.autodiff import grad
+from netspec.codegen.layout import Planner, plan
+from netspec.codegen.recompute import segments
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import BatchStep, gradient_graph
 from netspec.codegen.update import StatisticGroup, WeightGroup
@@ -18,7 +20,7 @@ from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.ir.net import Net
 from netspec.ir.types import Shape, size
 from netspec.runtime.device import Device, choose_device
-from netspec.runtime.state import FlatBuffer, Layout
+from netspec.runtime.state import FlatBuffer, Layout, Memory, Place
 from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
@@ -56,18 +58,24 @@ class Executor:
         train_arrays: Arrays,
         test_arrays: Arrays | None,
         *,
-        device: str,
+        device: str | Device,
         seed: int,
         test_for_batch: Callable[[int], Net] | None = None,
+        planner: Planner = plan,
+        recompute: Sequence[str] = (),
     ) -> None:
         """`test_for_batch` builds the test net for the samples that its own batch leaves over.
 
+        `planner` chooses how the operators of the training graph are computed; `recompute` names
+        the blocks whose values are computed again instead of kept.
         Raises UsageError, or NetspecError if the device's memory does not suffice.
         """
         assert train.solver is not None
         self.device = choose_device(device)
         types, transform = array_types(train_arrays), transform_of(train)
-        step = gradient_graph(train, types, transform, target_for(self.device), grad)
+        again = segments(recompute, train)
+        target = target_for(self.device)
+        step = gradient_graph(train, types, transform, target, grad, planner, again)
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)
@@ -84,6 +92,7 @@ class Executor:
             self._held.group_addresses(),
             self._batch.results,
             self.device,
+            self._held.written(),
         )
         self._evaluator: Evaluator | None = None
         if test is not None and test_arrays is not None:
@@ -92,7 +101,7 @@ class Executor:
             )
 
     @classmethod
-    def of(cls, experiment: Experiment, device: str) -> Executor:
+    def of(cls, experiment: Experiment, device: str | Device, planner: Planner = plan) -> Executor:
         """An experiment's, with the solver's seed."""
         test = experiment.test
         return cls(
@@ -103,6 +112,7 @@ class Executor:
             device=device,
             seed=experiment.solver.random_seed,
             test_for_batch=experiment.test_for_batch,
+            planner=planner,
         )
 
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
@@ -169,9 +179,11 @@ class _Held:
         self.weights, self.gradients = FlatBuffer(trained, device), FlatBuffer(trained, device)
         self.slots = {slot: FlatBuffer(trained, device) for slot in slots}
         self.fixed = FlatBuffer(Layout.of({"frozen": frozen}), device)
+        self._runs = {name: _runs(trained.groups[name], device) for name in trained.groups}
         self.weight_groups = [
-            WeightGroup(name, trained.groups[name].shape[0], *multipliers)
+            WeightGroup(f"{name}.{i}", run.stop - run.start, *multipliers)
             for name, multipliers in zip(trained.groups, by_rate, strict=True)
+            for i, run in enumerate(self._runs[name])
         ]
 
         statistics = _united({n: s.shape for n, s in net.statistics.items()} for net in nets)
@@ -200,6 +212,10 @@ class _Held:
         self.fixed.load({n: weights[n] for n in self.fixed.layout.places})
         self.running.load(statistics)
 
+    def written(self) -> list[Memory]:
+        """What an update changes."""
+        return [b.memory for b in (self.weights, self.running, *self.slots.values())]
+
     def addresses(self) -> dict[str, int]:
         """Each tensor's address, by the port of a batch's graph."""
         kinds = {
@@ -217,18 +233,34 @@ class _Held:
 
     def group_addresses(self) -> dict[str, int]:
         """Each group's address, by the port of the update's graph."""
-        kinds = {
-            "weights": self.weights,
-            "gradients": self.gradients,
-            "running": self.running,
-            "batch": self.batch,
-            **self.slots,
+        trained = {"weights": self.weights, "gradients": self.gradients, **self.slots}
+        folded = {"running": self.running, "batch": self.batch}
+        runs = {
+            f"{kind}:{name}.{i}": buffer.group_pointer(name) + 4 * run.start
+            for kind, buffer in trained.items()
+            for name in buffer.layout.groups
+            for i, run in enumerate(self._runs[name])
         }
-        return {
+        groups = {
             f"{kind}:{name}": buffer.group_pointer(name)
-            for kind, buffer in kinds.items()
+            for kind, buffer in folded.items()
             for name in buffer.layout.groups
         }
+        return runs | groups
+
+
+_RUN = 2**19
+"""Cells that an update takes at a time on the CPU: what it makes in between stays in the cache.
+
+A power of two, so that every run is aligned as its group is.
+"""
+
+
+def _runs(group: Place, device: Device) -> list[range]:
+    """The cells of a group, cut into runs on the CPU; CUDA takes them in one go."""
+    (cells,) = group.shape
+    step = max(cells, 1) if device.cuda else _RUN
+    return [range(start, min(start + step, cells)) for start in range(0, cells, step)]
 
 
 def _numbered(groups: Iterable[Mapping[str, Shape]]) -> dict[str, Mapping[str, Shape]]:

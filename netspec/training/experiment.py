@@ -9,7 +9,15 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from netspec.compiler import Elaborated, Spec, check_weights, compile_spec, elaborate, read
+from netspec.compiler import (
+    Elaborated,
+    Spec,
+    check_weights,
+    compile_spec,
+    elaborate,
+    read,
+    stored_inputs,
+)
 from netspec.data import Dataset, check_dataset, open_dataset
 from netspec.data.order import Batches
 from netspec.diagnostics import DataError, UsageError
@@ -17,7 +25,6 @@ from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.sections import Solver
-from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
@@ -114,7 +121,7 @@ def open_phase(
         base, name = Path.cwd(), str(data)
     elif source is not None:
         base, name = Path.cwd(), source
-    stored = _stored(net)
+    stored = stored_inputs(net)
     shape = stored["data"].sample if "data" in stored else None
     dataset = open_dataset(name, split=_SPLITS[phase], base=base, shape=shape)
     _check(dataset, net)
@@ -157,21 +164,8 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
     return weights
 
 
-def _stored(net: Net) -> dict[str, TensorType]:
-    """What the source holds for each input: images without the padding of the transform."""
-    pad = net.data.transform.pad if net.data else 0
-    inputs = dict(net.inputs)
-    for name in net.transformed if pad else ():
-        channels, *extent = inputs[name].sample
-        if not extent or min(extent) <= 2 * pad:
-            raise DataError(f"transform: pad {pad} leaves nothing of the input `{name}`")
-        batch = inputs[name].batch
-        inputs[name] = inputs[name].with_shape(batch, channels, *(n - 2 * pad for n in extent))
-    return inputs
-
-
 def _check(dataset: Dataset, net: Net) -> None:
-    inputs = _stored(net)
+    inputs = stored_inputs(net)
     labelled = [node for node in net.nodes if isinstance(node.layer, Labelled)]
     if not labelled:
         check_dataset(dataset, inputs)

@@ -22,6 +22,7 @@ from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
 
+_KNOWN = f"{', '.join(TARGETS[:-1])} or {TARGETS[-1]}"
 _BLOCKS = (16, 8)
 """Channels per block with AVX-512 and with AVX2; onnxruntime does not tell, so both are tried."""
 _TOLERANCE = 1e-4
@@ -36,27 +37,22 @@ class Found:
     note: str | None = None
 
 
-def find_target(device: Device, requested: str | None = None) -> Found:
-    """The target of that name, or the fastest of the device.
+def find_target(name: str) -> Found:
+    """The target of that name, `cpu`, `cpu-plain` or `cuda`; UsageError if there is none.
 
     The CPU's blocked layout is internal to onnxruntime: where it does not give what the plain one
-    gives, the plain one is taken, with a note. UsageError for a name that is none, or one of
-    another device.
+    gives, `cpu` means the plain one, with a note. `cuda` needs no GPU to compile for.
     """
-    if requested is not None and requested not in TARGETS:
-        known = ", ".join(TARGETS)
-        raise UsageError(f"there is no target `{requested}`: {known}{suggest(requested, TARGETS)}")
-    name = requested or device.kind
-    if name.partition("-")[0] != device.kind:
-        raise UsageError(f"target {name} does not run on device {device}")
-    if name != "cpu":
-        return Found(CUDA if device.cuda else CPU_PLAIN)
-    return _blocked()
+    if name not in TARGETS:
+        raise UsageError(f"there is no target `{name}`{suggest(name, TARGETS)}: {_KNOWN}")
+    if name == "cpu":
+        return _blocked()
+    return Found(CPU_PLAIN if name == "cpu-plain" else CUDA)
 
 
 def target_for(device: Device) -> Target:
     """The fastest target of a device."""
-    return find_target(device).target
+    return find_target(device.kind).target
 
 
 @cache

@@ -15,16 +15,13 @@ from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
 from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.ir.graph import Value
-from netspec.runtime.device import Device
 from netspec.training.targets import find_target
 
 Arrays: TypeAlias = list[npt.NDArray[Any]]
 Run: TypeAlias = Callable[[Builder, Sequence[Value], Mapping[str, npt.NDArray[Any]]], Arrays]
 
 
-@pytest.fixture(
-    scope="session", params=[CPU_PLAIN, CUDA, find_target(Device("cpu")).target], ids=str
-)
+@pytest.fixture(scope="session", params=[CPU_PLAIN, CUDA, find_target("cpu").target], ids=str)
 def target(request: pytest.FixtureRequest) -> Target:
     """Each target in turn; what CUDA is given runs on the CPU too."""
     found: Target = request.param

@@ -16,7 +16,6 @@ from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
 from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.ir.types import TensorType
-from netspec.runtime.device import Device
 from netspec.training.targets import find_target
 
 torch = pytest.importorskip("torch")
@@ -216,7 +215,7 @@ def labels(op: Builder) -> Any:
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_target = pytest.mark.parametrize(
-    "target", [CPU_PLAIN, CUDA, find_target(Device("cpu")).target], ids=str
+    "target", [CPU_PLAIN, CUDA, find_target("cpu").target], ids=str
 )
 each_max_pool = pytest.mark.parametrize(
     "case", [case for case in CASES if case.name.startswith("max pool")], ids=lambda case: case.name

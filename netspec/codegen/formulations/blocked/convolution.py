@@ -69,7 +69,7 @@ def subsampled(forms: Forms, x: Value, slide: Slide) -> tuple[Value, Slide]:
     return cells, slide.with_stride(1, 1)
 
 
-def padded(forms: Forms, cells: Value, slide: Slide) -> tuple[Value, Shape]:
+def padded(forms: Forms, cells: Value, slide: Slide, *, again: bool = False) -> tuple[Value, Shape]:
     """`cells` with its columns of padding, and the pads that are left for the convolution.
 
     Columns are added before, since inside of the convolution they take a slow path; rows of
@@ -78,7 +78,7 @@ def padded(forms: Forms, cells: Value, slide: Slide) -> tuple[Value, Shape]:
     (top, left), (spare_rows, spare) = slide.pad, slide.spare(cells.type.spatial)
     if depthwise_channels(slide, cells):
         return cells, slide.pad + slide.pad
-    cells = widened(forms, cells, left, max(0, left - spare))
+    cells = widened(forms, cells, left, max(0, left - spare), again=again)
     return cells, (top, 0, max(0, top - spare_rows), 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netspec.codegen.formulation import Forms, Sight, formulation, is_image
-from netspec.codegen.formulations.blocked.words import rescale, step
+from netspec.codegen.formulations.blocked.words import RELU, rescale, step
 from netspec.ir.graph import Op, Value
 
 _KEEPS_ZERO = frozenset(
@@ -78,7 +78,11 @@ def by_channel(forms: Forms, node: Op) -> Sequence[Value]:
     flat = forms.lengthened(flat, forms.whole(y.type.channels))
     factor, bias = (flat, None) if node.op_type == "Mul" else (None, flat)
     added = forms.blocked(epilogue.added) if epilogue.added else None
-    return (rescale(forms, forms.blocked(x), factor, bias, added, relu=epilogue.relu),)
+    return (
+        rescale(
+            forms, forms.blocked(x), factor, bias, added, activation=RELU if epilogue.relu else None
+        ),
+    )
 
 
 for _name in sorted(_KEEPS_ZERO | _OTHERS):

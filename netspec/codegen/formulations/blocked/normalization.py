@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from netspec.codegen.formulation import Forms, Sight, formulation, is_image
-from netspec.codegen.formulations.blocked.words import convolve, product_sums, rescale
+from netspec.codegen.formulations.blocked.words import RELU, convolve, product_sums, rescale
 from netspec.codegen.formulations.roots import power
 from netspec.ir.graph import Op, Value
 from netspec.ir.phrases import reshape
@@ -70,7 +70,7 @@ def by_batch(forms: Forms, node: Op) -> Sequence[Value]:
     factor = op.Mul(forms.lengthened(forms.plain(scale), whole), inverse)
     shift = op.Sub(forms.lengthened(forms.plain(bias), whole), op.Mul(factor, offset))
     added = forms.blocked(epilogue.added) if epilogue.added else None
-    y = rescale(forms, centred, factor, shift, added, relu=epilogue.relu)
+    y = rescale(forms, centred, factor, shift, added, activation=RELU if epilogue.relu else None)
     _, mean, _ = node.outputs
     for key, value in (
         ("centred", centred), ("offset", offset), ("inverse", inverse), ("factor", factor)
@@ -122,7 +122,9 @@ def by_statistics(forms: Forms, node: Op) -> Sequence[Value]:
     shift = op.Sub(bias, op.Mul(mean, factor))
     factor, shift = (forms.lengthened(v, cells.type.channels) for v in (factor, shift))
     added = forms.blocked(epilogue.added) if epilogue.added else None
-    return (rescale(forms, cells, factor, shift, added, relu=epilogue.relu),)
+    return (
+        rescale(forms, cells, factor, shift, added, activation=RELU if epilogue.relu else None),
+    )
 
 
 def _neighbours(forms: Forms, x: Value, node: Op, factor: float) -> Value:

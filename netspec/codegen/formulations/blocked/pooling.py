@@ -9,11 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from netspec.codegen.formulation import Forms, Sight, formulation, is_image
-from netspec.codegen.formulations.blocked.words import STEEP, convolve, cropped, interleaved
+from netspec.codegen.formulations.blocked.words import (
+    STEEP,
+    convolve,
+    cropped,
+    interleaved,
+)
 from netspec.codegen.formulations.phases import Phase, can_convolve
 from netspec.codegen.formulations.windows import Pool, shares
 from netspec.ir.graph import Op, Value
 from netspec.ir.types import Shape
+
+EQUAL = ("HardSigmoid", (-STEEP, 1.0))
+"""Of y - x, where y is not below x: 1 if they are equal, else 0."""
 
 
 def _first(sight: Sight, node: Op) -> bool:
@@ -59,11 +67,11 @@ def max_pool_grad(forms: Forms, node: Op) -> Sequence[Value]:
     assert x is not None
     assert y is not None
     op, pool = forms.op, Pool.of(node)
-    rest, negated = forms.blocked(y_bar), op.Neg(forms.blocked(y))
+    rest = forms.blocked(y_bar)
     taps = list(product(*map(range, pool.kernel)))
     won: dict[Shape, Value] = {}
     for tap in taps[:-1]:
-        mask = _equals(forms, forms.blocked(x), negated, pool, tap)
+        mask = _equals(forms, forms.blocked(x), forms.blocked(y), pool, tap)
         inside = pool.inside(tap, x.type.spatial, y.type.spatial)
         if not inside.all() and not _masked(forms, node):
             mask = op.Mul(mask, _map(forms, inside.astype(np.float32), mask))
@@ -80,9 +88,9 @@ def _masked(forms: Forms, node: Op) -> bool:
     return maker is not None and maker.op_type == "ReluGrad" and maker.inputs[1] is y
 
 
-def _equals(forms: Forms, x: Value, negated: Value, pool: Pool, tap: Shape) -> Value:
-    """[x = y] for the cell of each window that one tap meets: 1 + STEEP·(x - y), cut to [0, 1]."""
-    extent, positions = x.type.spatial, negated.type.spatial
+def _equals(forms: Forms, x: Value, y: Value, pool: Pool, tap: Shape) -> Value:
+    """[x = y] for the cell of each window that one tap meets: 1 - STEEP·(y - x), cut to [0, 1]."""
+    extent, positions = x.type.spatial, y.type.spatial
     spans = zip(tap, extent, pool.pad, pool.stride, positions, strict=True)
     # As few taps as give the right number of windows.
     kernel = [max(i + 1, n + p - s * o + 1) for i, n, p, s, o in spans]
@@ -91,16 +99,18 @@ def _equals(forms: Forms, x: Value, negated: Value, pool: Pool, tap: Shape) -> V
         for o, s, k, n, p in zip(positions, pool.stride, kernel, extent, pool.pad, strict=True)
     ]
     return convolve(
-        forms.op, x, _one(forms, x.type.channels, kernel, tap), None, negated,
+        forms.op, x, _one(forms, x.type.channels, kernel, tap, -1), None, y,
         stride=pool.stride, pads=(*pool.pad, *ends), group=x.type.channels,
-        activation=("HardSigmoid", (STEEP, 1.0)),
+        activation=EQUAL,
     )  # fmt: skip
 
 
-def _one(forms: Forms, channels: int, kernel: Sequence[int], tap: Sequence[int]) -> Value:
-    """Depthwise filters that pick one tap."""
+def _one(
+    forms: Forms, channels: int, kernel: Sequence[int], tap: Sequence[int], weight: float = 1
+) -> Value:
+    """Depthwise filters that pick one tap, times a weight."""
     hot = np.zeros((channels // forms.block, *kernel, forms.block), np.float32)
-    hot[:, tap[0], tap[1]] = 1
+    hot[:, tap[0], tap[1]] = weight
     return forms.op.constant(hot.reshape(channels, 1, *kernel))
 
 

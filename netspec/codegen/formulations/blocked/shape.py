@@ -50,11 +50,28 @@ def _blocked_plane(sight: Sight, node: Op) -> bool:
     return _over_plane(node) and sight.any_blocked(node.inputs[0])
 
 
+def _over_others(forms: Forms, node: Op) -> bool:
+    """Whether what looks like a number per plane is one per what is just as long."""
+    if node.attrs.get("keepdims", 1):
+        return False
+    axes = forms.graph.constants.get(node.inputs[1]) if node.inputs[1] else None
+    return axes is None or sorted(int(axis) % 4 for axis in axes) != [2, 3]
+
+
+def _as_it_is(forms: Forms, node: Op) -> Sequence[Value]:
+    made: Sequence[Value] = forms.op.append(
+        node.op_type, [v and forms.plain(v) for v in node.inputs], 1, node.attrs
+    )
+    return made
+
+
 @formulation("ReduceMean", "blocked", layout="blocked", accepts=_blocked_plane, blocked=())
 def mean(forms: Forms, node: Op) -> Sequence[Value]:
     """The mean of every plane."""
     x, *_ = node.inputs
     assert x is not None
+    if _over_others(forms, node):
+        return _as_it_is(forms, node)
     pooled = forms.op.NchwcGlobalAveragePool(forms.blocked(x))
     return (_per_channel(forms, pooled, node),)
 
@@ -64,6 +81,8 @@ def total(forms: Forms, node: Op) -> Sequence[Value]:
     """The sum of every plane."""
     x, *_ = node.inputs
     assert x is not None
+    if _over_others(forms, node):
+        return _as_it_is(forms, node)
     op, blocked = forms.op, forms.blocked(x)
     n, c, *extent = blocked.type.shape
     lines = reshape(op, blocked, n, c // forms.block, prod(extent), forms.block)

@@ -61,7 +61,7 @@ def images(forms: Forms, node: Op) -> Sequence[Value]:
     if x.type.channels % forms.block:
         return (_over_plain(forms, x, y_bar, slide, shape),)
     cells, slide = subsampled(forms, x, slide)
-    cells, pads = padded(forms, cells, slide)
+    cells, pads = padded(forms, cells, slide, again=True)
     size = _chunk(forms, cells.type.batch)
     parts = []
     for group in range(slide.group):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from netspec.codegen.formulation import Forms
 from netspec.ir.graph import Ops, Value
@@ -12,6 +12,8 @@ from netspec.ir.types import Shape
 STEEP = 3e38
 """A slope that takes every normal number out of [0, 1]: HardSigmoid(STEEP·x) is [x > 0]."""
 ONE = (1, 1)
+Activation: TypeAlias = tuple[str, tuple[float, ...]]
+RELU: Activation = ("Relu", ())
 NONE = (0, 0, 0, 0)
 
 
@@ -26,13 +28,18 @@ def convolve(
     pads: Shape = NONE,
     dilation: Shape = ONE,
     group: int = 1,
-    activation: tuple[str, tuple[float, ...]] | None = None,
+    activation: Activation | None = None,
 ) -> Value:
     """activation(conv(x, w) + bias + added); `added` is written over if nobody reads it later.
 
-    onnxruntime copies `added` to the output before it reads x, so no output may ever be bound to
-    the place of x.
+    onnxruntime writes `added` to the output before it reads x: the output must never take the
+    place of x, and so x itself is added by an operator of its own.
     """
+    if added is x:
+        assert activation in (None, RELU), activation
+        alone = convolve(op, x, w, bias, stride=stride, pads=pads, dilation=dilation, group=group)
+        sum = op.Add(alone, added)
+        return op.Relu(sum) if activation else sum  # type: ignore[no-any-return]
     attrs: dict[str, Any] = {}
     if activation is not None:
         attrs["activation"], parameters = activation
@@ -54,9 +61,9 @@ def rescale(
     *,
     stride: Shape = ONE,
     pads: Shape = NONE,
-    relu: bool = False,
+    activation: Activation | None = None,
 ) -> Value:
-    """x·factor + bias + added, channel by channel, in one threaded pass; padding, too.
+    """activation(x·factor + bias + added), channel by channel, in one threaded pass; padding, too.
 
     Factors are vectors over the channels of x, which is blocked.
     """
@@ -71,11 +78,8 @@ def rescale(
         stride=stride,
         pads=pads,
         group=channels,
-        activation=RELU if relu else None,
+        activation=activation,
     )
-
-
-RELU = ("Relu", ())
 
 
 def step(op: Ops, y: Value) -> Value:
@@ -84,11 +88,15 @@ def step(op: Ops, y: Value) -> Value:
     return above
 
 
-def widened(forms: Forms, x: Value, left: int, right: int) -> Value:
-    """`x` with columns of zeros at its sides: inside of a convolution they take a slow path."""
+def widened(forms: Forms, x: Value, left: int, right: int, *, again: bool = False) -> Value:
+    """`x` with columns of zeros at its sides: inside of a convolution they take a slow path.
+
+    Gradients make it `again`: kept from the forward on, it would cost as much memory as x itself,
+    and it is made in a hundredth of the convolution's time.
+    """
     if left == right == 0:
         return x
-    key = ("widened", x, left, right)
+    key = ("widened", x, left, right, again)
     return forms.once(key, lambda: rescale(forms, x, pads=(0, left, 0, right)))
 
 
