@@ -1,135 +1,44 @@
-"""Where onnxruntime's CUDA provider puts the nodes of every graph of a training: all on CUDA.
+"""Every graph of a training is fit for CUDA, and onnxruntime puts all of its nodes there.
 
 The real provider of the `onnxruntime-gpu` wheel is loaded without a GPU, over the stand-in CUDA
 libraries of `../shared/gpu/placement`, which live in a temporary folder and are seen by a child
-process alone. That shows placement. Only a run on a GPU can show the rest: that kernels give the
-right numbers (cuDNN refuses some convolutions when they run, not before), that the state stays on
-the device from step to step, what a step costs, and that the step survives CUDA-graph capture.
+process alone. That shows placement. `run_on_gpu.py` shows the rest.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, distribution, files
+from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 
+import cuda_graphs
+import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from netspec import zoo
-from netspec.autodiff import grad
+from netspec.codegen import target
+from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
-from netspec.codegen.solvers import SOLVERS, update_rule
-from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
+from netspec.codegen.formulate import formulate
+from netspec.codegen.solvers import SOLVERS
 from netspec.codegen.target import CUDA
-from netspec.codegen.update import StatisticGroup, WeightGroup, update_graph
-from netspec.compiler import elaborate, read
-from netspec.ir.net import Net
-from netspec.ir.sections import Solver, Transform
-from netspec.ir.types import TensorType
+from netspec.diagnostics import NetspecError
+from netspec.ir.graph import Value
+from netspec.ir.types import Shape, TensorType
+from netspec.layers import LAYERS
+from netspec.runtime.device import Device
+from netspec.runtime.session import session_options
 
-PLACEMENT = Path(__file__).parents[3] / "shared" / "gpu" / "placement"
-BATCH, SAMPLES = 2, 8
-
-
-def cuda_headers() -> Path | None:
-    """CUDA 13's headers: the toolkit's, or those of the package `nvidia-cuda-runtime`."""
-    folders = sorted(Path("/usr/local").glob("cuda*/include"), reverse=True)
-    try:
-        packaged = files("nvidia-cuda-runtime") or []
-    except PackageNotFoundError:
-        packaged = []
-    folders += [Path(str(f.locate())).parent for f in packaged if f.name == "cuda_runtime.h"]
-    return next((f for f in folders if (f / "cuda_runtime_api.h").is_file()), None)
-
-
-@pytest.fixture(scope="session")
-def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the stand-in libraries, built for this session."""
-    if not (PLACEMENT / "build.sh").is_file():
-        pytest.skip(f"{PLACEMENT} is missing")
-    try:
-        distribution("onnxruntime-gpu")
-    except PackageNotFoundError:
-        pytest.skip("the wheel onnxruntime-gpu is not installed")
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is missing")
-    headers = cuda_headers()
-    if headers is None:
-        pytest.skip("CUDA's headers are missing: `pip install nvidia-cuda-runtime` brings them")
-    folder = tmp_path_factory.mktemp("stand-ins")
-    subprocess.run(
-        ["bash", PLACEMENT / "build.sh", folder],
-        check=True,
-        env={**os.environ, "CUDA_INCLUDE": str(headers)},
-    )
-    return folder
-
-
-def model(step: BatchStep) -> onnx.ModelProto:
-    return emit(step.graph, names=step.names)
-
-
-def types(net: Net) -> dict[str, TensorType]:
-    """Whole data sets of bytes, as they are kept."""
-    pad = transform(net).pad
-    images = {
-        name: TensorType((SAMPLES, t.channels, *(n - 2 * pad for n in t.spatial)), "uint8")
-        for name, t in net.inputs.items()
-        if name != "label"
-    }
-    return {**images, "label": TensorType((SAMPLES,), "int64")}
-
-
-def transform(net: Net) -> Transform:
-    """The spec's, or one for nets without a data section."""
-    return net.data.transform if net.data else Transform(mean_value=(120.0,), scale=1 / 64)
-
-
-def step_graphs(name: str) -> dict[str, onnx.ModelProto]:
-    """A spec's gradients and evaluation, with bytes that are normalised in the graph."""
-    nets = elaborate(read(name), batch=BATCH)
-    train, test = nets.train.net, nets.test.net
-    evaluation = {n: t for n, t in types(test).items() if n in test.inputs}
-    return {
-        "gradient": model(gradient_graph(train, types(train), transform(train), CUDA, grad)),
-        "evaluation": model(evaluation_graph(test, evaluation, transform(test), CUDA)),
-    }
-
-
-def without_lrn(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Identity in place of LRN, whose CUDA kernel asks cuDNN when it is made."""
-    for node in proto.graph.node:
-        if node.op_type == "LRN":
-            node.op_type = "Identity"
-            del node.attribute[:]
-    return proto
-
-
-def single(op_type: str, shape: list[int], **attributes: float) -> onnx.ModelProto:
-    """A model of one node."""
-    ports = [
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"
-    ]
-    node = onnx.helper.make_node(op_type, ["x"], ["y"], **attributes)
-    graph = onnx.helper.make_graph([node], op_type, ports[:1], ports[1:])
-    opset = [onnx.helper.make_opsetid("", 18)]
-    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
-
-
-def update_model(kind: str) -> onnx.ModelProto:
-    """A solver's update of two groups of weights and one of statistics, as CUDA gets it."""
-    solver = Solver(type=kind, base_lr=0.1, momentum=0.9, weight_decay=1e-3, max_iter=1)
-    groups = [WeightGroup("0", 1024), WeightGroup("1", 256, lr_mult=2.0, decay_mult=0.0)]
-    step = update_graph(groups, [StatisticGroup("0", 256, 0.1)], update_rule(solver), guarded=True)
-    return emit(step.graph, names=step.names)
+Node = Callable[[Builder], Value]
 
 
 def placed(
-    stand_ins: Path, models: dict[str, onnx.ModelProto], folder: Path
+    placement: Path, stand_ins: Path, models: dict[str, onnx.ModelProto], folder: Path
 ) -> subprocess.CompletedProcess[str]:
     """What placement.py says of the models."""
     paths = []
@@ -137,38 +46,212 @@ def placed(
         paths.append(folder / f"{name}.onnx")
         onnx.save(proto, paths[-1])
     return subprocess.run(
-        [sys.executable, PLACEMENT / "placement.py", *paths],
+        [sys.executable, placement / "placement.py", *paths],
         env={**os.environ, "LD_LIBRARY_PATH": str(stand_ins)},
         capture_output=True,
         text=True,
     )
 
 
-def astray(stand_ins: Path, models: dict[str, onnx.ModelProto], folder: Path) -> list[str]:
-    """The lines about models that are not on CUDA whole."""
-    said = placed(stand_ins, models, folder)
-    lines = said.stdout.splitlines()
-    assert len(lines) == len(models), said.stderr
-    assert all("nodes on CUDA" in line for line in lines)
-    return [line for line in lines if not line.endswith("elsewhere: none")]
+@pytest.fixture
+def astray(
+    placement: Path, stand_ins: Path, tmp_path: Path
+) -> Callable[[dict[str, onnx.ModelProto]], dict[str, str]]:
+    """What is not on CUDA, by model; models that are there whole are left out."""
+
+    def look(models: dict[str, onnx.ModelProto]) -> dict[str, str]:
+        said = placed(placement, stand_ins, models, tmp_path)
+        lines = said.stdout.splitlines()
+        assert len(lines) == len(models), said.stderr
+        found = {Path(line.partition(": ")[0]).stem: line for line in lines}
+        assert all("nodes on CUDA" in line for line in lines)
+        return {n: line for n, line in found.items() if not line.endswith("elsewhere: none")}
+
+    return look
+
+
+Astray = Callable[[dict[str, onnx.ModelProto]], dict[str, str]]
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_steps_are_on_cuda(name: str, stand_ins: Path, tmp_path: Path) -> None:
-    assert not astray(stand_ins, step_graphs(name), tmp_path)
+def test_steps_are_on_cuda(name: str, astray: Astray) -> None:
+    made = cuda_graphs.steps(name)
+    assert {kind: cuda_graphs.model(step) for kind, step in made.items()}
+    assert not astray({kind: cuda_graphs.model(step) for kind, step in made.items()})
 
 
-def test_updates_are_on_cuda(stand_ins: Path, tmp_path: Path) -> None:
-    assert not astray(stand_ins, {kind: update_model(kind) for kind in SOLVERS}, tmp_path)
+@pytest.mark.parametrize("name", zoo.names())
+def test_steps_are_fit_for_cuda(name: str) -> None:
+    for kind, step in cuda_graphs.steps(name).items():
+        assert not list(cuda_graphs.hazards(step.graph)), kind
 
 
-def test_a_node_astray_is_seen(stand_ins: Path, tmp_path: Path) -> None:
-    """The check itself: CUDA has no kernel for Tan."""
-    (line,) = astray(stand_ins, {"tan": single("Tan", [2])}, tmp_path)
-    assert "'Tan': 1" in line
+@pytest.mark.parametrize("keyword", LAYERS)
+def test_every_layer_is_fit_for_cuda(keyword: str, tmp_path: Path) -> None:
+    """The example of a layer, and its gradients where it can have a loss behind it."""
+    spec = tmp_path / "example.net"
+    example = dedent(LAYERS[keyword].example)
+    made = 0
+    for behind in (
+        "",
+        "\nsoftmax_loss\naccuracy\n",
+        '\nfc "scores" { num_output: 4 }\nsoftmax_loss',
+    ):
+        spec.write_text(example + behind)
+        try:
+            steps = cuda_graphs.steps(str(spec))
+        except NetspecError:
+            continue
+        for step in steps.values():
+            made += 1
+            assert not list(cuda_graphs.hazards(step.graph))
+    assert made
 
 
-def test_lrn_is_on_cuda(stand_ins: Path, tmp_path: Path) -> None:
+def test_updates_are_on_cuda(astray: Astray) -> None:
+    assert not astray({kind: cuda_graphs.update_model(kind) for kind in SOLVERS})
+
+
+def test_sessions_on_cuda_keep_our_order_and_fall_back_nowhere() -> None:
+    options = session_options(Device("cuda"))
+    assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+    assert options.execution_order == ort.ExecutionOrder.PRIORITY_BASED
+    assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert not options.enable_mem_pattern
+    for tf32 in (False, True):
+        ((name, given),) = Device("cuda", tf32=tf32).providers
+        assert (name, given["use_tf32"]) == ("CUDAExecutionProvider", str(int(tf32)))
+
+
+def test_hazards_are_seen() -> None:
+    op = Builder()
+    x = op.input("x", TensorType((2, 6, 8, 8)))
+    w = op.input("w", TensorType((4, 6, 3, 3)))
+    op.Conv(x, w, pads=(0, 0, 1, 1))
+    op.ReduceSum(x, op.ints(0, 2, 3), keepdims=0)
+    op.Split(x, op.ints(2, 4), outputs=2, axis=1)
+    op.AveragePool(x, kernel_shape=(3, 3), pads=(0, 0, 1, 1))
+    op.Concat(*[x] * 33, axis=1)
+    made = op.graph([op.ops[-1].outputs[0]], name="hazards")
+    assert len(list(cuda_graphs.hazards(made))) == 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "operators"), [((2, 4), {"Slice"}), ((3, 3), {"Split"}), ((1,) * 40, {"Slice"})]
+)
+def test_unequal_parts_are_cut(sizes: Shape, operators: set[str]) -> None:
+    """A Split into unequal parts copies its table from the host in every run: four copies."""
+    op = Builder()
+    x = op.input("x", TensorType((2, sum(sizes), 4)))
+    parts = op.Split(x, op.ints(*sizes), outputs=len(sizes), axis=1)
+    graph = formulate(op.graph(list(parts), name="split"), CUDA).graph
+    assert {node.op_type for node in graph.ops} == operators
+    assert [v.type.shape[1] for v in graph.outputs] == list(sizes)
+
+
+def test_many_parts_are_joined_some_at_a_time() -> None:
+    op = Builder()
+    parts = [op.input(f"x{i}", TensorType((2, 1 + i % 2, 4))) for i in range(70)]
+    graph = formulate(op.graph([op.Concat(*parts, axis=1)], name="join"), CUDA).graph
+    assert [len(node.inputs) for node in graph.ops] == [32, 32, 6, 3]
+    assert graph.outputs[0].type.shape == (2, 105, 4)
+
+
+def x(op: Builder, *shape: int, dtype: str = "float32") -> Value:
+    return op.input(f"x{len(op.inputs)}", TensorType(shape or (2, 6, 8, 8), dtype))
+
+
+def truth(op: Builder) -> Value:
+    return x(op, 2, 6, dtype="bool")
+
+
+UNARY = ("Abs", "Elu", "Exp", "Identity", "IsNaN", "LeakyRelu", "Log", "LogSoftmax", "Neg",
+         "Reciprocal", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh", "Transpose")  # fmt: skip
+BINARY = ("Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
+          "Mul", "Pow", "Sub", "Sum")  # fmt: skip
+NODES: dict[str, Node] = {
+    **{word: lambda op, word=word: getattr(op, word)(x(op)) for word in UNARY},
+    **{word: lambda op, word=word: getattr(op, word)(x(op), x(op)) for word in BINARY},
+    "And": lambda op: op.And(truth(op), truth(op)),
+    "AveragePool": lambda op: op.AveragePool(x(op), kernel_shape=(3, 3), count_include_pad=1),
+    "BatchNormalization": lambda op: op.BatchNormalization(x(op), *(x(op, 6) for _ in "sbmv")),
+    "Cast": lambda op: op.Cast(x(op, 2, 3, dtype="uint8"), to="float32"),
+    "Clip": lambda op: op.Clip(x(op), op.scalar(0), op.scalar(1)),
+    "Concat": lambda op: op.Concat(x(op, 2, 3), x(op, 2, 4), axis=1),
+    "Conv": lambda op: op.Conv(x(op), x(op, 4, 6, 3, 3), x(op, 4), pads=(1, 1, 1, 1)),
+    "ConvTranspose": lambda op: op.ConvTranspose(
+        x(op), x(op, 6, 4, 3, 3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)
+    ),
+    "Expand": lambda op: op.Expand(x(op, 1, 6), op.ints(4, 6)),
+    "Gather": lambda op: op.Gather(x(op, 8, 3, dtype="uint8"), x(op, 2, dtype="int64"), axis=0),
+    "GatherElements": lambda op: op.GatherElements(x(op, 4, 6), x(op, 4, 6, dtype="int64"), axis=1),
+    "Gemm": lambda op: op.Gemm(x(op, 4, 6), x(op, 5, 6), x(op, 5), transB=1),
+    "LRN": lambda op: op.LRN(x(op), size=5),
+    "MatMul": lambda op: op.MatMul(x(op, 4, 6), x(op, 6, 5)),
+    "MaxPool": lambda op: op.MaxPool(x(op), outputs=2, kernel_shape=(3, 3), strides=(2, 2))[0],
+    "Not": lambda op: op.Not(truth(op)),
+    "OneHot": lambda op: op.OneHot(
+        x(op, 4, dtype="int64"), op.scalar(9, "int64"), op.constant(np.array([0, 1], np.float32))
+    ),
+    "PRelu": lambda op: op.PRelu(x(op), x(op, 6, 1, 1)),
+    "Pad": lambda op: op.Pad(x(op), op.ints(1, 1, 0, 1), op.scalar(0), op.ints(2, 3)),
+    "ReduceMax": lambda op: op.ReduceMax(x(op), op.ints(2, 3), keepdims=1),
+    "ReduceMean": lambda op: op.ReduceMean(x(op), op.ints(2, 3), keepdims=1),
+    "ReduceSum": lambda op: op.ReduceSum(x(op), op.ints(2, 3), keepdims=0),
+    "Reshape": lambda op: op.Reshape(x(op, 2, 6, dtype="int64"), op.ints(3, 4)),
+    "Resize": lambda op: op.Resize(x(op), None, None, op.ints(2, 6, 16, 16), mode="nearest"),
+    "ScatterElements": lambda op: op.ScatterElements(
+        x(op, 4, 6), x(op, 4, 3, dtype="int64"), x(op, 4, 3), axis=1, reduction="add"
+    ),
+    "Slice": lambda op: op.Slice(x(op), op.ints(-1), op.ints(-9), op.ints(2), op.ints(-1)),
+    "Split": lambda op: op.Split(x(op), op.ints(3, 3), outputs=2, axis=1)[0],
+    "Squeeze": lambda op: op.Squeeze(x(op, 2, 1, 3), op.ints(1)),
+    "Unsqueeze": lambda op: op.Unsqueeze(x(op, 2, 3), op.ints(1)),
+    "Where": lambda op: op.Where(truth(op), x(op, 2, 6), x(op, 2, 6)),
+}  # fmt: skip
+INTEGERS: dict[str, Node] = {
+    "Sub": lambda op: op.Sub(x(op, 2, 6, dtype="int64"), x(op, 2, 1, dtype="int64")),
+    "Equal": lambda op: op.Equal(x(op, 6, dtype="int64"), op.scalar(3, "int64")),
+    "Gather": lambda op: op.Gather(x(op, 8, dtype="int64"), x(op, 2, dtype="int64"), axis=0),
+    "Cast": lambda op: op.Cast(truth(op), to="float32"),
+    "Where": lambda op: op.Where(truth(op), x(op, 2, 6), op.scalar(0)),
+}
+"""Operators with the other types that graphs have for them."""
+ABSENT = ("Atan", "Celu", "Mean", "Tan")
+"""Operators without a kernel on CUDA; some of them look harmless."""
+
+
+def alone(node: Node) -> onnx.ModelProto:
+    op = Builder()
+    y = node(op)
+    return emit(op.graph([y], name=op.ops[-1].op_type))
+
+
+def test_the_table_says_what_is_on_cuda(astray: Astray) -> None:
+    assert NODES.keys() == target._ON_CUDA
+    models = {word: alone(node) for word, node in NODES.items() if word != "LRN"}
+    others = {f"{word}, other type": alone(node) for word, node in INTEGERS.items()}
+    assert not astray(models | others)
+
+
+def test_what_is_not_on_cuda_is_not_in_the_table(astray: Astray) -> None:
+    found = astray({word: single(word, [2, 6]) for word in ABSENT})
+    assert list(found) == list(ABSENT)
+    assert not target._ON_CUDA & set(ABSENT)
+
+
+def single(op_type: str, shape: list[int]) -> onnx.ModelProto:
+    """A model of one node, in words that a Builder may not have."""
+    ports = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"
+    ]
+    node = onnx.helper.make_node(op_type, ["x"], ["y"], name=op_type)
+    graph = onnx.helper.make_graph([node], op_type, ports[:1], ports[1:])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+def test_lrn_is_on_cuda(placement: Path, stand_ins: Path, tmp_path: Path) -> None:
     """Without cuDNN its session is not made, but it is the CUDA kernel that says so."""
-    said = placed(stand_ins, {"lrn": single("LRN", [1, 8, 4, 4], size=5)}, tmp_path)
+    said = placed(placement, stand_ins, {"lrn": alone(NODES["LRN"])}, tmp_path)
     assert "providers/cuda/nn/lrn.cc" in said.stderr

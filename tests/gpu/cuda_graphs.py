@@ -1,0 +1,133 @@
+"""The graphs of every training as CUDA gets them, and what in a graph CUDA would trip over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from netspec.autodiff import grad
+from netspec.codegen.emit import emit
+from netspec.codegen.solvers import update_rule
+from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
+from netspec.codegen.target import CUDA
+from netspec.codegen.update import StatisticGroup, WeightGroup, update_graph
+from netspec.compiler import elaborate, read
+from netspec.ir.graph import Graph, Op
+from netspec.ir.net import Net
+from netspec.ir.sections import Solver, Transform
+from netspec.ir.types import Shape, TensorType
+
+BATCH, SAMPLES = 2, 8
+
+HOST: dict[str, tuple[int, ...]] = {
+    "Clip": (1, 2), "Expand": (1,), "OneHot": (1, 2), "Pad": (1, 2, 3), "ReduceMax": (1,),
+    "ReduceMean": (1,), "ReduceSum": (1,), "Reshape": (1,), "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "Unsqueeze": (1,),
+}  # fmt: skip
+"""Inputs that CUDA kernels read on the host."""
+PARTS = 32
+"""Operands that Concat and Split take without a copy from the host."""
+
+
+def transform(net: Net) -> Transform:
+    """The spec's, or one for nets without a data section."""
+    return net.data.transform if net.data else Transform(mean_value=(120.0,), scale=1 / 64)
+
+
+def array_types(net: Net) -> dict[str, TensorType]:
+    """Whole data sets of bytes, as they are kept, for what the net reads."""
+    pad = transform(net).pad
+    return {
+        name: TensorType((SAMPLES, *t.sample), "int64")
+        if t.dtype == "int64"
+        else TensorType(
+            (SAMPLES, *t.sample[:1], *(n - 2 * pad * (name == "data") for n in t.spatial)), "uint8"
+        )
+        for name, t in net.inputs.items()
+    }
+
+
+def steps(spec: str, *, batch: int = BATCH) -> dict[str, BatchStep]:
+    """A spec's evaluation, and its gradients if it has a loss; the data are bytes."""
+    nets = elaborate(read(spec), batch=batch)
+    train, test = nets.train.net, nets.test.net
+    made = {"evaluation": evaluation_graph(test, array_types(test), transform(test), CUDA)}
+    if any(node.layer.role.value == "loss" for node in train.nodes):
+        made["gradient"] = gradient_graph(train, array_types(train), transform(train), CUDA, grad)
+    return made
+
+
+def model(step: BatchStep) -> onnx.ModelProto:
+    return emit(step.graph, names=step.names)
+
+
+def update_model(kind: str) -> onnx.ModelProto:
+    """A solver's update of two groups of weights and one of statistics, as CUDA gets it."""
+    solver = Solver(type=kind, base_lr=0.1, momentum=0.9, weight_decay=1e-3, max_iter=1)
+    groups = [WeightGroup("0", 1024), WeightGroup("1", 256, lr_mult=2.0, decay_mult=0.0)]
+    step = update_graph(groups, [StatisticGroup("0", 256, 0.1)], update_rule(solver), guarded=True)
+    return emit(step.graph, names=step.names)
+
+
+def hazards(graph: Graph) -> Iterator[str]:
+    """What runs wrong, slowly or not at all on CUDA, though its operators are all placed there."""
+    for op in graph.ops:
+        yield from (f"{op.name}: {what}" for what in _hazards(graph, op))
+
+
+def _hazards(graph: Graph, op: Op) -> Iterator[str]:
+    for i in HOST.get(op.op_type, ()):
+        if i < len(op.inputs) and op.inputs[i] not in (None, *graph.constants):
+            yield f"the host reads input {i}, which is made on the device"
+    pads = tuple(op.attrs.get("pads", ()))
+    begin, end = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+    if op.op_type in ("Conv", "ConvTranspose") and begin != end:
+        yield f"cuDNN refuses pads {pads}"
+    if op.op_type in ("AveragePool", "MaxPool") and any(
+        b < e for b, e in zip(begin, end, strict=True)
+    ):
+        yield f"pooling by cuDNN knows only what is before: {pads}"
+    if op.op_type.startswith("Reduce"):
+        x = op.inputs[0]
+        assert x is not None
+        axes = graph.constants[op.inputs[1]] if op.inputs[1:] and op.inputs[1] else ()
+        reduced = {int(axis) % len(x.type.shape) for axis in axes} or set(range(len(x.type.shape)))
+        if not _one_stage(x.type.shape, reduced):
+            yield f"no fast kernel sums {x.type} over {sorted(reduced)}"
+    parts = op.inputs if op.op_type == "Concat" else op.outputs
+    if op.op_type in ("Concat", "Split") and len(parts) > PARTS:
+        yield f"{len(parts)} parts are listed on the host"
+    if op.op_type == "Split" and len({part.type for part in op.outputs}) > 1:
+        yield "unequal parts are listed on the host"
+    if op.op_type in ("MatMul", "FusedMatMul"):
+        a, b = (v.type.shape[:-2] for v in op.inputs if v)
+        if b not in (a, ()):
+            yield "broadcast batches are listed on the host"
+    if op.op_type == "ScatterElements" and op.outputs[0].type.dtype != "float32":
+        yield f"adds {op.outputs[0].type.dtype} as if they were floats"
+    if any(v.type.numel >= 2**31 for v in op.outputs):
+        yield "kernels count cells in 32 bits"
+
+
+def _one_stage(shape: Shape, reduced: set[int]) -> bool:
+    """Whether the axes are one block at the beginning or the end, those of one cell left out."""
+    wide = [axis in reduced for axis, n in enumerate(shape) if n > 1]
+    starts = sum(here and not before for before, here in zip([False, *wide], wide, strict=False))
+    return starts == 0 or (starts == 1 and (wide[0] or wide[-1]))
+
+
+def without_cudnn(proto: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
+    """Zeros in place of what asks for cuDNN when it runs, for runs over the stand-in libraries."""
+    by_name = {op.name: op for op in graph.ops}
+    for node in proto.graph.node:
+        asks = node.op_type in ("AveragePool", "BatchNormalization", "Conv", "ConvTranspose")
+        if asks or (node.op_type == "MaxPool" and len(node.output) == 1):
+            shape = np.array(by_name[node.name].outputs[0].type.shape, np.int64)
+            proto.graph.initializer.append(numpy_helper.from_array(shape, f"{node.name}/shape"))
+            node.op_type = "ConstantOfShape"
+            del node.attribute[:]
+            node.input[:] = [f"{node.name}/shape"]
+    return proto
