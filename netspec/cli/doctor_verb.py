@@ -57,11 +57,14 @@ def _versions() -> dict[str, Any]:
 def _devices() -> dict[str, Any]:
     try:
         from netspec.runtime.device import cuda_fault
+        from netspec.training.targets import find_target
 
         fault = cuda_fault()
+        found = find_target("cpu")
     except Exception as error:  # onnxruntime itself is broken: this verb is there to say so
         return {"cpu": _reason(error), "cuda": _reason(error)}
-    return {"cpu": "works", "cuda": "works" if fault is None else fault}
+    layout = found.note or f"blocks of {found.target.block} channels"
+    return {"cpu": "works", "layout": layout, "cuda": "works" if fault is None else fault}
 
 
 def _train(device: str) -> tuple[dict[str, Any] | None, str | None]:

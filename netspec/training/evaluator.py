@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.codegen.step import evaluation_graph
+from netspec.codegen.target import Target
 from netspec.ir.net import Net
 from netspec.runtime.device import Device
 from netspec.runtime.state import FlatBuffer, Layout
@@ -44,15 +45,17 @@ class Evaluator:
         device: Device,
         net_for_batch: Callable[[int], Net] | None = None,
         held: FlatBuffer | None = None,
+        target: Target | None = None,
     ) -> None:
         """`addresses` are those of weights and running statistics, by port.
 
         `net_for_batch` builds the net for the samples left over; `held` is the memory behind the
-        addresses, if nobody else keeps it.
+        addresses, if nobody else keeps it; `target` is the device's fastest unless given.
         """
         self._held = held
         self._net, self._net_for_batch = net, net_for_batch
         self._addresses, self._device = addresses, device
+        self._target = target or target_for(device)
         self._arrays = placed(net, arrays, device)
         self._batches: dict[int, BoundBatch] = {}
 
@@ -100,6 +103,6 @@ class Evaluator:
                 assert self._net_for_batch is not None, f"no test net for a batch of {size}"
                 net = self._net_for_batch(size)
             types, transform = array_types(self._arrays), transform_of(net)
-            step = evaluation_graph(net, types, transform, target_for(self._device))
+            step = evaluation_graph(net, types, transform, self._target)
             self._batches[size] = BoundBatch(step, self._addresses, self._arrays, self._device, 0)
         return self._batches[size]

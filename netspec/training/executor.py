@@ -14,6 +14,7 @@ from netspec.codegen.layout import Planner, plan
 from netspec.codegen.recompute import segments
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import BatchStep, gradient_graph
+from netspec.codegen.target import Target
 from netspec.codegen.update import StatisticGroup, WeightGroup
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
@@ -61,21 +62,23 @@ class Executor:
         device: str | Device,
         seed: int,
         test_for_batch: Callable[[int], Net] | None = None,
+        target: Target | None = None,
         planner: Planner = plan,
         recompute: Sequence[str] = (),
     ) -> None:
         """`test_for_batch` builds the test net for the samples that its own batch leaves over.
 
-        `planner` chooses how the operators of the training graph are computed; `recompute` names
-        the blocks whose values are computed again instead of kept.
+        `target` is the device's fastest unless given; `planner` chooses how the operators of the
+        training graph are computed; `recompute` names the blocks whose values are computed again
+        instead of kept.
         Raises UsageError, or NetspecError if the device's memory does not suffice.
         """
         assert train.solver is not None
         self.device = choose_device(device)
         types, transform = array_types(train_arrays), transform_of(train)
         again = segments(recompute, train)
-        target = target_for(self.device)
-        step = gradient_graph(train, types, transform, target, grad, planner, again)
+        self.target = target or target_for(self.device)
+        step = gradient_graph(train, types, transform, self.target, grad, planner, again)
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)
@@ -97,7 +100,12 @@ class Executor:
         self._evaluator: Evaluator | None = None
         if test is not None and test_arrays is not None:
             self._evaluator = Evaluator(
-                test, test_arrays, self._held.addresses(), self.device, test_for_batch
+                test,
+                test_arrays,
+                self._held.addresses(),
+                self.device,
+                test_for_batch,
+                target=self.target,
             )
 
     @classmethod

@@ -71,8 +71,8 @@ def _blocked() -> Found:
     reason = f": {why}" if why else ", it gives other numbers"
     return Found(
         CPU_PLAIN,
-        f"onnxruntime {ort.__version__} does not run the blocked layout on this machine{reason}; "
-        "the plain layout is taken, which is slower",
+        f"onnxruntime {ort.__version__} does not run its blocked layout here{reason}; "
+        "netspec takes the plain one, which is slower",
     )
 
 

@@ -139,6 +139,7 @@ def test_doctor(netspec: Netspec, monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["training"]["accuracy"] > 0.85
     assert report["fault"] is None
     assert report["cpu"] == "works"
+    assert "layout" in report
 
 
 def test_doctor_without_onnxruntime(process: Netspec, tmp_path: Path) -> None:

@@ -68,11 +68,14 @@ def rescale(
     Factors are vectors over the channels of x, which is blocked.
     """
     channels = x.type.channels
-    w = forms.ones(channels) if factor is None else factor
+    if factor is None:
+        w = forms.ones(channels, 1, 1, 1)
+    else:
+        w = reshape(forms.op, factor, channels, 1, 1, 1)
     return convolve(
         forms.op,
         x,
-        reshape(forms.op, w, channels, 1, 1, 1),
+        w,
         bias,
         added,
         stride=stride,
