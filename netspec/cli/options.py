@@ -34,6 +34,16 @@ DEVICE = click.option(
     show_default=True,
     help="Where to compute.",
 )
+TARGET = click.option(
+    "--target",
+    metavar="NAME",
+    help="What graphs are compiled for: cpu, cpu-plain or cuda.  [default: the device's fastest]",
+)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1, 2**10),
+    help="Threads of the CPU.  [default: one for each core]",
+)
 RECOMPUTE = click.option(
     "--recompute",
     metavar="NAMES",

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Self
 
 import click
 from rich.console import Console
@@ -26,7 +27,17 @@ _REFRESH = 0.1
 """Seconds between two updates of the bar: it must not slow the training."""
 
 
-class Progress(Listener):
+class _Told(Listener):
+    """A listener that is entered while it is told."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to put back."""
+
+
+class Progress(_Told):
     """On stderr a bar with rate and remaining time, a line for each test; the result on stdout."""
 
     def __init__(self) -> None:
@@ -46,11 +57,22 @@ class Progress(Listener):
         self._begin = self._shown = 0.0
         self._first = 0
 
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()  # else a terminal keeps the bar, and no cursor, after an interrupt
+
+    def tuning(self, done: int, total: int) -> None:
+        self._bar.update(self._task, description="autotune", total=total, completed=done)
+        self._bar.start()
+
+    def tuned(self, measured: int, changed: int, left: int) -> None:
+        said = f"autotune: {measured} kinds of operators measured, {changed} computed otherwise"
+        self._console.print(f"{said}, {left} out of time" if left else said)
+
     def started(self, iteration: int, length: int, run: Path) -> None:
         verb = "going on with" if iteration else "training in"
         self._console.print(f"{verb} {printable(str(run))}: {length:,} iterations", markup=False)
         self._begin, self._first = time.monotonic(), iteration
-        self._bar.update(self._task, total=length, completed=iteration)
+        self._bar.update(self._task, description="training", total=length, completed=iteration)
         self._bar.start()
 
     def progressed(self, iteration: int, loss: float, rate: float) -> None:
@@ -92,8 +114,11 @@ def number(name: str, value: float) -> str:
     return f"{value:.2%}" if name.startswith("accuracy") else f"{value:.4f}"
 
 
-class JsonLines(Listener):
+class JsonLines(_Told):
     """One object a line on stdout; the last one is `{"event": "done", …}`."""
+
+    def tuned(self, measured: int, changed: int, left: int) -> None:
+        self._event("tuned", measured=measured, changed=changed, left=left)
 
     def started(self, iteration: int, length: int, run: Path) -> None:
         self._event("started", iteration=iteration, length=length, run=str(run))

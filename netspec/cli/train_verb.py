@@ -17,6 +17,13 @@ from netspec.compiler import read
     "--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"),
     show_default=True, help="Where run folders go.",
 )  # fmt: skip
+@click.option(
+    "--autotune", is_flag=True, show_default="off",
+    help="Measure first which formulations are the fastest here, in 30 seconds at most.",
+)  # fmt: skip
+@options.TARGET
+@options.THREADS
+@options.RECOMPUTE
 @options.SETS
 @options.INCLUDES
 @options.DATA
@@ -26,6 +33,10 @@ def command(
     spec: str,
     resume: bool,
     runs: Path,
+    autotune: bool,
+    target: str | None,
+    threads: int | None,
+    recompute: str,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     data: Path | None,
@@ -41,5 +52,10 @@ def command(
     from netspec.training.launch import train
 
     listener = JsonLines() if as_json else Progress()
-    train(source, runs=runs, resume=resume, data=data, device=device, listener=listener)
+    with listener:
+        train(
+            source, runs=runs, resume=resume, data=data, device=device, target=target,
+            threads=threads, recompute=options.names(recompute), autotune=autotune,
+            listener=listener,
+        )  # fmt: skip
     return 0

@@ -22,11 +22,10 @@ class Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    # One product per image and a sum: where the filters are few and the plane is large, what the
-    # convolution by images gains is lost on a single work item.
-    Rule(
-        "ConvGradWeight", "products", {"taps": (1, 1), "weights": (1, 4096), "cells": (1024, inf)}
-    ),
+    # A pointwise convolution with a stride, few filters: 0.10 ms by products of matrices where the
+    # convolution by images takes 0.13 (64x32x16x16, 64 filters), 0.16 for 0.19 (64x16x32x32, 32).
+    # At stride 1 images are faster (32x32x32x32, 64 filters: 0.77 for 1.00).
+    Rule("ConvGradWeight", "products", {"taps": (1, 1), "stride": (2, inf), "weights": (1, 4096)}),
 )
 """The first rule that fits and whose formulation is right decides; else the first formulation."""
 
@@ -41,9 +40,7 @@ def measures(node: Op) -> dict[str, float]:
         found = {
             "taps": prod(attrs["kernel_shape"]),
             "weights": prod(attrs["shape"]),
-            "cells": prod(y_bar.type.spatial),
-            "batch": y_bar.type.batch,
-            "group": attrs["group"],
+            "stride": prod(attrs["strides"]),
         }
     return found
 

@@ -151,8 +151,12 @@ class Forms:
             self._made[key] = make()
         return self._made[key]
 
+    def keep(self, key: Hashable, value: Value) -> None:
+        """Leave a value for another formulation to find."""
+        self._made[key] = value
+
     def found(self, key: Hashable) -> Value | None:
-        """What `once` made, if it did."""
+        """What `once` made or `keep` left."""
         return self._made.get(key)
 
     def ones(self, *shape: int) -> Value:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from netspec.codegen.formulation import Epilogue, Formulation, Sight, is_image
+from netspec.codegen.formulation import Epilogue, Formulation, Sight
 from netspec.codegen.formulations import FORMULATIONS
 from netspec.codegen.override import BY_RULES, Choose
 from netspec.codegen.target import Target
@@ -78,8 +78,8 @@ def _epilogues(
         behind = only_reader(node.outputs[0])
         if behind is not None and behind.op_type == "Add" and not behind.domain:
             (other,) = [v for v in behind.inputs if v is not node.outputs[0]] or (None,)
-            at_hand = other is not None and other in blocked and made.get(other, at) < at
-            if other is not None and is_image(other) and at_hand:
+            at_hand = other in blocked and made.get(other, at) < at
+            if other is not None and at_hand and other.type == node.outputs[0].type:
                 added = other
                 absorbed.append(behind)
                 behind = only_reader(behind.outputs[0])

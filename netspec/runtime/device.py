@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ class Device:
     """Whether CUDA may round the factors of float32 products to 10 bits of mantissa."""
     graphs: bool = False
     """Whether CUDA records each session's first run and replays it: one launch for a graph."""
+    threads: int = 0
+    """Of the CPU; 0 leaves it to onnxruntime, which takes one for each core."""
 
     @property
     def cuda(self) -> bool:
@@ -74,6 +77,13 @@ def choose_device(requested: str | Device) -> Device:
     if requested == "auto":
         return Device("cpu")
     raise UsageError(f"CUDA is not at hand: {missing}")
+
+
+def cores() -> int:
+    """The cores that this process may use: what onnxruntime makes its threads for."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @cache

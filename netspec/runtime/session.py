@@ -58,6 +58,7 @@ def session_options(device: Device) -> ort.SessionOptions:
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.enable_mem_pattern = False
     options.enable_mem_reuse = False
+    options.intra_op_num_threads = device.threads
     if device.cuda:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     return options

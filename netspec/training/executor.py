@@ -25,6 +25,7 @@ from netspec.runtime.state import FlatBuffer, Layout, Memory, Place
 from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.machine import Machine
 from netspec.training.targets import target_for
 
 if TYPE_CHECKING:
@@ -109,7 +110,13 @@ class Executor:
             )
 
     @classmethod
-    def of(cls, experiment: Experiment, device: str | Device, planner: Planner = plan) -> Executor:
+    def of(
+        cls,
+        experiment: Experiment,
+        machine: Machine,
+        planner: Planner = plan,
+        recompute: Sequence[str] = (),
+    ) -> Executor:
         """An experiment's, with the solver's seed."""
         test = experiment.test
         return cls(
@@ -117,10 +124,12 @@ class Executor:
             experiment.nets.test.net if test else None,
             experiment.train.arrays,
             test.arrays if test else None,
-            device=device,
+            device=machine.device,
             seed=experiment.solver.random_seed,
             test_for_batch=experiment.test_for_batch,
+            target=machine.target,
             planner=planner,
+            recompute=recompute,
         )
 
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec, elaborate, read
-from netspec.diagnostics import Source, UsageError
+from netspec.diagnostics import NetspecError, Source, UsageError
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.fields import plain
 from netspec.ir.layer import Phase
-from netspec.training import loop
+from netspec.training import autotune as tuning
+from netspec.training import loop, tuned
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, prepare
 from netspec.training.loop import Listener, Outcome
+from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
 
 
@@ -25,12 +31,21 @@ def train(
     resume: bool = False,
     data: str | Path | None = None,
     device: str = "auto",
+    target: str | None = None,
+    threads: int | None = None,
+    recompute: Sequence[str] = (),
+    autotune: bool = False,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
 
-    `resume` goes on with the last run of this spec. Raises SpecErrors, UsageError or DataError if
-    something does not fit, Stopped (after a checkpoint) when a signal comes, Diverged.
+    `resume` goes on with the last run of this spec, on the target and with the threads that it
+    began with unless others are given. `target` is the device's fastest unless given, and `threads`
+    one for each core. `recompute` names the blocks whose values are computed again for the
+    gradients instead of kept. `autotune` first measures which formulations are the fastest here, in
+    30 seconds at most; a resumed run keeps those that it began with.
+    Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
+    checkpoint) when a signal comes, Diverged.
     """
     listener = listener or Listener()
     data = None if data is None else Path(data)
@@ -39,12 +54,21 @@ def train(
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
         saved = read(str(run.spec), include_paths=spec.library.include_paths)
         experiment = prepare(saved, data=data, sources=sources)
-        executor = _executor(experiment, device, listener)
+        machine = _machine_again(run, device, target, threads, listener)
+        recompute = recompute or run.settings.recompute
+        planner = _planner_again(run, machine, autotune, listener)
+        executor = _executor(experiment, machine, planner, recompute, listener)
     else:
         experiment = prepare(spec, data=data)
-        executor = _executor(experiment, device, listener)  # may fail: then no folder is left
-        run = _create(experiment, Path(runs), device)
+        machine = find_machine(device, target=target, threads=threads, warn=listener.warned)
+        name = experiment.nets.train.net.name
+        planner = _tuner(Path(runs), name, machine, listener) if autotune else plan
+        # May fail, and then no folder is left.
+        executor = _executor(experiment, machine, planner, recompute, listener)
+        run = _create(experiment, Path(runs), device, machine, threads, recompute)
     with run.lock():
+        if isinstance(planner, tuning.Tuner):
+            tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
         progress = loop.restore(executor, run, listener) if resume else None
         return loop.train(
             executor,
@@ -59,8 +83,56 @@ def train(
         )
 
 
-def _executor(experiment: Experiment, device: str, listener: Listener) -> Executor:
-    executor = Executor.of(experiment, device)
+def _machine_again(
+    run: Run, device: str, target: str | None, threads: int | None, listener: Listener
+) -> Machine:
+    """What the run was computed on, as far as nothing else is asked for and it is at hand."""
+    settings = run.settings
+    if target is None and device in ("auto", settings.device):
+        target = settings.target
+    threads = settings.threads if threads is None else threads
+    machine = find_machine(device, target=target, threads=threads, warn=listener.warned)
+    found = (machine.target.name, machine.target.block)
+    if settings.target is not None and found != (settings.target, settings.block):
+        listener.warned(
+            f"{run.path}: was computed for {settings.target} in blocks of {settings.block}, and "
+            f"goes on for {found[0]} in blocks of {found[1]}: the last bits will differ"
+        )
+    return machine
+
+
+def _tuner(runs: Path, name: str, machine: Machine, listener: Listener) -> tuning.Tuner:
+    """For a new run; what the last run of this net has measured need not be measured again."""
+    found = None
+    with suppress(NetspecError):  # a damaged run is no reason not to start another
+        if last := latest_run(runs, name):
+            here = tuned.Circumstances.here(machine)
+            found = tuned.still_true(last.path, here, listener.warned)
+    known = found.operators if found else None
+    return tuning.Tuner(machine.device, known, told=listener.tuning)
+
+
+def _planner_again(run: Run, machine: Machine, autotune: bool, listener: Listener) -> Planner:
+    """For a run that goes on: the choices that it has, unless others are asked for."""
+    here = tuned.Circumstances.here(machine)
+    if not autotune:
+        return partial(plan, choose=tuned.kept(run.path, here, listener.warned))
+    if found := tuned.still_true(run.path, here, listener.warned):
+        return partial(plan, choose=found.choices)
+    listener.warned(f"{run.path}: what is measured now may round otherwise than the run did so far")
+    return tuning.Tuner(machine.device, told=listener.tuning)
+
+
+def _executor(
+    experiment: Experiment,
+    machine: Machine,
+    planner: Planner,
+    recompute: Sequence[str],
+    listener: Listener,
+) -> Executor:
+    executor = Executor.of(experiment, machine, planner, recompute)
+    if isinstance(planner, tuning.Tuner):
+        listener.tuned(len(planner.operators), planner.changed, len(planner.left))
     for name in executor.unreached:
         listener.warned(f"no loss depends on `{name}`: it will not be trained")
     trained = {p.name for p in experiment.nets.train.net.parameters}
@@ -93,12 +165,23 @@ def _says(file: Path, text: str) -> bool:
     return kept == text or parse(Source(str(file), kept)) == parse(Source(str(file), text))
 
 
-def _create(experiment: Experiment, runs: Path, device: str) -> Run:
+def _create(
+    experiment: Experiment,
+    runs: Path,
+    device: str,
+    machine: Machine,
+    threads: int | None,
+    recompute: Sequence[str],
+) -> Run:
     settings = Settings(
         name=experiment.nets.train.net.name,
         command=tuple(sys.argv),
         overrides=dict(text.split("=", 1) for text in experiment.spec.sets),
         device=device,
+        target=machine.target.name,
+        block=machine.target.block,
+        threads=threads,
+        recompute=tuple(recompute),
         seed=experiment.solver.random_seed,
         data={phase.value: source for phase, source in experiment.sources.items()},
         solver=plain(experiment.solver),

@@ -50,6 +50,12 @@ class Batches(Protocol):
 class Listener:
     """Is told what happens; every method may be overridden, and does nothing unless it is."""
 
+    def tuning(self, done: int, total: int) -> None:
+        """After each kind of operator that was measured, before the training starts."""
+
+    def tuned(self, measured: int, changed: int, left: int) -> None:
+        """Kinds of operators: how many, those computed otherwise for it, those out of time."""
+
     def started(self, iteration: int, length: int, run: Path) -> None:
         """Before the first step; `iteration` are already done."""
 

@@ -48,6 +48,12 @@ class Settings(BaseModel):
     overrides: dict[str, str] = {}
     """What `--set` gave, by path."""
     device: str = "cpu"
+    target: str | None = None
+    """What its graphs were compiled for; runs of earlier versions do not tell."""
+    block: int = 0
+    threads: int | None = None
+    """As asked for."""
+    recompute: tuple[str, ...] = ()
     seed: int = 1
     data: dict[str, str] = {}
     """Where the samples of each phase came from."""

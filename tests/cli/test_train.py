@@ -157,6 +157,29 @@ def test_included_files_go_along(netspec: Netspec, tiny: Path, tmp_path: Path) -
     assert netspec("test", run).code == 0
 
 
+def test_autotune(netspec: Netspec, tiny: Path, tmp_path: Path) -> None:
+    assert "[default: (off)]" in " ".join(netspec("train", "--help").out.split())
+    tiny.write_text(tiny.read_text().replace("stride: 2", "stride: 1"))
+    words = ["train", tiny, "--runs", tmp_path / "runs"]
+    first, second, *_ = netspec(*words, "--autotune", "--json").lines
+    assert (first["event"], second["event"]) == ("tuned", "started")
+    file = tmp_path / "runs/Tiny/1/autotune.json"
+    kept = json.loads(file.read_text())
+    assert first["measured"] == len(kept["operators"])
+    assert first["left"] == 0
+    result = netspec(*words, "--autotune")
+    assert result.err.startswith(f"autotune: {first['measured']} kinds of operators measured, ")
+    file = tmp_path / "runs/Tiny/2/autotune.json"
+    assert json.loads(file.read_text()) == kept  # nothing had to be measured again
+
+    file.write_text(file.read_text().replace('"threads": ', '"threads": 1000'))
+    resumed = netspec(*words, "--resume", "--json").lines
+    assert [event["event"] for event in resumed] == ["warning", "started", "done"]
+    assert "was measured with threads 1000" in resumed[0]["message"]
+    netspec(*words)
+    assert not (tmp_path / "runs/Tiny/3/autotune.json").exists()
+
+
 DATA = 'source: "mnist"'
 REFUSALS: Mapping[str, tuple[Callable[[str], str], int, str]] = {
     "no data": (lambda t: "\n".join(x for x in t.splitlines() if "mnist" not in x), 2,

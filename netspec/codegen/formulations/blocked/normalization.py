@@ -8,6 +8,7 @@ import numpy as np
 
 from netspec.codegen.formulation import Forms, Sight, formulation, is_image
 from netspec.codegen.formulations.blocked.words import RELU, convolve, product_sums, rescale
+from netspec.codegen.formulations.normalized import Normalized, keep_normalized, normalized
 from netspec.codegen.formulations.roots import power
 from netspec.ir.graph import Op, Value
 from netspec.ir.phrases import reshape
@@ -72,10 +73,7 @@ def by_batch(forms: Forms, node: Op) -> Sequence[Value]:
     added = forms.blocked(epilogue.added) if epilogue.added else None
     y = rescale(forms, centred, factor, shift, added, activation=RELU if epilogue.relu else None)
     _, mean, _ = node.outputs
-    for key, value in (
-        ("centred", centred), ("offset", offset), ("inverse", inverse), ("factor", factor)
-    ):  # fmt: skip
-        forms.once((key, mean), lambda value=value: value)  # type: ignore[misc]
+    keep_normalized(forms, mean, Normalized(centred, offset, inverse, factor))
     statistics = (op.Add(origin, offset), variance)
     if whole != channels:
         statistics = tuple(op.Slice(v, op.ints(0), op.ints(channels)) for v in statistics)
@@ -90,18 +88,15 @@ def batch_normalization_grad(forms: Forms, node: Op) -> Sequence[Value]:
     assert x is not None
     assert mean is not None
     op, channels = forms.op, x.type.channels
-    centred, offset, inverse, factor = (
-        forms.found((key, mean)) for key in ("centred", "offset", "inverse", "factor")
-    )
-    assert centred is not None, f"{node.name}: its forward is not blocked"
+    kept = normalized(forms, mean)
     cells = forms.blocked(y_bar)
     count = x.type.numel // channels
     share = _channel_mean(forms, cells)
-    felt = op.Sub(_mean_of_products(forms, cells, centred), op.Mul(offset, share))
-    slope = op.Mul(felt, inverse)  # mean(ȳ·x̂)
-    pull = op.Neg(op.Mul(op.Mul(factor, inverse), slope))
-    shift = op.Neg(op.Add(op.Mul(factor, share), op.Mul(pull, offset)))
-    x_bar = rescale(forms, cells, factor, None, rescale(forms, centred, pull, shift))
+    felt = op.Sub(_mean_of_products(forms, cells, kept.centred), op.Mul(kept.offset, share))
+    slope = op.Mul(felt, kept.inverse)  # mean(ȳ·x̂)
+    pull = op.Neg(op.Mul(op.Mul(kept.factor, kept.inverse), slope))
+    shift = op.Neg(op.Add(op.Mul(kept.factor, share), op.Mul(pull, kept.offset)))
+    x_bar = rescale(forms, cells, kept.factor, None, rescale(forms, kept.centred, pull, shift))
     total = op.scalar(count)
     sums = [op.Mul(slope, total), op.Mul(share, total)]
     if cells.type.channels != channels:

@@ -140,7 +140,7 @@ def _run(forms: Forms, x: Value, shape: Shape, start: int, stop: int, *, lead: i
     if forms.found((*key, 0)) is None:
         parts = op.Split(lines, op.ints(*sizes), outputs=len(sizes), axis=axis)
         for i, part in enumerate(parts):
-            forms.once((*key, i * size), lambda part=part: part)  # type: ignore[misc]
+            forms.keep((*key, i * size), part)
     found = forms.found((*key, start))
     assert found is not None
     return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from netspec.codegen.formulation import Forms, Sight, formulation
+from netspec.codegen.formulations.normalized import Normalized, keep_normalized, normalized
 from netspec.codegen.formulations.roots import power
 from netspec.ir.graph import Op, Ops, Value
 from netspec.ir.phrases import reshape
@@ -18,40 +19,45 @@ def by_batch(_: Sight, node: Op) -> bool:
 
 @formulation("BatchNormalization", "centred", accepts=by_batch)
 def batch_normalization(forms: Forms, node: Op) -> Sequence[Value]:
-    """y = (x - μ)·(scale/σ) + bias; the variance is that of x - μ, never E[x²] - μ²."""
+    """y = (x - μ)·(scale/σ) + bias, by the batch's own mean and variance.
+
+    What the mean's own rounding leaves in c = x - mean(x) is taken into account: μ = mean(x) +
+    mean(c) and σ² = mean(c²) - mean(c)². Else a mean of 1000 σ would cost three digits.
+    """
     x, scale, bias, *_ = (forms.plain(v) for v in node.inputs if v)
-    op = forms.op
-    mean = _mean(op, x)
-    centred = op.Sub(x, mean)
-    variance = _mean(op, op.Mul(centred, centred))
-    factor = op.Mul(_spread(op, scale, x), _inverse(op, variance, node))
-    y = op.Add(op.Mul(centred, factor), _spread(op, bias, x))
-    channels = x.type.channels
-    return y, reshape(op, mean, channels), reshape(op, variance, channels)
+    op, channels = forms.op, x.type.channels
+    origin = _mean(op, x)
+    centred = op.Sub(x, origin)
+    offset = _mean(op, centred)
+    variance = op.Sub(_mean(op, op.Mul(centred, centred)), op.Mul(offset, offset))
+    inverse = op.Reciprocal(op.Sqrt(op.Add(variance, op.scalar(node.attrs["epsilon"]))))
+    factor = op.Mul(_spread(op, scale, x), inverse)
+    shift = op.Sub(_spread(op, bias, x), op.Mul(factor, offset))
+    y = op.Add(op.Mul(centred, factor), shift)
+    _, mean, _ = node.outputs
+    keep_normalized(forms, mean, Normalized(centred, offset, inverse, factor))
+    return y, reshape(op, op.Add(origin, offset), channels), reshape(op, variance, channels)
 
 
 @formulation("BatchNormalizationGrad", "centred")
 def batch_normalization_grad(forms: Forms, node: Op) -> Sequence[Value]:
-    """x̄ = scale/σ·(ȳ - mean(ȳ) - x̂·mean(ȳ·x̂)), x̂ = (x - μ)/σ."""
-    y_bar, x, scale, mean, variance = (forms.plain(v) for v in node.inputs if v)
-    op, channels = forms.op, x.type.channels
-    cells = x.type.numel // channels
-    inverse = _inverse(op, _spread(op, variance, x), node)
-    centred = op.Sub(x, _spread(op, mean, x))
-    share = _mean(op, y_bar)
-    slope = op.Mul(_mean(op, op.Mul(y_bar, centred)), inverse)
-    rest = op.Add(op.Mul(centred, op.Mul(slope, inverse)), share)
-    x_bar = op.Mul(op.Sub(y_bar, rest), op.Mul(_spread(op, scale, x), inverse))
-    count = op.scalar(cells)
-    scale_bar, bias_bar = (reshape(op, op.Mul(v, count), channels) for v in (slope, share))
-    return x_bar, scale_bar, bias_bar
-
-
-def _inverse(op: Ops, variance: Value, node: Op) -> Value:
-    """1/σ."""
-    sigma = op.Sqrt(op.Add(variance, op.scalar(node.attrs["epsilon"])))
-    inverse: Value = op.Reciprocal(sigma)
-    return inverse
+    """x̄ = scale/σ·(ȳ - mean(ȳ) - x̂·mean(ȳ·x̂)), x̂ = (c - mean(c))/σ."""
+    y_bar, x, _, mean, _ = node.inputs
+    assert y_bar is not None
+    assert x is not None
+    assert mean is not None
+    op, channels, cells = forms.op, x.type.channels, forms.plain(y_bar)
+    kept = normalized(forms, mean)
+    count = op.scalar(x.type.numel // channels)
+    share = _mean(op, cells)
+    felt = op.Sub(_mean(op, op.Mul(cells, kept.centred)), op.Mul(kept.offset, share))
+    slope = op.Mul(felt, kept.inverse)  # mean(ȳ·x̂)
+    pull = op.Mul(op.Mul(kept.factor, kept.inverse), slope)
+    shift = op.Sub(op.Mul(pull, kept.offset), op.Mul(kept.factor, share))
+    pulled = op.Sub(shift, op.Mul(kept.centred, pull))
+    x_bar = op.Add(op.Mul(cells, kept.factor), pulled)
+    sums = (reshape(op, op.Mul(v, count), channels) for v in (slope, share))
+    return x_bar, *sums
 
 
 def _mean(op: Ops, x: Value) -> Value:
