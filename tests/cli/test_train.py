@@ -19,6 +19,8 @@ import pytest
 from PIL import Image
 
 from netspec.runtime.device import cuda_fault
+from netspec.training.run import Run
+from netspec.training.targets import find_target
 
 Netspec = Callable[..., Any]
 
@@ -178,6 +180,43 @@ def test_autotune(netspec: Netspec, tiny: Path, tmp_path: Path) -> None:
     assert "was measured with threads 1000" in resumed[0]["message"]
     netspec(*words)
     assert not (tmp_path / "runs/Tiny/3/autotune.json").exists()
+
+
+def test_target_threads_and_recompute(netspec: Netspec, tiny: Path, tmp_path: Path) -> None:
+    words = ["train", tiny, "--runs", tmp_path / "runs", "--json"]
+    many = ["--target", "cpu-plain", "--threads", "1000"]
+    first = netspec(*words, *many).lines
+    assert first[0]["event"] == "warning"
+    assert first[0]["message"].startswith("1000 threads, but this process may use ")
+    settings = Run.open(tmp_path / "runs/Tiny/1").settings
+    assert (settings.target, settings.block, settings.threads) == ("cpu-plain", 0, 1000)
+
+    again = netspec(*words, "--resume").lines  # on what it began with
+    assert [event["event"] for event in again] == ["warning", "started", "done"]
+    if find_target("cpu").target.block:
+        other = netspec(*words, "--resume", "--target", "cpu", "--threads", "1").lines
+        assert (
+            "was computed for cpu-plain in blocks of 0, and goes on for cpu"
+            in (other[0]["message"])
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--target", "gpu"], "there is no target `gpu`; did you mean `cpu`?"),
+        (["--target", "cuda", "--device", "cpu"], "target cuda does not run on device cpu"),
+        (["--recompute", "bloc1"], "there is no layer or block `bloc1`"),
+        (["--threads", "0"], "Invalid value for '--threads'"),
+    ],
+)
+def test_means_that_are_not_there(
+    words: list[str], said: str, netspec: Netspec, tiny: Path, tmp_path: Path
+) -> None:
+    result = netspec("train", tiny, "--runs", tmp_path / "runs", *words)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.err
+    assert not (tmp_path / "runs").exists()
 
 
 DATA = 'source: "mnist"'

@@ -7,14 +7,19 @@ from math import prod
 
 import numpy as np
 
-from netspec.codegen.formulation import Forms, formulation
+from netspec.codegen.formulation import Forms, Sight, formulation
 from netspec.codegen.formulations.windows import shares
 from netspec.ir.graph import Op, Ops, Value
 from netspec.ir.phrases import pad, planes, reshape, scatter
 from netspec.ir.types import Shape
 
 
-@formulation("MaxPoolGrad", "scatter")
+def _with_indices(sight: Sight, node: Op) -> bool:
+    """Whether the forward made indices: not in blocks."""
+    return not sight.any_blocked(node.inputs[2])
+
+
+@formulation("MaxPoolGrad", "scatter", accepts=_with_indices)
 def max_pool(forms: Forms, node: Op) -> Sequence[Value]:
     """Each ȳ is added where the index of its window's first maximum points."""
     y_bar, x, _, indices = node.inputs
