@@ -52,6 +52,11 @@ class BatchStep:
     """Tensors to fill with uniform numbers from [0, 1), by layer."""
     loss: Value
     """Σ loss_weight · loss."""
+    finite: Value | None
+    """1 if the loss, the gradients and the batch's statistics are finite numbers, else 0.
+
+    A float, so that it can be read in one go with the losses. None in evaluation.
+    """
     losses: Mapping[str, Value]
     """Each loss, without its weight, by top."""
     metrics: Mapping[str, Value]
@@ -188,6 +193,8 @@ def _batch_step(
     total, losses, metrics, gradients, batch = _leave(
         op, {"loss": _total(lowered, losses)}, losses, lowered.metrics, gradients, batch
     )
+    if pulled:
+        total["finite"] = _finite(op, [total["loss"], *gradients.values(), *batch.values()])
     outputs = [v for kind in (total, losses, metrics, gradients, batch) for v in kind.values()]
     logical = before_unpooling(simplify(again(op.graph(outputs, name=net.name))))
     formulated = formulate(logical, target, planner(logical, target))
@@ -208,13 +215,14 @@ def _batch_step(
     )  # fmt: skip
     return BatchStep(
         graph=graph,
-        names={**names, indices: "indices", total["loss"]: "loss"},
+        names={**names, indices: "indices", **{value: name for name, value in total.items()}},
         arrays=arrays,
         indices=indices,
         parameters=parameters,
         statistics=statistics,
         randoms=randoms,
         loss=total["loss"],
+        finite=total.get("finite"),
         losses=losses,
         metrics=metrics,
         gradients=gradients,
@@ -233,6 +241,21 @@ def _total(lowered: Lowered, losses: Mapping[str, Value]) -> Value:
     ]
     total: Value = op.Sum(*terms) if terms else op.scalar(0)
     return total
+
+
+def _finite(op: Builder, values: Sequence[Value]) -> Value:
+    """Whether Σ x · 0 is a number: one Inf or NaN among all x makes it none.
+
+    A sum that overflows though its terms do not counts as infinite: such a step is lost anyway.
+    """
+    sums = [op.ReduceSum(v, keepdims=0) if v.type.shape else v for v in values]
+    while len(sums) > 1:  # onnxruntime adds at most so many at a time without a copy on CUDA
+        sums = [op.Sum(*sums[i : i + _TERMS]) for i in range(0, len(sums), _TERMS)]
+    finite: Value = op.Cast(op.Not(op.IsNaN(op.Mul(sums[0], op.scalar(0)))), to="float32")
+    return finite
+
+
+_TERMS = 32
 
 
 def _sum(op: Builder, loss: Value) -> Value:

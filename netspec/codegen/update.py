@@ -41,9 +41,8 @@ class UpdateStep:
     """The graph that follows the gradients.
 
     Inputs are, for each weight group, `weights:<group>`, `gradients:<group>` and `<slot>:<group>`;
-    for each statistic group `running:<group>` and `batch:<group>`; the rule's scalars by name; and
-    `loss`. The output `next:<input>` is that input's new value. `finite` is 1 if the loss, the
-    gradients and the batch's statistics are finite numbers, else 0.
+    for each statistic group `running:<group>` and `batch:<group>`; the rule's scalars by name; and,
+    if it guards itself, `finite`. The output `next:<input>` is that input's new value.
     """
 
     graph: Graph
@@ -64,17 +63,16 @@ def update_graph(
 
     w, g, slots → rule → w', slots'        running, batch → running + fraction · (batch - running)
 
-    If `guarded`, the graph judges `finite` and each new value is Where(finite, new, old). If not,
-    the caller asks `finite_graph` first: for a host that has the answer at hand that is cheaper,
-    since Where takes three passes over memory on the CPU.
+    If `guarded`, each new value is Where(finite, new, old). If not, the caller does not run it
+    where `finite` is 0: for a host that has the answer at hand that is cheaper, since Where takes
+    three passes over memory on the CPU.
     """
     op = Builder()
-    finite = _finite(op, groups, statistics) if guarded else None
-    fed = {v.name: v for v in op.inputs}
 
     def feed(name: str, *shape: int) -> Value:
-        return fed[name] if name in fed else op.input(name, TensorType(shape))
+        return op.input(name, TensorType(shape))
 
+    finite = op.Cast(feed("finite"), to="bool") if guarded else None
     scalars = {name: feed(name) for name in rule.scalars}
     aliases: dict[Value, Value] = {}
 
@@ -96,42 +94,9 @@ def update_graph(
         running = feed(f"running:{folded.name}", folded.numel)
         share = op.Mul(op.Sub(batch, running), op.scalar(folded.fraction))
         replace_with(op.Add(running, share), running)
-    return _finish(op, "update", aliases, finite)
-
-
-def finite_graph(groups: Sequence[WeightGroup], statistics: Sequence[StatisticGroup]) -> UpdateStep:
-    """`finite` alone, for a caller that will not run the update where it is 0."""
-    op = Builder()
-    return _finish(op, "finite", {}, _finite(op, groups, statistics))
-
-
-def _finite(
-    op: Builder, groups: Sequence[WeightGroup], statistics: Sequence[StatisticGroup]
-) -> Value:
-    """Whether Σ x · 0 is a number: one Inf or NaN among all x makes it none.
-
-    It stands here, and not with the gradients, because distributed training sums them in between.
-    A sum that overflows though its terms do not counts as infinite: such a step is lost anyway.
-    """
-    sums = [op.input("loss", TensorType(()))]
-    sums += [
-        op.ReduceSum(op.input(f"{kind}:{group.name}", TensorType((group.numel,))), keepdims=0)
-        for kind, group in [("gradients", g) for g in groups] + [("batch", s) for s in statistics]
-    ]
-    verdict: Value = op.Not(op.IsNaN(op.Mul(op.Sum(*sums), op.scalar(0))))
-    return verdict
-
-
-def _finish(
-    op: Builder, name: str, aliases: Mapping[Value, Value], finite: Value | None
-) -> UpdateStep:
-    names = {new: f"next:{old.name}" for new, old in aliases.items()}
-    if finite is not None:
-        # A float, so that it can be read in one go with the losses.
-        names[op.Cast(finite, to="float32")] = "finite"
-    graph = prune(op.graph(tuple(names), name=name))
+    graph = prune(op.graph(tuple(aliases), name="update"))
     assert_in_place(graph, aliases)
-    return UpdateStep(graph, names, aliases)
+    return UpdateStep(graph, {new: f"next:{old.name}" for new, old in aliases.items()}, aliases)
 
 
 def assert_in_place(graph: Graph, aliases: Mapping[Value, Value]) -> None:

@@ -14,9 +14,7 @@ from netspec.codegen.solvers import UpdateRule
 from netspec.codegen.step import BatchStep
 from netspec.codegen.update import (
     StatisticGroup,
-    UpdateStep,
     WeightGroup,
-    finite_graph,
     update_graph,
 )
 from netspec.data.order import key, squares
@@ -55,7 +53,7 @@ class BoundBatch:
         }
         tops = (*self._losses.values(), *self._metrics.values())
         self.results = Scalars(device, ("loss", *tops, "finite"))
-        """Loss, losses, metrics, and the place where the update leaves its `finite`."""
+        """Loss, losses, metrics, and whether what an update reads is finite."""
         addresses = {
             **state,
             **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
@@ -112,22 +110,17 @@ class BoundUpdate:
             **state,
             **{f"next:{name}": pointer for name, pointer in state.items()},
             **self._scalars.pointers,
-            **{name: results.pointers[name] for name in ("loss", "finite")},
+            "finite": results.pointers["finite"],
         }
-
-        def bound(step: UpdateStep) -> Binding:
-            return _bound(emit(step.graph, names=step.names), device, addresses)
-
-        self._judge = None if device.cuda else bound(finite_graph(groups, statistics))
-        update = bound(update_graph(groups, statistics, rule, guarded=device.cuda))
+        self._guarded = device.cuda
+        step = update_graph(groups, statistics, rule, guarded=self._guarded)
+        update = _bound(emit(step.graph, names=step.names), device, addresses)
         self._update = Captured(update, written) if device.graphs else update
 
     def run(self, rate: float, iteration: int) -> None:
         """One update, unless the gradients are not finite."""
-        if self._judge is not None:
-            self._judge.run()
-            if not self._results.number("finite"):
-                return
+        if not self._guarded and not self._results.number("finite"):
+            return
         self._scalars.write(self._rule.feeds(rate, iteration))
         self._update.run()
 

@@ -84,7 +84,8 @@ def ours(name: str, arrays: Arrays) -> Step:
     """The step by netspec, from the spec's text on."""
     net = net_of(name)
     executor = Executor(net, None, arrays, None, device="cpu", seed=1)
-    return lambda i: executor.step(i, _batch(net.batch, arrays, i), RATE).loss
+    batches = [_batch(net.batch, arrays, i) for i in range(16)]
+    return lambda i: executor.step(i, batches[i % 16], RATE).loss
 
 
 def pytorch(name: str, arrays: Arrays, net: Net, *, compiled: bool = False) -> Step:
@@ -103,6 +104,7 @@ def pytorch(name: str, arrays: Arrays, net: Net, *, compiled: bool = False) -> S
     twin = getattr(twins_zoo if hasattr(twins_zoo, called) else twins, called)()
     x, y = (torch.from_numpy(arrays[key]) for key in ("data", "label"))
     mean = torch.tensor(transform.mean_value or (0.0,)).reshape(-1, 1, 1)
+    batches = [torch.from_numpy(_batch(net.batch, arrays, i)) for i in range(16)]
     optimizer = torch.optim.SGD(
         twin.parameters(), RATE, solver.momentum, weight_decay=solver.weight_decay
     )
@@ -115,7 +117,7 @@ def pytorch(name: str, arrays: Arrays, net: Net, *, compiled: bool = False) -> S
 
     def step(i: int) -> float:
         optimizer.zero_grad()
-        loss = run(torch.from_numpy(_batch(net.batch, arrays, i)))
+        loss = run(batches[i % 16])
         loss.backward()
         optimizer.step()
         return float(loss.item())

@@ -150,3 +150,26 @@ def test_losses_are_weighted_in_the_total_and_in_the_gradients() -> None:
     np.testing.assert_allclose(made["gradient:s.a"], np.full((2, 3, 3), 2.25 / 18), rtol=1e-5)
     # Both weights have the same gradient, and each has its own output.
     assert np.array_equal(made["gradient:s.a"], made["gradient:s.b"])
+
+
+@pytest.mark.parametrize("bad", [None, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("where", ["weight:s.a", "array:data"])
+def test_the_step_says_whether_all_is_finite(bad: float | None, where: str) -> None:
+    floats = {"data": TensorType((50, 2, 3, 3))}
+    step = gradient_graph(net(1.0), floats, Transform(), CPU_PLAIN, grad)
+    fed = {port: np.ones(v.type.shape, v.type.dtype) for v, port in step.names.items()
+           if v in step.graph.inputs}  # fmt: skip
+    fed["indices"] = np.arange(4)
+    if bad is not None:
+        fed[where].reshape(-1)[1] = bad
+    assert run(step, fed)["finite"] == (bad is None)
+
+
+def test_infinities_of_both_signs_do_not_cancel() -> None:
+    floats = {"data": TensorType((50, 2, 3, 3))}
+    step = gradient_graph(net(1.0), floats, Transform(), CPU_PLAIN, grad)
+    fed = {port: np.ones(v.type.shape, v.type.dtype) for v, port in step.names.items()
+           if v in step.graph.inputs}  # fmt: skip
+    fed["indices"] = np.arange(4)
+    fed["array:data"].reshape(-1)[:2] = np.inf, -np.inf
+    assert run(step, fed)["finite"] == 0
