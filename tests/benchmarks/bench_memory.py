@@ -14,6 +14,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from netspec.autodiff import grad
+from netspec.codegen import memory
+from netspec.codegen.solvers import update_rule
+from netspec.codegen.step import gradient_graph
+from netspec.ir.analysis import training_bytes
+from netspec.training.bound import array_types, transform_of
+from netspec.training.targets import find_target
+
 TESTS = Path(__file__).parents[1]
 STEPS = 5
 
@@ -49,12 +57,27 @@ def measure(*words: str) -> Iterator[tuple[str, str]]:
         ratio = ""
         if not isinstance(mine, str) and not isinstance(theirs, str):
             ratio = f", ours / theirs {mine / theirs:.2f}"
-        batch = sides.CASES[name].batch
-        yield f"{name}, batch {batch}", f"ours {said[0]}, PyTorch {said[1]}{ratio}"
+        net = sides.net_of(name)
+        checked, exact = (size / 2**20 for size in predicted(name))
+        yield f"{name}, batch {net.batch}", f"ours {said[0]}, PyTorch {said[1]}{ratio}"
+        yield f"{name}, predicted", f"the step {exact:.0f} MiB, by check {checked:.0f} MiB"
     if not words:
         for process, code in PROCESSES.items():
             one = peak(code + _PEAK)
             yield process, one if isinstance(one, str) else f"{one:.0f} MiB"
+
+
+def predicted(name: str) -> tuple[int, int]:
+    """Bytes of a training: as `check` estimates them from the net, and from the step's graph."""
+    import sides
+
+    net = sides.net_of(name)
+    types = array_types(sides.noise(net))
+    target = find_target("cpu").target
+    step = gradient_graph(net, types, transform_of(net), target, grad)
+    learned = sum(p.numel for p in net.parameters)
+    kept = (2 + len(update_rule(net.solver).slots)) * learned if net.solver else 0
+    return training_bytes(net, net.solver) or 0, memory.peak(step.graph).allocated + 4 * kept
 
 
 def peak(code: str) -> float | str:
