@@ -24,6 +24,14 @@ from netspec.compiler import read
 @options.TARGET
 @options.THREADS
 @options.RECOMPUTE
+@click.option(
+    "--tf32/--no-tf32", default=True, show_default=True,
+    help="Whether CUDA may round the factors of products to 10 bits of mantissa.",
+)  # fmt: skip
+@click.option(
+    "--cuda-graphs", is_flag=True, show_default="off",
+    help="Let CUDA record each graph once and replay it.",
+)  # fmt: skip
 @options.SETS
 @options.INCLUDES
 @options.DATA
@@ -37,6 +45,8 @@ def command(
     target: str | None,
     threads: int | None,
     recompute: str,
+    tf32: bool,
+    cuda_graphs: bool,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     data: Path | None,
@@ -55,7 +65,8 @@ def command(
     with listener:
         train(
             source, runs=runs, resume=resume, data=data, device=device, target=target,
-            threads=threads, recompute=options.names(recompute), autotune=autotune,
+            threads=threads, recompute=options.names(recompute), tf32=tf32, cuda_graphs=cuda_graphs,
+            autotune=autotune,
             listener=listener,
         )  # fmt: skip
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,8 @@ def train(
     target: str | None = None,
     threads: int | None = None,
     recompute: Sequence[str] = (),
+    tf32: bool = True,
+    cuda_graphs: bool = False,
     autotune: bool = False,
     listener: Listener | None = None,
 ) -> Outcome:
@@ -42,25 +44,28 @@ def train(
     `resume` goes on with the last run of this spec, on the target and with the threads that it
     began with unless others are given. `target` is the device's fastest unless given, and `threads`
     one for each core. `recompute` names the blocks whose values are computed again for the
-    gradients instead of kept. `autotune` first measures which formulations are the fastest here, in
-    30 seconds at most; a resumed run keeps those that it began with.
+    gradients instead of kept. On CUDA, `tf32` lets products round their factors to 10 bits, and
+    `cuda_graphs` records each graph once and replays it. `autotune` first measures which
+    formulations are the fastest here, in 30 seconds at most; a resumed run keeps those that it
+    began with.
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
     listener = listener or Listener()
     data = None if data is None else Path(data)
+    find = partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned)
     if resume:
         run = _latest(spec, Path(runs))
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
         saved = read(str(run.spec), include_paths=spec.library.include_paths)
         experiment = prepare(saved, data=data, sources=sources)
-        machine = _machine_again(run, device, target, threads, listener)
+        machine = _machine_again(run, find, device, target, threads, listener)
         recompute = recompute or run.settings.recompute
         planner = _planner_again(run, machine, autotune, listener)
         executor = _executor(experiment, machine, planner, recompute, listener)
     else:
         experiment = prepare(spec, data=data)
-        machine = find_machine(device, target=target, threads=threads, warn=listener.warned)
+        machine = find(device, target=target, threads=threads)
         name = experiment.nets.train.net.name
         planner = _tuner(Path(runs), name, machine, listener) if autotune else plan
         # May fail, and then no folder is left.
@@ -84,14 +89,19 @@ def train(
 
 
 def _machine_again(
-    run: Run, device: str, target: str | None, threads: int | None, listener: Listener
+    run: Run,
+    find: Callable[..., Machine],
+    device: str,
+    target: str | None,
+    threads: int | None,
+    listener: Listener,
 ) -> Machine:
     """What the run was computed on, as far as nothing else is asked for and it is at hand."""
     settings = run.settings
     if target is None and device in ("auto", settings.device):
         target = settings.target
     threads = settings.threads if threads is None else threads
-    machine = find_machine(device, target=target, threads=threads, warn=listener.warned)
+    machine = find(device, target=target, threads=threads)
     found = (machine.target.name, machine.target.block)
     if settings.target is not None and found != (settings.target, settings.block):
         listener.warned(

@@ -24,9 +24,13 @@ def find_machine(
     *,
     target: str | None = None,
     threads: int | None = None,
+    tf32: bool = True,
+    graphs: bool = False,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Machine:
     """The machine for a device and, unless they are left to it, a target and a number of threads.
+
+    `tf32` and `graphs` are CUDA's: products of rounded factors, and steps recorded and replayed.
 
     More threads than cores would wait for each other: as many as there are cores are taken then,
     with a warning, and so it is with a layout that this onnxruntime does not run. UsageError for a
@@ -43,6 +47,10 @@ def find_machine(
     found = find_target(target or chosen.kind)
     if found.note is not None:
         warn(found.note)
+    if chosen.cuda:
+        chosen = replace(chosen, tf32=tf32, graphs=graphs)
+    elif graphs:
+        warn("CUDA graphs are CUDA's: on cpu they are left out")
     return Machine(_with_threads(chosen, threads, warn), found.target)
 
 

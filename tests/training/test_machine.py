@@ -54,3 +54,12 @@ def test_what_the_target_has_to_say_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(module, "find_target", lambda _: Found(CPU_PLAIN, "no blocks here"))
     assert find_machine("cpu", warn=told.append).target is CPU_PLAIN
     assert told == ["no blocks here"]
+
+
+def test_what_is_cudas_is_left_out_elsewhere() -> None:
+    told: list[str] = []
+    found = find_machine("cpu", tf32=False, graphs=True, warn=told.append)
+    assert found.device == Device("cpu")
+    assert told == ["CUDA graphs are CUDA's: on cpu they are left out"]
+    found = find_machine(Device("cuda"), tf32=False, graphs=True)
+    assert (found.device.tf32, found.device.graphs) == (False, True)
