@@ -62,7 +62,7 @@ def command(
     seed: int | None,
     training: bool,
     target: str | None,
-    recompute: str,
+    recompute: str | None,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     as_json: bool,
@@ -73,10 +73,10 @@ def command(
         given = {"--weights": weights, "--output": outputs or None, "--seed": seed}
         for option in (option for option, value in given.items() if value is not None):
             raise UsageError(f"{option} does not go with --training")
-        again = options.names(recompute)
+        again = options.names(recompute, "--recompute")
         return _write_step(source, out, target, batch, again, as_json=as_json)
     for option, value in (("--target", target), ("--recompute", recompute)):
-        if value:
+        if value is not None:
             raise UsageError(f"{option} goes with --training")
     arrays = None
     if weights is not None:
@@ -123,7 +123,7 @@ def _write_step(
     from netspec.codegen.memory import peak
     from netspec.training.targets import find_target
 
-    found = find_target(requested or "cpu")
+    found = find_target("cpu" if requested is None else requested)
     step = compile_step(source, found.target, batch=batch, recompute=recompute)
     file = out or Path(source.path.stem + ".step.onnx")
     data = emit(step.graph, names=step.names).SerializeToString(deterministic=True)

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from netspec.diagnostics import UsageError
+
 SPEC = click.argument("spec")
 SETS = click.option(
     "--set",
@@ -47,7 +49,6 @@ THREADS = click.option(
 RECOMPUTE = click.option(
     "--recompute",
     metavar="NAMES",
-    default="",
     help="Blocks whose values are computed again for the gradients instead of kept: names or "
     "patterns such as 'stage*/*' with commas between them, or `all`.",
 )
@@ -59,9 +60,14 @@ DATA = click.option(
 BATCH = click.option("--batch", type=click.IntRange(1, 2**20), help="Batch size.")
 
 
-def names(given: str) -> tuple[str, ...]:
-    """The names of a list with commas between them."""
-    return tuple(filter(None, (name.strip() for name in given.split(","))))
+def names(given: str | None, option: str) -> tuple[str, ...]:
+    """The names of a list with commas between them; UsageError for one that is empty."""
+    if given is None:
+        return ()
+    found = tuple(name.strip() for name in given.split(","))
+    if not all(found):
+        raise UsageError(f"{option} takes names with commas between them, not `{given}`")
+    return found
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

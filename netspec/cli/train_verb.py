@@ -25,8 +25,8 @@ from netspec.compiler import read
 @options.THREADS
 @options.RECOMPUTE
 @click.option(
-    "--tf32/--no-tf32", default=True, show_default=True,
-    help="Whether CUDA may round the factors of products to 10 bits of mantissa.",
+    "--no-tf32", is_flag=True, show_default="off",
+    help="Keep CUDA from rounding the factors of products to 10 bits of mantissa.",
 )  # fmt: skip
 @click.option(
     "--cuda-graphs", is_flag=True, show_default="off",
@@ -44,8 +44,8 @@ def command(
     autotune: bool,
     target: str | None,
     threads: int | None,
-    recompute: str,
-    tf32: bool,
+    recompute: str | None,
+    no_tf32: bool,
     cuda_graphs: bool,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
@@ -65,8 +65,7 @@ def command(
     with listener:
         train(
             source, runs=runs, resume=resume, data=data, device=device, target=target,
-            threads=threads, recompute=options.names(recompute), tf32=tf32, cuda_graphs=cuda_graphs,
-            autotune=autotune,
-            listener=listener,
+            threads=threads, recompute=options.names(recompute, "--recompute"),
+            tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune, listener=listener,
         )  # fmt: skip
     return 0

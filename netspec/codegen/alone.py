@@ -45,6 +45,6 @@ def alone(node: Op, formulation: Formulation, like: Formulation, sight: Sight) -
     for i, (value, got) in enumerate(zip(node.outputs, made, strict=True)):
         if got is None:
             continue
-        forms.hold(value, got, "blocked" if i in formulation.blocked else "plain")
-        outputs.append(forms.blocked(value) if i in like.blocked else forms.plain(value))
+        forms.hold(value, got, "blocked" if formulation.leaves_blocked(i) else "plain")
+        outputs.append(forms.blocked(value) if like.leaves_blocked(i) else forms.plain(value))
     return Alone(simplify(op.graph(outputs, name="alone")), channels)

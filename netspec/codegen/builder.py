@@ -21,7 +21,8 @@ IR_VERSION = 8
 """The one that belongs to opset 18."""
 
 _SHAPE_LIKE = 64
-"""Constants up to this many values are shown to ONNX's inference: shapes, axes, sizes, pads."""
+"""Constants up to this many values are shown to ONNX's inference, and vectors of integers of any
+length: shapes, axes, sizes, pads."""
 
 _Inferred = tuple[TensorType, ...]
 _memo: dict[tuple[Any, ...], _Inferred] = {}
@@ -124,7 +125,7 @@ class Builder:
         shown = tuple(
             array.tobytes()
             if v is not None and (array := self.constants.get(v)) is not None
-            and array.size <= _SHAPE_LIKE
+            and _is_shape_like(array)
             else None
             for v in inputs
         )  # fmt: skip
@@ -147,7 +148,7 @@ class Builder:
         data = {
             n: numpy_helper.from_array(self.constants[v], n)
             for n, v in zip(names, inputs, strict=True)
-            if v in self.constants and v is not None and self.constants[v].size <= _SHAPE_LIKE
+            if v in self.constants and v is not None and _is_shape_like(self.constants[v])
         }
         schema = onnx.defs.get_schema(op_type, OPSET)
         inferred = onnx.shape_inference.infer_node_outputs(
@@ -161,6 +162,10 @@ class Builder:
         return Graph(
             name, tuple(self.inputs), tuple(outputs), tuple(self.ops), dict(self.constants)
         )
+
+
+def _is_shape_like(array: npt.NDArray[Any]) -> bool:
+    return array.size <= _SHAPE_LIKE or (array.ndim == 1 and array.dtype == np.int64)
 
 
 def type_proto(type: TensorType) -> onnx.TypeProto:

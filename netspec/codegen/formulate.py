@@ -57,7 +57,7 @@ def _write(forms: Forms, node: Op, chosen: Plan) -> None:
     for i, (value, form) in enumerate(zip(node.outputs, made, strict=True)):
         if form is None:
             continue
-        blocked = formulation is not None and i in formulation.blocked
+        blocked = formulation is not None and formulation.leaves_blocked(i)
         if i == 0 and absorbed:
             value = absorbed[-1].outputs[0]
         assert blocked or form.type == value.type, (node.name, form.type, value.type)

@@ -28,6 +28,8 @@ class Sight:
     """Values that live blocked, of those made so far."""
     readers: Mapping[Value, Sequence[Op]]
     """Who reads a value."""
+    ahead: frozenset[Value] = frozenset()
+    """Values that will be blocked, as far as that is known; for who makes a value for others."""
 
     def any_blocked(self, *values: Value | None) -> bool:
         return any(v in self.blocked for v in values)
@@ -46,10 +48,14 @@ class Formulation:
     """Whether it is right for an operator's shapes and attributes."""
     write: Write
     """Appends its operators and returns what stands for the outputs, each in its own form."""
-    blocked: tuple[int, ...]
-    """Which outputs it leaves blocked."""
+    blocked: tuple[int, ...] | None
+    """Which outputs it leaves blocked; None: all."""
     joins: bool
     """Whether it adds a blocked tensor, and then cuts at zero, for the operators behind it."""
+
+    def leaves_blocked(self, output: int) -> bool:
+        """Whether it leaves an output blocked."""
+        return self.blocked is None or output in self.blocked
 
 
 FORMULATIONS: dict[str, list[Formulation]] = {}
@@ -62,15 +68,16 @@ def formulation(
     *,
     layout: Layout = "plain",
     accepts: Accepts = lambda _, __: True,
-    blocked: tuple[int, ...] | None = None,
+    blocked: tuple[int, ...] | Literal["first"] | None = "first",
     joins: bool = False,
 ) -> Callable[[Write], Write]:
-    """Register a way to compute `operator`; `blocked` defaults to the first output."""
+    """Register a way to compute `operator`; a blocked one leaves its first output blocked."""
 
     def register(write: Write) -> Write:
         known = FORMULATIONS.setdefault(operator, [])
         assert all(f.name != name for f in known), f"{operator} has two formulations {name}"
-        outputs = blocked if blocked is not None else (0,) if layout == "blocked" else ()
+        first = (0,) if layout == "blocked" else ()
+        outputs = first if blocked == "first" else blocked
         known.append(Formulation(operator, name, layout, accepts, write, outputs, joins))
         return write
 

@@ -36,14 +36,27 @@ def plan(graph: Graph, target: Target, choose: Choose = BY_RULES) -> Plan:
     on whole blocks, follows its inputs. All else reads plain values and makes them.
     """
     readers = consumers(graph.ops)
-    blocked: set[Value] = set()
-    sight = Sight(target.block, blocked, readers)
+    chosen, blocked = _walk(graph, Sight(target.block, set(), readers), choose)
+    if any(_makes_for_others(node, chosen) for node in graph.ops):
+        # A value that lives as its readers like best: now it is known what else they read.
+        ahead = Sight(target.block, set(), readers, frozenset(blocked))
+        chosen, blocked = _walk(graph, ahead, choose)
+    return Plan(chosen, frozenset(blocked), _epilogues(graph, chosen, readers, blocked))
+
+
+def _walk(graph: Graph, sight: Sight, choose: Choose) -> tuple[dict[Op, Formulation], set[Value]]:
+    assert isinstance(sight.blocked, set)
     chosen: dict[Op, Formulation] = {}
     for node in graph.ops:
         if right := candidates(node, sight):
             chosen[node] = found = choose(node, right, sight)
-            blocked.update(node.outputs[i] for i in found.blocked if i < len(node.outputs))
-    return Plan(chosen, frozenset(blocked), _epilogues(graph, chosen, readers, blocked))
+            made = enumerate(node.outputs)
+            sight.blocked.update(value for i, value in made if found.leaves_blocked(i))
+    return chosen, sight.blocked
+
+
+def _makes_for_others(node: Op, chosen: Mapping[Op, Formulation]) -> bool:
+    return node.op_type == "Expand" and node not in chosen
 
 
 def candidates(node: Op, sight: Sight) -> list[Formulation]:

@@ -157,7 +157,7 @@ def _meant(name: str, within: Mapping[str, Sequence[str]], net: Net) -> list[str
                 f"{net.name or 'the net'} has no two blocks to recompute: name layers or blocks"
             )
         return blocks[:-1]
-    if "*" in name:
+    if any(sign in name for sign in "*?["):
         found = [n for n in within if _matches(n, name)]
     else:
         found = [name] if name in within else []

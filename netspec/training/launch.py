@@ -105,10 +105,14 @@ def _machine_again(
     found = (machine.target.name, machine.target.block)
     if settings.target is not None and found != (settings.target, settings.block):
         listener.warned(
-            f"{run.path}: was computed for {settings.target} in blocks of {settings.block}, and "
-            f"goes on for {found[0]} in blocks of {found[1]}: the last bits will differ"
+            f"{run.path}: was computed for {_said(settings.target, settings.block)}, and goes on "
+            f"for {_said(*found)}: the last bits will differ"
         )
     return machine
+
+
+def _said(target: str, block: int) -> str:
+    return f"{target} in blocks of {block}" if block else target
 
 
 def _tuner(runs: Path, name: str, machine: Machine, listener: Listener) -> tuning.Tuner:

@@ -16,7 +16,7 @@ from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
 from netspec.codegen.target import CPU_PLAIN, CUDA, TARGETS, Target, cpu_blocked
-from netspec.diagnostics import UsageError, suggest
+from netspec.diagnostics import UsageError, printable, suggest
 from netspec.ir.graph import Graph
 from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
@@ -44,7 +44,9 @@ def find_target(name: str) -> Found:
     gives, `cpu` means the plain one, with a note. `cuda` needs no GPU to compile for.
     """
     if name not in TARGETS:
-        raise UsageError(f"there is no target `{name}`{suggest(name, TARGETS)}: {_KNOWN}")
+        raise UsageError(
+            f"there is no target `{printable(name)}`{suggest(name, TARGETS)}: {_KNOWN}"
+        )
     if name == "cpu":
         return _blocked()
     return Found(CPU_PLAIN if name == "cpu-plain" else CUDA)

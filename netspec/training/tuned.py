@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import platform
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import onnxruntime as ort
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, field_validator
 
 from netspec.codegen.override import Choices
 from netspec.diagnostics import printable
@@ -24,6 +25,9 @@ from netspec.version import __version__
 
 FILE = "autotune.json"
 """In the folder of a run."""
+
+_MOST = 2**24
+"""Bytes of a file that can be one of ours: some hundred operators take 100 KiB."""
 
 Warn: TypeAlias = Callable[[str], None]
 
@@ -70,7 +74,7 @@ class Measured(BaseModel):
     chosen: str
     rules: str
     """What would have been taken without a measurement."""
-    ms: dict[str, float]
+    ms: dict[str, FiniteFloat]
 
 
 class Tuned(BaseModel):
@@ -82,6 +86,16 @@ class Tuned(BaseModel):
     circumstances: Circumstances
     operators: dict[str, Measured]
 
+    @field_validator("operators")
+    @classmethod
+    def _known(cls, operators: dict[str, Measured]) -> dict[str, Measured]:
+        for key, measured in operators.items():
+            names = key.rpartition(": ")[2].split("|")
+            for name in (measured.chosen, measured.rules):
+                if name not in names:
+                    raise ValueError(f"`{name}` is no formulation of {key}")
+        return operators
+
     @property
     def choices(self) -> Choices:
         return Choices({key: measured.chosen for key, measured in self.operators.items()})
@@ -91,7 +105,7 @@ def read(folder: Path, warn: Warn, instead: str) -> Tuned | None:
     """What a run keeps; None if it keeps nothing, or, with a warning, if the file is damaged."""
     file = folder / FILE
     try:
-        return Tuned.model_validate_json(file.read_bytes())
+        return Tuned.model_validate_json(_bytes(file))
     except FileNotFoundError:
         return None
     except ValidationError as fault:
@@ -101,6 +115,16 @@ def read(folder: Path, warn: Warn, instead: str) -> Tuned | None:
         why = f"cannot be read: {fault.strerror or fault}"
     warn(f"{printable(str(file))}: {printable(why)}; {instead}")
     return None
+
+
+def _bytes(file: Path) -> bytes:
+    """A regular file of a reasonable size; never waits for a pipe or a device."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(None, "is not a regular file")
+    if found.st_size > _MOST:
+        raise OSError(None, f"is larger than {_MOST >> 20} MiB")
+    return file.read_bytes()
 
 
 def write(folder: Path, tuned: Tuned) -> None:

@@ -34,6 +34,9 @@ def test_compile_training(netspec: Netspec, tmp_path: Path) -> None:
     [
         (["--training", "--target", "cpu16"], "there is no target `cpu16`"),
         (["--target", "cpu"], "--target goes with --training"),
+        (["--target", ""], "--target goes with --training"),
+        (["--training", "--target", ""], "there is no target ``"),
+        (["--training", "--recompute", ","], "--recompute takes names"),
         (["--recompute", "conv1"], "--recompute goes with --training"),
         (["--training", "--seed", "1"], "--seed does not go with --training"),
         (["--training", "--output", "ip1"], "--output does not go with --training"),

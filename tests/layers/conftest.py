@@ -15,6 +15,8 @@ import pytest
 
 from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
+from netspec.codegen.formulate import formulate
+from netspec.codegen.target import CPU_PLAIN
 from netspec.ir.graph import Value
 from netspec.ir.layer import Layer
 from netspec.ir.types import Shape, TensorType
@@ -59,7 +61,10 @@ class Bench:
         outputs = (*self.tops, *(v for v, _ in self.observed.values()))
         symbolic = frozenset(v for v in (*self.bottoms, *self.tops) if v.type.shape)
         graph = self.op.graph(outputs, name="bench")
-        model = emit(graph, symbolic_batch=frozenset() if self.training else symbolic, check=True)
+        if self.training:  # as it is trained: a target's formulations stand for what ONNX says
+            model = emit(formulate(graph, CPU_PLAIN).graph, check=True)
+        else:
+            model = emit(graph, symbolic_batch=symbolic, check=True)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = 1

@@ -21,10 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import elaborate, read
 from netspec.data import open_dataset
 from netspec.training.checkpoint import State
 from netspec.training.executor import Executor
+from netspec.training.targets import find_target
 
 torch: Any = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -36,6 +38,10 @@ CLOSE = 1e-4
 """Relative norm of a tensor's difference."""
 NEAR = 2e-2
 """The same of how far it has moved: a missing decay would show."""
+
+TARGETS = list(dict.fromkeys([find_target("cpu").target, CPU_PLAIN]))
+"""The CPU's, the fastest first."""
+each_target = pytest.mark.parametrize("target", TARGETS, ids=str)
 
 Tensors = dict[str, npt.NDArray[np.float32]]
 
@@ -109,7 +115,7 @@ CASES = {
     "inception": Case(
         INCEPTION, "Inception", (3, 32, 32), (120.0, 125.0, 130.0), 1 / 64, {}, 64, ("conv", 3)
     ),
-    "resnet20": Case(zoo("resnet20"), "ResNet20", *CIFAR, {}, 64),
+    "resnet20": Case(zoo("resnet20"), "ResNet20", *CIFAR, {}, 32),
     "resnet20 without ReLU": Case(linear(zoo("resnet20")), "ResNet20", *CIFAR, {"relu": False}, 16),
 }
 
@@ -168,9 +174,9 @@ Make = Callable[..., Pair]
 
 @pytest.fixture
 def make(tmp_path: Path, twins: ModuleType) -> Make:
-    """Pairs by name and solver, on random images and labels."""
+    """Pairs by name, target and solver, on random images and labels."""
 
-    def make(name: str, solver: str = "SGD", *, real: bool = False) -> Pair:
+    def make(name: str, target: Target, solver: str = "SGD", *, real: bool = False) -> Pair:
         case = CASES[name]
         path = tmp_path / "net.net"
         path.write_text(case.text, "utf-8")
@@ -181,7 +187,7 @@ def make(tmp_path: Path, twins: ModuleType) -> Make:
         ours = Executor(
             nets.train.net, nets.test.net, {"data": images, "label": labels},
             {"data": images[:TESTS], "label": labels[:TESTS]}, device="cpu", seed=1,
-            test_for_batch=lambda batch: elaborate(spec, batch=batch).test.net,
+            test_for_batch=lambda batch: elaborate(spec, batch=batch).test.net, target=target,
         )  # fmt: skip
         theirs = getattr(twins, case.twin)(**case.options)
         prepare(ours, *case.gated)
@@ -239,11 +245,12 @@ def assert_close(ours: Tensors, theirs: Tensors, tolerance: float = CLOSE) -> No
     assert not far
 
 
+@each_target
 @pytest.mark.parametrize("solver", ["SGD", "Nesterov"])
 @pytest.mark.parametrize("name", ["lenet", "inception", "resnet20 without ReLU"])
-def test_twenty_steps_are_pytorchs(make: Make, name: str, solver: str) -> None:
+def test_twenty_steps_are_pytorchs(make: Make, name: str, solver: str, target: Target) -> None:
     """Weights, running statistics, every loss, and then the test set with a part batch."""
-    pair = make(name, solver)
+    pair = make(name, target, solver)
     before = pair.their_weights()
     optimizer = pair.sgd(nesterov=solver == "Nesterov")
     for iteration, (indices, x, y) in enumerate(pair.batches()):
@@ -264,12 +271,13 @@ def test_twenty_steps_are_pytorchs(make: Make, name: str, solver: str) -> None:
     assert accuracy == pytest.approx(float((scores.argmax(1) == y).float().mean()))
 
 
-def test_a_falling_rate_is_caffes(make: Make) -> None:
+@each_target
+def test_a_falling_rate_is_caffes(make: Make, target: Target) -> None:
     """Caffe's v keeps the size of its steps; PyTorch's b does too if it is scaled by hand.
 
     v = lr·b before and after lr changes to lr', so b' = b·lr/lr'.
     """
-    pair = make("lenet")
+    pair = make("lenet", target)
     optimizer = pair.sgd()
     rates = [RATE * (1 + 0.2 * i) ** -0.75 for i in range(STEPS)]
     for i, (indices, x, y) in enumerate(pair.batches()):
@@ -282,14 +290,15 @@ def test_a_falling_rate_is_caffes(make: Make) -> None:
     assert_close(pair.ours.state().weights, pair.their_weights())
 
 
+@each_target
 @pytest.mark.parametrize("name", ["lenet", "inception"])
-def test_each_step_of_adam_is_pytorchs(make: Make, name: str) -> None:
+def test_each_step_of_adam_is_pytorchs(make: Make, name: str, target: Target) -> None:
     """20 single steps, each from PyTorch's weights and memory.
 
     Compared are weights and memory, not the step's difference: where a gradient is near its own
     rounding error, Adam's g/√g² is ±1 by chance, a full step that no two programs agree on.
     """
-    pair = make(name, "Adam")
+    pair = make(name, target, "Adam")
     optimizer = torch.optim.Adam(
         pair.theirs.parameters(), RATE / 10, betas=(MOMENTUM, 0.999), weight_decay=DECAY
     )
@@ -323,15 +332,17 @@ def test_resnet20_is_as_near_as_chaos_allows(make: Make) -> None:
     A ReLU that flips by rounding changes everything behind it, and no bound says by how much; so
     the measure is PyTorch beside itself with every input moved to a neighbouring float32.
     """
-    pair = make("resnet20", real=True)
+    pairs = [make("resnet20", target, real=True) for target in TARGETS]
+    pair = pairs[0]
     start = pair.their_weights()
-    for iteration, (indices, _, _) in enumerate(pair.batches()):
-        pair.ours.step(iteration, indices, RATE)
     theirs = their_walk(pair, start, None)
-    ours = distance(pair.ours.state().weights, theirs)
     jittered = [distance(their_walk(pair, start, seed), theirs) for seed in range(2)]
-    assert ours <= 2 * max(jittered)
-    assert ours < distance(start, theirs) / 3, "that says nothing"
+    for pair in pairs:
+        for iteration, (indices, _, _) in enumerate(pair.batches()):
+            pair.ours.step(iteration, indices, RATE)
+        ours = distance(pair.ours.state().weights, theirs)
+        assert ours <= 2 * max(jittered), pair.ours.target
+        assert ours < distance(start, theirs) / 3, "that says nothing"
 
 
 def their_walk(pair: Pair, start: Tensors, jitter: int | None) -> Tensors:

@@ -275,14 +275,14 @@ def test_on_this_machine() -> None:
 
 def sound(here: Circumstances = HERE) -> Tuned:
     measured = Measured(chosen="taps", rules="images", ms={"taps": 1.0, "images": 2.0})
-    return Tuned(circumstances=here, operators={"some key": measured})
+    return Tuned(circumstances=here, operators={"some key: images|taps": measured})
 
 
 def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     said: list[str] = []
     tuned.write(tmp_path, sound())
     assert tuned.still_true(tmp_path, HERE, said.append) == sound()
-    assert tuned.kept(tmp_path, HERE, said.append).names == {"some key": "taps"}
+    assert tuned.kept(tmp_path, HERE, said.append).names == {"some key: images|taps": "taps"}
     assert said == []
 
 
@@ -298,6 +298,8 @@ DAMAGES = {
     "empty": lambda _: "",
     "version": lambda text: text.replace('"version": 1', '"version": 2'),
     "unknown": lambda text: text.replace('"version"', '"more": 1, "version"'),
+    "chosen": lambda text: text.replace('"chosen": "taps"', '"chosen": "nix"'),
+    "number": lambda text: text.replace("2.0", "1e999"),
     "type": lambda text: text.replace('"taps",', "3,"),
 }
 
@@ -430,3 +432,20 @@ def test_an_interrupt_leaves_no_trace(
         with pytest.raises(KeyboardInterrupt):
             train(autotune=True, listener=Interrupting())
         assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "huge"])
+def test_what_is_no_file_of_ours_is_not_waited_for(kind: str, tmp_path: Path) -> None:
+    file, said = tmp_path / FILE, list[str]()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    else:
+        with file.open("wb") as sparse:
+            sparse.truncate(2**30)
+    assert tuned.still_true(tmp_path, HERE, said.append) is None
+    (line,) = said
+    assert "cannot be read: is " in line

@@ -34,7 +34,7 @@ MLP: list[tuple[str, str, dict[str, Any]]] = [
 ]
 BN = [("fc", "ip0", {"num_output": 8}), ("batch_norm", "bn", {}), *MLP]
 CONV: list[tuple[str, str, dict[str, Any]]] = [
-    ("conv", "conv1", {"num_output": 20, "kernel_size": 3, "pad": 1}),
+    ("conv", "conv1", {"num_output": 20, "kernel_size": 3, "pad": 1, "bias_term": False}),
     ("batch_norm", "bn", {}),
     ("relu", "relu0", {}),
     ("pool", "pool", {"pool": "MAX", "kernel_size": 2, "stride": 2}),
@@ -173,7 +173,7 @@ def test_an_executor_says_its_target() -> None:
 
 @pytest.mark.parametrize("solver", ["SGD", "Nesterov", "Adam"])
 def test_targets_do_the_same_but_for_rounding(solver: str) -> None:
-    """From the same weights, which do not hang on the target; Adam divides rounding by itself."""
+    """From the same weights, whatever the target; Adam may divide rounding by itself."""
     one, *others = (executor(CONV, solver=solver, target=target) for target in TARGETS)
     start, losses = one.state(), steps(one, 3, rate=0.01)
     tested, after = one.evaluate(), flat(one.state())

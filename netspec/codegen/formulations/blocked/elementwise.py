@@ -52,25 +52,35 @@ def _vector_of(value: Value | None, y: Value) -> bool:
     return shape == (1, y.type.channels, 1, 1)
 
 
-def _by_channel(sight: Sight, node: Op) -> bool:
+def _image_and_vector(node: Op) -> tuple[Value, Value] | None:
+    """The image among two operands, and the other one if it has a number for each channel."""
     (y, *_), (a, b) = node.outputs, node.inputs
+    for x, vector in ((a, b), (b, a)):
+        assert x is not None
+        if x.type == y.type and vector is not x and _vector_of(vector, y):
+            assert vector is not None
+            return x, vector
+    return None
+
+
+def _by_channel(sight: Sight, node: Op) -> bool:
+    """An image and a number for each of its channels; `Sub` only takes the numbers away."""
+    (y, *_) = node.outputs
     if not is_image(y) or y.type.channels == 1:
         return False
-    images = [v for v in (a, b) if v is not None and v.type == y.type]
-    vectors = [v for v in (a, b) if _vector_of(v, y)]
+    pair = _image_and_vector(node)
     return (
-        len(images) == len(vectors) == 1
-        and sight.any_blocked(*images)
-        and not (node.op_type == "Sub" and a is vectors[0])
+        pair is not None
+        and sight.any_blocked(pair[0])
+        and not (node.op_type == "Sub" and node.inputs[0] is not pair[0])
     )
 
 
 def by_channel(forms: Forms, node: Op) -> Sequence[Value]:
     """A factor or a summand per channel, in one pass; the channels that fill a block stay zero."""
-    (a, b), (y,) = node.inputs, node.outputs
-    assert a is not None
-    assert b is not None
-    x, vector = (a, b) if a.type == y.type else (b, a)
+    (y,), pair = node.outputs, _image_and_vector(node)
+    assert pair is not None
+    x, vector = pair
     op, epilogue = forms.op, forms.epilogue(node)
     flat = op.Reshape(forms.plain(vector), op.ints(-1))
     if node.op_type == "Sub":

@@ -27,7 +27,7 @@ def concat(forms: Forms, node: Op) -> Sequence[Value]:
     return (forms.op.Concat(*(forms.blocked(v) for v in node.inputs if v), axis=1),)
 
 
-@formulation("Split", "blocked", layout="blocked", accepts=_on_channels, blocked=tuple(range(1024)))
+@formulation("Split", "blocked", layout="blocked", accepts=_on_channels, blocked=None)
 def split(forms: Forms, node: Op) -> Sequence[Value]:
     """Blocks of channels apart."""
     x, *_ = node.inputs
@@ -106,7 +106,10 @@ def _wanted_blocked(sight: Sight, node: Op) -> bool:
     (y,) = node.outputs
     if x is None or not is_image(y) or x.type.shape != (*y.type.shape[:2], 1, 1):
         return False
-    return any(sight.any_blocked(*reader.inputs) for reader in sight.readers.get(y, ()))
+    return any(
+        sight.any_blocked(*reader.inputs) or not sight.ahead.isdisjoint(reader.inputs)
+        for reader in sight.readers.get(y, ())
+    )
 
 
 @formulation("Expand", "blocked", layout="blocked", accepts=_wanted_blocked)
