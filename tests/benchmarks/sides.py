@@ -41,6 +41,7 @@ class Case:
 
 CASES = {
     "lenet": Case("lenet", "LeNet", 64, 2.0),
+    "lenet_relu": Case(str(NETS / "lenet_relu.net"), "LeNetReLU", 64, 2.0),
     "vgg6": Case(str(NETS / "vgg6.net"), "VGG6", 64, 1.4),
     "resnet20": Case("resnet20", "ResNet20", 64, 1.2),
     "depthwise": Case(str(NETS / "depthwise.net"), "Depthwise", 32, 1.3),

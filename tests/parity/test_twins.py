@@ -30,6 +30,7 @@ NETS = TESTS / "benchmarks" / "nets"
 TWINS = {
     SPECS / "lenet.net": "LeNet",
     SPECS / "resnet20.net": "ResNet20",
+    NETS / "lenet_relu.net": "LeNetReLU",
     NETS / "vgg6.net": "VGG6",
     NETS / "depthwise.net": "Depthwise",
     SPECS / "alexnet.net": "AlexNet",

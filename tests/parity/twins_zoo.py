@@ -24,6 +24,16 @@ def loss(scores: Scores, labels: Tensor) -> Tensor:
     return total
 
 
+class LeNetReLU(nn.Sequential):
+    """`benchmarks/nets/lenet_relu.net`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            _conv(1, 20, 5), nn.MaxPool2d(2), _conv(20, 50, 5), nn.MaxPool2d(2),
+            nn.Flatten(), _fc(800, 500), nn.Linear(500, 10),
+        )  # fmt: skip
+
+
 class VGG6(nn.Sequential):
     """`benchmarks/nets/vgg6.net`."""
 
