@@ -11,7 +11,7 @@ from netspec.runtime.state import Binding, Memory
 class Captured:
     """A binding of a session with `enable_cuda_graph`: recorded by the first run, then replayed.
 
-    What it rests on (onnxruntime 1.31.1, the stand-in libraries, `../shared/facts`):
+    What it rests on, seen of onnxruntime 1.31.1 over stand-in CUDA libraries:
 
     - The first run executes the graph three times: twice to warm up, once as the replay of what
       it recorded between (microsoft/onnxruntime#32243). A graph that only writes its outputs may

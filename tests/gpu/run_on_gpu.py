@@ -8,7 +8,7 @@ operators that CUDA would get, but for the large nets' speed; `--small` leaves o
 
 Numbers are compared with the CPU's, TF32 off, relative to the largest of each tensor: 1e-4. Behind
 a ReLU no implementation keeps that: a change in the last digit of an input turns a cell on or off,
-and moves PyTorch's own gradients of ResNet-20 by 6e-3 to 3e-2 (`facts/cpu-kernels.md`, 8). So each
+and moves PyTorch's own gradients of ResNet-20 by 6e-3 to 3e-2. So each
 family of operators has a small net without ReLU, ResNet-20 gets tanh for it, the shallow nets with
 ReLU are held to 5e-2, and of ResNet-20's own step the loss and the statistics are judged, while the
 gradients are only told. Those of a batch normalisation's bias nearly cancel: 5e-3.
