@@ -11,7 +11,6 @@ import numpy as np
 from netspec.codegen.builder import Builder
 from netspec.ir.graph import Graph, Op, Value
 from netspec.ir.phrases import pad
-from netspec.ir.types import TensorType
 
 Layout: TypeAlias = Literal["plain", "blocked"]
 Accepts: TypeAlias = Callable[["Sight", Op], bool]
@@ -24,7 +23,7 @@ class Sight:
 
     block: int
     """Channels per block; 0 where nothing is blocked."""
-    blocked: frozenset[Value] | set[Value]
+    blocked: set[Value]
     """Values that live blocked, of those made so far."""
     readers: Mapping[Value, Sequence[Op]]
     """Who reads a value."""
@@ -177,8 +176,11 @@ class Forms:
 
 def is_image(value: Value | None) -> bool:
     """Whether a value can live in blocks: float32, batch x channels x height x width."""
-    return value is not None and is_image_type(value.type)
+    if value is None:
+        return False
+    return value.type.dtype == "float32" and len(value.type.shape) == 4
 
 
-def is_image_type(type: TensorType) -> bool:
-    return type.dtype == "float32" and len(type.shape) == 4
+def reads_blocked(index: int) -> Accepts:
+    """Whether an input lives in blocks; only images do."""
+    return lambda sight, node: sight.any_blocked(node.inputs[index])

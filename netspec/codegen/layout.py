@@ -45,7 +45,6 @@ def plan(graph: Graph, target: Target, choose: Choose = BY_RULES) -> Plan:
 
 
 def _walk(graph: Graph, sight: Sight, choose: Choose) -> tuple[dict[Op, Formulation], set[Value]]:
-    assert isinstance(sight.blocked, set)
     chosen: dict[Op, Formulation] = {}
     for node in graph.ops:
         if right := candidates(node, sight):

@@ -248,19 +248,15 @@ def _finite(op: Builder, values: Sequence[Value]) -> Value:
 
     A sum that overflows though its terms do not counts as infinite: such a step is lost anyway.
     """
-    sums = [op.ReduceSum(v, keepdims=0) if v.type.shape else v for v in values]
-    while len(sums) > 1:  # onnxruntime adds at most so many at a time without a copy on CUDA
-        sums = [op.Sum(*sums[i : i + _TERMS]) for i in range(0, len(sums), _TERMS)]
-    finite: Value = op.Cast(op.Not(op.IsNaN(op.Mul(sums[0], op.scalar(0)))), to="float32")
+    sums = [_sum(op, v) for v in values]
+    total = op.Mul(op.Sum(*sums), op.scalar(0))
+    finite: Value = op.Cast(op.Not(op.IsNaN(total)), to="float32")
     return finite
 
 
-_TERMS = 32
-
-
-def _sum(op: Builder, loss: Value) -> Value:
-    """The loss as one number: any top may carry a loss_weight, and then all of it counts."""
-    return op.ReduceSum(loss, keepdims=0) if loss.type.shape else loss
+def _sum(op: Builder, x: Value) -> Value:
+    """All of `x` as one number; any top may carry a loss_weight, and then all of it counts."""
+    return op.ReduceSum(x, keepdims=0) if x.type.shape else x
 
 
 def _leave(op: Builder, *kinds: Mapping[str, Value]) -> list[dict[str, Value]]:

@@ -18,6 +18,7 @@ from netspec.ir.layer import (
     Weight,
     numbers,
 )
+from netspec.ir.phrases import channel_mean
 from netspec.ir.types import TensorType, size
 
 
@@ -83,9 +84,9 @@ class BatchNorm(Layer):
     def _by_batch(self, context: Context, x: Value, weights: Values) -> Value:
         op, channels = context.op, x.type.channels
         if not context.training:  # a deployed net of operators that every runtime has
-            mean = _mean(op, x)
+            mean = channel_mean(op, x)
             centred = op.Sub(x, mean)
-            return self._scale(op, centred, _mean(op, op.Mul(centred, centred)), weights)
+            return self._scale(op, centred, channel_mean(op, op.Mul(centred, centred)), weights)
         cells = x.type.numel // channels
         if cells == 1:
             raise ShapeError(
@@ -113,14 +114,6 @@ class BatchNorm(Layer):
             weight, bias = (_spread(op, w, centred) for w in weights)
             y = op.Add(op.Mul(centred, op.Div(weight, deviation)), bias)
         return y
-
-
-def _mean(op: Ops, x: Value) -> Value:
-    """The mean of every channel, over the plane and then the batch: each is fast on CUDA."""
-    if x.type.spatial:
-        x = op.ReduceMean(x, op.ints(*range(2, len(x.type.shape))), keepdims=1)
-    mean: Value = op.ReduceMean(x, op.ints(0), keepdims=1)
-    return mean
 
 
 def _spread(op: Ops, vector: Value, x: Value) -> Value:

@@ -52,11 +52,15 @@ class Slide:
             for o, s, d, k in zip(extent, self.stride, self.dilation, self.kernel, strict=True)
         )
 
-    def transposable(self) -> bool:
-        """Whether a convolution with mirrored filters slides back over what this one made."""
-        return set(self.stride) == {1} and all(
+    def padded_within(self) -> bool:
+        """Whether every window holds a cell: going back then takes padding, not cropping."""
+        return all(
             p <= d * (k - 1) for p, d, k in zip(self.pad, self.dilation, self.kernel, strict=True)
         )
+
+    def transposable(self) -> bool:
+        """Whether a convolution with mirrored filters slides back over what this one made."""
+        return set(self.stride) == {1} and self.padded_within()
 
     def with_stride(self, *stride: int) -> Slide:
         """The same window with other steps."""

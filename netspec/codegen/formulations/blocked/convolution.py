@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netspec.codegen.formulation import Epilogue, Forms, Sight, formulation, is_image
+from netspec.codegen.formulation import Forms, Sight, formulation, is_image
 from netspec.codegen.formulations.blocked.filters import backward_filters, forward_filters
 from netspec.codegen.formulations.blocked.words import (
-    RELU,
+    Ending,
     convolve,
     cropped,
+    ending,
     interleaved,
     rescale,
     widened,
@@ -36,11 +37,9 @@ def conv(forms: Forms, node: Op) -> Sequence[Value]:
     x, w, *rest = node.inputs
     assert x is not None
     assert w is not None
-    slide, epilogue = Slide.of(node), forms.epilogue(node)
+    slide, last = Slide.of(node), ending(forms, node)
     whole = forms.whole(w.type.shape[0])
     bias = forms.lengthened(forms.plain(rest[0]), whole) if rest and rest[0] else None
-    added = forms.blocked(epilogue.added) if epilogue.added else None
-    activation = RELU if epilogue.relu else None
     if x.type.channels % forms.block == 0:
         cells, slide = subsampled(forms, x, slide)
         cells, pads = padded(forms, cells, slide)
@@ -49,14 +48,16 @@ def conv(forms: Forms, node: Op) -> Sequence[Value]:
         pads = slide.pad + slide.pad
         parts = narrow(forms, x)
         filters = narrow_filters(forms, w, [part.type.channels for part in parts])
+    y = last["added"]
     for part, taps in zip(parts, filters, strict=True):
-        last = part is parts[-1]
-        added = convolve(
-            forms.op, part, taps, bias if last else None, added, stride=slide.stride, pads=pads,
-            dilation=slide.dilation, group=slide.group, activation=activation if last else None,
+        end = part is parts[-1]
+        y = convolve(
+            forms.op, part, taps, bias if end else None, y, stride=slide.stride, pads=pads,
+            dilation=slide.dilation, group=slide.group,
+            activation=last["activation"] if end else None,
         )  # fmt: skip
-    assert added is not None
-    return (added,)
+    assert y is not None
+    return (y,)
 
 
 def subsampled(forms: Forms, x: Value, slide: Slide) -> tuple[Value, Slide]:
@@ -121,10 +122,7 @@ def _can_go_back(sight: Sight, node: Op) -> bool:
     if shape[1] % sight.block:
         return False
     if pointwise(slide) or set(slide.stride) == {1}:
-        return all(
-            p <= d * (k - 1)
-            for p, d, k in zip(slide.pad, slide.dilation, slide.kernel, strict=True)
-        )
+        return slide.padded_within()
     assert y_bar is not None
     return set(slide.dilation) == {1} and all(
         map(can_convolve, _phases(slide, shape[2:], y_bar.type.spatial))
@@ -142,7 +140,7 @@ def conv_grad_input(forms: Forms, node: Op) -> Sequence[Value]:
     y_bar, w = node.inputs
     assert y_bar is not None
     assert w is not None
-    slide, shape, epilogue = Slide.of(node), node.attrs["shape"], forms.epilogue(node)
+    slide, shape = Slide.of(node), node.attrs["shape"]
     cells = forms.blocked(y_bar)
     if set(slide.stride) == {1}:
         taps = [list(range(k))[::-1] for k in slide.kernel]
@@ -152,9 +150,8 @@ def conv_grad_input(forms: Forms, node: Op) -> Sequence[Value]:
         )
         return (
             convolve(
-                forms.op, cells, filters, None, forms.blocked(epilogue.added) if epilogue.added
-                else None, pads=back + back, dilation=slide.dilation, group=slide.group,
-                activation=RELU if epilogue.relu else None,
+                forms.op, cells, filters, pads=back + back, dilation=slide.dilation,
+                group=slide.group, **ending(forms, node),
             ),
         )  # fmt: skip
     if pointwise(slide):
@@ -162,13 +159,13 @@ def conv_grad_input(forms: Forms, node: Op) -> Sequence[Value]:
     else:
         x_bar = _by_phases(forms, cells, w, slide, shape)
     x_bar = cropped(forms, x_bar, *shape[2:])
-    return (_finished(forms, x_bar, epilogue),)
+    return (_finished(forms, x_bar, ending(forms, node)),)
 
 
-def _finished(forms: Forms, x: Value, epilogue: Epilogue) -> Value:
-    if epilogue.added is not None:
-        x = forms.op.Add(forms.blocked(epilogue.added), x)
-    return forms.op.Relu(x) if epilogue.relu else x
+def _finished(forms: Forms, x: Value, last: Ending) -> Value:
+    if last["added"] is not None:
+        x = forms.op.Add(last["added"], x)
+    return forms.op.Relu(x) if last["activation"] else x
 
 
 def _spread(forms: Forms, cells: Value, w: Value, slide: Slide) -> Value:

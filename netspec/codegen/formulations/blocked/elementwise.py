@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netspec.codegen.formulation import Forms, Sight, formulation, is_image
-from netspec.codegen.formulations.blocked.words import RELU, rescale, step
+from netspec.codegen.formulations.blocked.words import ending, rescale, step
 from netspec.ir.graph import Op, Value
 
 _KEEPS_ZERO = frozenset(
@@ -81,18 +81,13 @@ def by_channel(forms: Forms, node: Op) -> Sequence[Value]:
     (y,), pair = node.outputs, _image_and_vector(node)
     assert pair is not None
     x, vector = pair
-    op, epilogue = forms.op, forms.epilogue(node)
+    op = forms.op
     flat = op.Reshape(forms.plain(vector), op.ints(-1))
     if node.op_type == "Sub":
         flat = op.Neg(flat)
     flat = forms.lengthened(flat, forms.whole(y.type.channels))
     factor, bias = (flat, None) if node.op_type == "Mul" else (None, flat)
-    added = forms.blocked(epilogue.added) if epilogue.added else None
-    return (
-        rescale(
-            forms, forms.blocked(x), factor, bias, added, activation=RELU if epilogue.relu else None
-        ),
-    )
+    return (rescale(forms, forms.blocked(x), factor, bias, **ending(forms, node)),)
 
 
 for _name in sorted(_KEEPS_ZERO | _OTHERS):

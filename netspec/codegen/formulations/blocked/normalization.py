@@ -6,29 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from netspec.codegen.formulation import Forms, Sight, formulation, is_image
-from netspec.codegen.formulations.blocked.words import RELU, convolve, product_sums, rescale
+from netspec.codegen.formulation import Forms, Sight, formulation, reads_blocked
+from netspec.codegen.formulations.blocked.words import convolve, ending, product_sums, rescale
 from netspec.codegen.formulations.normalized import Normalized, keep_normalized, normalized
 from netspec.codegen.formulations.roots import power
 from netspec.ir.graph import Op, Value
 from netspec.ir.phrases import reshape
 
 
-def _second(sight: Sight, node: Op) -> bool:
-    """Whether x is blocked, and so was what the forward did with it."""
-    return is_image(node.inputs[1]) and sight.any_blocked(node.inputs[1])
-
-
 def _by_batch(sight: Sight, node: Op) -> bool:
-    return bool(node.attrs.get("training_mode")) and _first(sight, node)
-
-
-def _first(sight: Sight, node: Op) -> bool:
-    return is_image(node.inputs[0]) and sight.any_blocked(node.inputs[0])
+    return bool(node.attrs.get("training_mode")) and sight.any_blocked(node.inputs[0])
 
 
 def _by_statistics(sight: Sight, node: Op) -> bool:
-    return not node.attrs.get("training_mode") and _first(sight, node)
+    return not node.attrs.get("training_mode") and sight.any_blocked(node.inputs[0])
 
 
 def _channel_mean(forms: Forms, x: Value) -> Value:
@@ -59,7 +50,7 @@ def by_batch(forms: Forms, node: Op) -> Sequence[Value]:
     assert x is not None
     assert scale is not None
     assert bias is not None
-    op, epilogue = forms.op, forms.epilogue(node)
+    op = forms.op
     cells = forms.blocked(x)
     whole, channels = cells.type.channels, x.type.channels
     first = op.Slice(cells, op.ints(0), op.ints(1), op.ints(0))
@@ -70,8 +61,7 @@ def by_batch(forms: Forms, node: Op) -> Sequence[Value]:
     inverse = op.Reciprocal(op.Sqrt(op.Add(variance, op.scalar(node.attrs["epsilon"]))))
     factor = op.Mul(forms.lengthened(forms.plain(scale), whole), inverse)
     shift = op.Sub(forms.lengthened(forms.plain(bias), whole), op.Mul(factor, offset))
-    added = forms.blocked(epilogue.added) if epilogue.added else None
-    y = rescale(forms, centred, factor, shift, added, activation=RELU if epilogue.relu else None)
+    y = rescale(forms, centred, factor, shift, **ending(forms, node))
     _, mean, _ = node.outputs
     keep_normalized(forms, mean, Normalized(centred, offset, inverse, factor))
     statistics = (op.Add(origin, offset), variance)
@@ -80,7 +70,7 @@ def by_batch(forms: Forms, node: Op) -> Sequence[Value]:
     return y, *statistics
 
 
-@formulation("BatchNormalizationGrad", "blocked", layout="blocked", accepts=_second)
+@formulation("BatchNormalizationGrad", "blocked", layout="blocked", accepts=reads_blocked(1))
 def batch_normalization_grad(forms: Forms, node: Op) -> Sequence[Value]:
     """x̄ = f·(ȳ - mean(ȳ) - x̂·mean(ȳ·x̂)) with f = scale/σ and x̂ = (c - mean(c))/σ."""
     y_bar, x, _scale, mean, _ = node.inputs
@@ -109,17 +99,14 @@ def by_statistics(forms: Forms, node: Op) -> Sequence[Value]:
     """y = x·(scale/σ) + (bias - μ·scale/σ), by running statistics."""
     x, *vectors = node.inputs
     assert x is not None
-    op, epilogue = forms.op, forms.epilogue(node)
+    op = forms.op
     cells = forms.blocked(x)
     scale, bias, mean, variance = (forms.plain(v) for v in vectors if v)
     epsilon = op.scalar(node.attrs.get("epsilon", 1e-5))
     factor = op.Div(scale, op.Sqrt(op.Add(variance, epsilon)))
     shift = op.Sub(bias, op.Mul(mean, factor))
     factor, shift = (forms.lengthened(v, cells.type.channels) for v in (factor, shift))
-    added = forms.blocked(epilogue.added) if epilogue.added else None
-    return (
-        rescale(forms, cells, factor, shift, added, activation=RELU if epilogue.relu else None),
-    )
+    return (rescale(forms, cells, factor, shift, **ending(forms, node)),)
 
 
 def _neighbours(forms: Forms, x: Value, node: Op, factor: float) -> Value:
@@ -142,7 +129,7 @@ def _lrn_base(forms: Forms, node: Op, x: Value) -> Value:
     return base
 
 
-@formulation("LRN", "blocked", layout="blocked", accepts=_first)
+@formulation("LRN", "blocked", layout="blocked", accepts=reads_blocked(0))
 def lrn(forms: Forms, node: Op) -> Sequence[Value]:
     """y = x·b^-β with b = k + α/n·Σ x²."""
     (given,) = node.inputs
@@ -151,7 +138,7 @@ def lrn(forms: Forms, node: Op) -> Sequence[Value]:
     return (op.Mul(x, power(op, _lrn_base(forms, node, x), -node.attrs["beta"])),)
 
 
-@formulation("LRNGrad", "blocked", layout="blocked", accepts=_second)
+@formulation("LRNGrad", "blocked", layout="blocked", accepts=reads_blocked(1))
 def lrn_grad(forms: Forms, node: Op) -> Sequence[Value]:
     """x̄ = ȳ·b^-β - 2·α·β/n·x·Σ ȳ·y/b."""
     y_bar, x, y = (forms.blocked(v) for v in node.inputs if v)

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from netspec.codegen.formulation import Forms, Sight, formulation, is_image
+from netspec.codegen.formulation import Forms, Sight, formulation, reads_blocked
 from netspec.codegen.formulations.blocked.words import (
     STEEP,
     convolve,
@@ -24,10 +24,6 @@ EQUAL = ("HardSigmoid", (-STEEP, 1.0))
 """Of y - x, where y is not below x: 1 if they are equal, else 0."""
 
 
-def _first(sight: Sight, node: Op) -> bool:
-    return is_image(node.inputs[0]) and sight.any_blocked(node.inputs[0])
-
-
 def _max_pool(sight: Sight, node: Op) -> bool:
     """Undilated, its indices wanted by nobody but a gradient that does without."""
     unread = all(
@@ -35,7 +31,8 @@ def _max_pool(sight: Sight, node: Op) -> bool:
         for value in node.outputs[1:]
         for reader in sight.readers.get(value, ())
     )
-    return _first(sight, node) and unread and set(node.attrs.get("dilations", (1,))) == {1}
+    undilated = set(node.attrs.get("dilations", (1,))) == {1}
+    return sight.any_blocked(node.inputs[0]) and unread and undilated
 
 
 @formulation("MaxPool", "blocked", layout="blocked", accepts=_max_pool)
@@ -52,11 +49,7 @@ def max_pool(forms: Forms, node: Op) -> Sequence[Value | None]:
     return pooled, *(None for _ in rest)
 
 
-def _max_pool_grad(sight: Sight, node: Op) -> bool:
-    return is_image(node.inputs[0]) and sight.any_blocked(node.inputs[2])
-
-
-@formulation("MaxPoolGrad", "blocked", layout="blocked", accepts=_max_pool_grad)
+@formulation("MaxPoolGrad", "blocked", layout="blocked", accepts=reads_blocked(2))
 def max_pool_grad(forms: Forms, node: Op) -> Sequence[Value]:
     """Tap by tap, ȳ goes where x = y, and what it went to is taken from the rest.
 
@@ -70,10 +63,11 @@ def max_pool_grad(forms: Forms, node: Op) -> Sequence[Value]:
     rest = forms.blocked(y_bar)
     taps = list(product(*map(range, pool.kernel)))
     won: dict[Shape, Value] = {}
+    masked = _masked(forms, node)
     for tap in taps[:-1]:
         mask = _equals(forms, forms.blocked(x), forms.blocked(y), pool, tap)
         inside = pool.inside(tap, x.type.spatial, y.type.spatial)
-        if not inside.all() and not _masked(forms, node):
+        if not inside.all() and not masked:
             mask = op.Mul(mask, _map(forms, inside.astype(np.float32), mask))
         won[tap] = op.Mul(rest, mask)
         rest = op.Sub(rest, won[tap])
@@ -159,7 +153,7 @@ def _moved(
     return convolve(forms.op, x, w, None, added, pads=(*begin, *end), group=x.type.channels)
 
 
-@formulation("AveragePool", "blocked", layout="blocked", accepts=_first)
+@formulation("AveragePool", "blocked", layout="blocked", accepts=reads_blocked(0))
 def average_pool(forms: Forms, node: Op) -> Sequence[Value]:
     """A depthwise convolution by equal filters; windows at the border may count fewer cells."""
     (x,), (y,) = node.inputs, node.outputs
@@ -183,9 +177,8 @@ def _shared(forms: Forms, x: Value, share: npt.NDArray[np.float64]) -> Value:
 
 def _average_pool_grad(sight: Sight, node: Op) -> bool:
     (y_bar,) = node.inputs
-    if not is_image(y_bar) or not sight.any_blocked(y_bar):
+    if y_bar is None or not sight.any_blocked(y_bar):
         return False
-    assert y_bar is not None
     axes = Pool.of(node).phases(node.attrs["shape"][2:], y_bar.type.spatial)
     return all(map(can_convolve, axes))
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from netspec.codegen.formulation import Forms, Sight, formulation, is_image
 from netspec.codegen.formulations.blocked.convolution import padded, subsampled
-from netspec.codegen.formulations.blocked.words import convolve, widened
+from netspec.codegen.formulations.blocked.words import convolve, cropped, widened
 from netspec.codegen.formulations.slide import Slide, depthwise, in_blocks
 from netspec.ir.graph import Op, Value
 from netspec.ir.phrases import pad, reshape, sum_over
@@ -42,7 +43,7 @@ def _by_products(sight: Sight, node: Op) -> bool:
         _by_images(sight, node)
         and slide.group == 1
         and set(slide.kernel) == {1}
-        and (not any(slide.pad))
+        and not any(slide.pad)
     )
 
 
@@ -87,6 +88,11 @@ def _chunk(forms: Forms, batch: int) -> int:
     return -(-batch // chunks)
 
 
+def _picked(group: int, own: int, blocks: int, start: int, stop: int) -> npt.NDArray[np.int64]:
+    """Where a group's own blocks lie, by block and image, where each image has so many blocks."""
+    return np.arange(start, stop)[None, :] * blocks + group * own + np.arange(own)[:, None]
+
+
 def _columns(forms: Forms, cells: Value, group: int, groups: int, start: int, stop: int) -> Value:
     """[c/b of the group][images][rows][columns·b]."""
     op, block = forms.op, forms.block
@@ -96,9 +102,7 @@ def _columns(forms: Forms, cells: Value, group: int, groups: int, start: int, st
     if blocks == 1:
         return _run(forms, cells, (n, height, width * block), start, stop, lead=1)
     lines = reshape(op, cells, n * blocks, height, width * block)
-    picked = (
-        np.arange(start, stop)[None, :] * blocks + group * own + np.arange(own)[:, None]
-    ).astype(np.int32)
+    picked = _picked(group, own, blocks, start, stop).astype(np.int32)
     columns: Value = op.Gather(lines, op.constant(picked), axis=0)
     return columns
 
@@ -112,9 +116,7 @@ def _filters(forms: Forms, y_bar: Value, group: int, groups: int, start: int, st
     if blocks == 1:
         got = _run(forms, forms.blocked(y_bar), (n, cells * block), start, stop)
         return reshape(op, got, block, stop - start, *extent)
-    picked = (
-        np.arange(start, stop)[None, :] * blocks + group * own + np.arange(own)[:, None]
-    ).reshape(-1)
+    picked = _picked(group, own, blocks, start, stop).reshape(-1)
     if cells > _SMALL_PLANE:  # smaller pieces spread better over the threads
         picked = (picked[:, None] * block + np.arange(block)).reshape(-1)
         lines = reshape(op, forms.blocked(y_bar), n * m, cells)
@@ -236,8 +238,9 @@ def products(forms: Forms, node: Op) -> Sequence[Value]:
     assert y_bar is not None
     op, slide, shape = forms.op, Slide.of(node), node.attrs["shape"]
     n, m, *extent = y_bar.type.shape
-    plain = forms.plain(x)
-    if set(slide.stride) != {1}:
+    if set(slide.stride) == {1}:
+        plain = forms.plain(x)
+    else:
         cells, _ = subsampled(forms, x, slide)
         plain = op.ReorderOutput(cells, channels=x.type.channels)
     left = reshape(op, forms.plain(y_bar), n, m, prod(extent))
@@ -264,11 +267,7 @@ def channels(forms: Forms, node: Op) -> Sequence[Value]:
         group=n * c,
     )
     rows, columns = slide.kernel
-    if sums.type.spatial != slide.kernel:
-        block = forms.block
-        planes = reshape(op, sums, n * c // block, *sums.type.spatial, block)
-        cut = op.Slice(planes, op.ints(0, 0), op.ints(rows, columns), op.ints(1, 2))
-        sums = reshape(op, cut, 1, n * c, rows, columns)
+    sums = cropped(forms, sums, rows, columns)
     total = sum_over(op, reshape(op, sums, n, c * rows * columns), [0])
     lines = op.ReorderOutput(reshape(op, total, 1, c, 1, rows * columns), channels=c)
     return (reshape(op, lines, *shape),)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from netspec.codegen.formulation import Forms
-from netspec.ir.graph import Ops, Value
+from netspec.ir.graph import Op, Ops, Value
 from netspec.ir.phrases import reshape
 from netspec.ir.types import Shape
 
@@ -83,6 +83,22 @@ def rescale(
         group=channels,
         activation=activation,
     )
+
+
+class Ending(TypedDict):
+    """What `convolve` and `rescale` take of an epilogue."""
+
+    added: Value | None
+    activation: Activation | None
+
+
+def ending(forms: Forms, node: Op) -> Ending:
+    """The work of the operators that stand behind `node` and that it does for them."""
+    epilogue = forms.epilogue(node)
+    return {
+        "added": forms.blocked(epilogue.added) if epilogue.added else None,
+        "activation": RELU if epilogue.relu else None,
+    }
 
 
 def step(op: Ops, y: Value) -> Value:

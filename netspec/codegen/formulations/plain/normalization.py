@@ -9,7 +9,7 @@ from netspec.codegen.formulation import Forms, Sight, formulation
 from netspec.codegen.formulations.normalized import Normalized, keep_normalized, normalized
 from netspec.codegen.formulations.roots import power
 from netspec.ir.graph import Op, Ops, Value
-from netspec.ir.phrases import reshape
+from netspec.ir.phrases import channel_mean, reshape
 
 
 def by_batch(_: Sight, node: Op) -> bool:
@@ -26,10 +26,10 @@ def batch_normalization(forms: Forms, node: Op) -> Sequence[Value]:
     """
     x, scale, bias, *_ = (forms.plain(v) for v in node.inputs if v)
     op, channels = forms.op, x.type.channels
-    origin = _mean(op, x)
+    origin = channel_mean(op, x)
     centred = op.Sub(x, origin)
-    offset = _mean(op, centred)
-    variance = op.Sub(_mean(op, op.Mul(centred, centred)), op.Mul(offset, offset))
+    offset = channel_mean(op, centred)
+    variance = op.Sub(channel_mean(op, op.Mul(centred, centred)), op.Mul(offset, offset))
     inverse = op.Reciprocal(op.Sqrt(op.Add(variance, op.scalar(node.attrs["epsilon"]))))
     factor = op.Mul(_spread(op, scale, x), inverse)
     shift = op.Sub(_spread(op, bias, x), op.Mul(factor, offset))
@@ -49,8 +49,8 @@ def batch_normalization_grad(forms: Forms, node: Op) -> Sequence[Value]:
     op, channels, cells = forms.op, x.type.channels, forms.plain(y_bar)
     kept = normalized(forms, mean)
     count = op.scalar(x.type.numel // channels)
-    share = _mean(op, cells)
-    felt = op.Sub(_mean(op, op.Mul(cells, kept.centred)), op.Mul(kept.offset, share))
+    share = channel_mean(op, cells)
+    felt = op.Sub(channel_mean(op, op.Mul(cells, kept.centred)), op.Mul(kept.offset, share))
     slope = op.Mul(felt, kept.inverse)  # mean(ȳ·x̂)
     pull = op.Mul(op.Mul(kept.factor, kept.inverse), slope)
     shift = op.Sub(op.Mul(pull, kept.offset), op.Mul(kept.factor, share))
@@ -58,14 +58,6 @@ def batch_normalization_grad(forms: Forms, node: Op) -> Sequence[Value]:
     x_bar = op.Add(op.Mul(cells, kept.factor), pulled)
     sums = (reshape(op, op.Mul(v, count), channels) for v in (slope, share))
     return x_bar, *sums
-
-
-def _mean(op: Ops, x: Value) -> Value:
-    """The mean of every channel, over the plane and then the batch: each is fast on CUDA."""
-    if x.type.spatial:
-        x = op.ReduceMean(x, op.ints(*range(2, len(x.type.shape))), keepdims=1)
-    mean: Value = op.ReduceMean(x, op.ints(0), keepdims=1)
-    return mean
 
 
 def _spread(op: Ops, vector: Value, x: Value) -> Value:
