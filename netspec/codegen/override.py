@@ -33,7 +33,7 @@ class Choices:
             for formulation in right:
                 if formulation.name == name:
                     return formulation
-        return preferred(node, right)
+        return preferred(node, right, sight)
 
 
 BY_RULES = Choices()

@@ -67,7 +67,7 @@ class Tuner:
         def count(node: Op, right: Sequence[Formulation], sight: Sight) -> Formulation:
             if is_close(node, right):
                 keys.add(key(node, right, sight))
-            return preferred(node, right)
+            return preferred(node, right, sight)
 
         plan(graph, target, count)
         self._total = len(keys)
@@ -85,7 +85,7 @@ class Tuner:
 
     def choose(self, node: Op, right: Sequence[Formulation], sight: Sight) -> Formulation:
         """The fastest of the formulations, the rules' one where that is not worth knowing."""
-        rules = preferred(node, right)
+        rules = preferred(node, right, sight)
         if not is_close(node, right):
             return rules
         called = key(node, right, sight)

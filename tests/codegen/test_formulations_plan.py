@@ -120,6 +120,17 @@ def test_gradients_live_in_blocks_up_to_the_filters(
     }
 
 
+@pytest.mark.parametrize(("block", "channels"), [(8, 24), (8, 20), (16, 24), (16, 20)])
+def test_the_way_back_to_channels_that_fill_no_blocks_hangs_on_the_processor(
+    block: int, channels: int
+) -> None:
+    net = small(gradients=True, channels=channels)
+    made = plan(net.graph, cpu_blocked(block))
+    (back,) = (f.name for op, f in made.chosen.items() if op.op_type == "ConvGradInput")
+    filling = {8: "columns", 16: "transposed"}
+    assert back == (filling[block] if channels % block else "blocked")
+
+
 @pytest.mark.parametrize("target", [CPU_PLAIN, CUDA], ids=str)
 @pytest.mark.parametrize("gradients", [False, True])
 def test_nothing_is_blocked_elsewhere(target: Target, gradients: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -160,6 +161,32 @@ def conv_grad_input(forms: Forms, node: Op) -> Sequence[Value]:
         x_bar = _by_phases(forms, cells, w, slide, shape)
     x_bar = cropped(forms, x_bar, *shape[2:])
     return (_finished(forms, x_bar, ending(forms, node)),)
+
+
+def _of_one_group(_: Sight, node: Op) -> bool:
+    return is_image(node.inputs[0]) and node.attrs.get("group", 1) == 1
+
+
+@formulation("ConvGradInput", "columns", layout="blocked", accepts=_of_one_group, blocked=())
+def columns(forms: Forms, node: Op) -> Sequence[Value]:
+    """x̄ = col2im(wᵀ·ȳ), for a number of channels that fills no blocks.
+
+    ConvTranspose is the same to the last bit, image by image, each product a call of its own; here
+    the columns of all images lie in memory together.
+    """
+    y_bar, w = node.inputs
+    assert y_bar is not None
+    assert w is not None
+    op, slide = forms.op, Slide.of(node)
+    n, m, *extent = y_bar.type.shape
+    per_cell = prod(w.type.shape[1:])
+    taps = op.Transpose(reshape(op, forms.plain(w), m, per_cell), perm=(1, 0))
+    lines = op.MatMul(taps, reshape(op, forms.plain(y_bar), n, m, prod(extent)))
+    x_bar: Value = op.Col2Im(
+        lines, op.ints(*node.attrs["shape"][2:]), op.ints(*slide.kernel),
+        strides=slide.stride, pads=slide.pad + slide.pad, dilations=slide.dilation,
+    )  # fmt: skip
+    return (x_bar,)
 
 
 def _finished(forms: Forms, x: Value, last: Ending) -> Value:
