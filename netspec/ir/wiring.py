@@ -87,6 +87,12 @@ def bottoms_of(
         message = f"{layer.keyword} reads {wanted} blob{'s' * (limit > 1)}, not {len(bottoms)}"
         hint = None if wiring.bottom else 'name them: `bottom: "a"  bottom: "b"`'
         raise SpecError(message, where(element), code="flow", hint=hint)
+    first = bottoms[0]
+    if layer.role is Role.LOSS and first is not None and first in bottoms[1:2]:
+        span = spans_of(element, "bottom").fallback
+        message = f"`{name}` compares `{first.name}` with itself"
+        hint = "a name means the innermost blob of that name" if frame.prefix else None
+        raise SpecError(message, span, code="flow", hint=hint)
     return bottoms
 
 
