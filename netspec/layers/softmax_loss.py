@@ -53,6 +53,7 @@ class SoftmaxLoss(LabelledLoss):
         (scores, label), op = bottoms, context.op
         axis = axis_of(self.axis, scores.type)
         label = self._label(op, scores, label)
+        logarithm = op.LogSoftmax(scores, axis=axis)
         even = self.label_smoothing / scores.type.shape[axis]
         target = self._one_hot(op, scores, label, on=1 - self.label_smoothing + even, off=even)
         shares = None
@@ -61,8 +62,7 @@ class SoftmaxLoss(LabelledLoss):
             target = op.Mul(target, weight)
             own = op.Mul(self._one_hot(op, scores, label), weight)
             shares = op.ReduceSum(own, op.ints(axis), keepdims=0)
-        picked = op.Mul(op.LogSoftmax(scores, axis=axis), target)
-        each = op.Neg(op.ReduceSum(picked, op.ints(axis), keepdims=0))
+        each = op.Neg(op.ReduceSum(op.Mul(logarithm, target), op.ints(axis), keepdims=0))
         return (normalized(op, each, self._counts(op, label), self.normalization, shares),)
 
     def _class_weight(self, op: Ops, scores: Value) -> Value:
