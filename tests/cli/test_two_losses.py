@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from PIL import Image
 
 Netspec = Callable[..., Any]
 
 SPEC = """
 name: "Localizer"
-data "train" { source: "samples.npz"  batch_size: 32 }
-data "test" { source: "samples.npz"  batch_size: 50 }
+data "train" { source: "samples.npz"  batch_size: 32  transform { scale: 1/255 } }
+data "test" { source: "samples.npz"  batch_size: 50  transform { scale: 1/255 } }
 input "data" { shape: 1x8x8 }
 input "box" { shape: 4 }
 fc "trunk" { num_output: 32 }
@@ -34,12 +35,12 @@ solver { type: Adam  base_lr: 0.01  max_iter: 120  display: 20  regularization_t
 
 
 def pictures(count: int) -> dict[str, Any]:
-    """Hollow or filled squares of 4x4 on 8x8, and their corners, from 0 to 1."""
+    """Hollow or filled squares of 4x4 on 8x8, and their corners as shares of a side."""
     generator = np.random.default_rng(0)
-    data, label = np.zeros((count, 1, 8, 8)), generator.integers(0, 2, count)
+    data, label = np.zeros((count, 1, 8, 8), np.uint8), generator.integers(0, 2, count)
     corner = generator.integers(0, 5, (count, 2))
     for picture, kind, (top, left) in zip(data, label, corner, strict=True):
-        picture[0, top : top + 4, left : left + 4] = 1
+        picture[0, top : top + 4, left : left + 4] = 255
         if kind == 0:
             picture[0, top + 1 : top + 3, left + 1 : left + 3] = 0
     return {"data": data, "label": label, "box": np.concatenate([corner, corner + 4], 1) / 8}
@@ -78,11 +79,15 @@ def test_trains_tests_and_predicts(netspec: Netspec, folder: Path) -> None:
     assert [x.name for x in session.get_inputs()] == ["data"]
     assert [y.name for y in session.get_outputs()] == ["where/fc_box", "prob"]
     fresh = pictures(130)
-    box, prob = session.run(None, {"data": fresh["data"].astype(np.float32)})
+    box, prob = session.run(None, {"data": fresh["data"] / np.float32(255)})
     assert np.mean(prob.argmax(1) == fresh["label"]) > 0.95
     error = np.abs(box - fresh["box"])
     smooth = np.where(error < 1, error**2 / 2, error - 0.5).sum(1).mean()
     assert smooth == pytest.approx(last["where/loss"], rel=1e-4)
+
+    Image.fromarray(fresh["data"][0, 0]).save(folder / "picture.png")
+    (guess,) = netspec("predict", run, "picture.png", "--json").json["predictions"]
+    assert guess["classes"][0]["index"] == fresh["label"][0] == prob[0].argmax()
 
 
 def test_each_loss_is_in_the_report(netspec: Netspec, folder: Path) -> None:
