@@ -11,6 +11,7 @@ import pytest
 
 from netspec.codegen.emit import emit
 from netspec.codegen.solvers import SOLVERS, UpdateRule, update_rule
+from netspec.codegen.target import CUDA
 from netspec.codegen.update import (
     StatisticGroup,
     UpdateStep,
@@ -130,6 +131,13 @@ def test_a_gap_of_zeros_stays_zero(kind: str, penalty: str) -> None:
     run(update_graph(GROUPS, STATISTICS, rule), fed, in_place=True)
     assert not fed["weights:0"][10:20].any()
     assert fed["weights:0"].all() or fed["weights:0"][:10].all()
+
+
+@pytest.mark.parametrize("penalty", ["L2", "L1"])
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_cuda_has_every_operator(kind: str, penalty: str) -> None:
+    rule = rule_of(kind, regularization_type=penalty)
+    assert all(CUDA.runs(op) for op in update_graph(GROUPS, STATISTICS, rule).graph.ops)
 
 
 def test_the_l1_penalty_pulls_every_weight_alike() -> None:
