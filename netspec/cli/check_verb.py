@@ -9,8 +9,10 @@ import click
 from netspec.cli import options
 from netspec.compiler import Elaborated, elaborate, read
 from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError, printable
-from netspec.ir.analysis import cost, training_bytes
+from netspec.ir.analysis import cost
 from netspec.ir.layer import Phase
+from netspec.ir.memory import training_memory
+from netspec.report.columns import DEFAULT, find_columns
 from netspec.report.json import check_report, unreadable
 from netspec.report.table import check_table, print_table, totals_table
 
@@ -58,14 +60,15 @@ def command(
 
 
 def _show(nets: Elaborated, phase: Phase, diagnostics: Diagnostics, as_json: bool) -> None:
-    net, train = nets[phase].net, nets.train.net
-    counted, memory = cost(net), training_bytes(train, train.solver)
+    built, train = nets[phase], nets.train.net
+    net = built.net
+    counted, memory = cost(net, built.places), training_memory(train, train.solver)
     if as_json:
         report = check_report(net.name, phase, net.batch, counted, memory, diagnostics)
         options.print_json(report)
         return
-    print_table(check_table(counted))
+    print_table(check_table(counted, find_columns(DEFAULT)))
     click.secho(f"\n{printable(net.name)}, phase {phase}, batch {net.batch}", bold=True)
-    print_table(totals_table(counted, None if memory is None else (train.batch, memory)))
+    print_table(totals_table(counted, memory))
     for lint in diagnostics.warnings:
         click.echo(lint.render("warning"), err=True)

@@ -12,23 +12,14 @@ import click
 
 from netspec.diagnostics import printable
 from netspec.ir.analysis import Cost
-from netspec.ir.types import size
+from netspec.ir.memory import TrainingMemory
+from netspec.report.columns import Column, bytes_text
 
 _NARROWEST = 16
 """Columns that a name or a note keeps on the narrowest terminal."""
 
 _PAGE = 100
 """Columns of a page of text that is no terminal."""
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def bytes_text(count: int) -> str:
-    """A number of bytes in binary units: `1.63 MiB`."""
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{count} B" if unit == 0 else f"{value:.2f} {_UNITS[unit]}"
 
 
 @dataclass(frozen=True)
@@ -97,26 +88,16 @@ def print_definitions(pairs: Sequence[tuple[str, str]]) -> None:
     click.echo(formatter.getvalue(), nl=False)
 
 
-def check_table(cost: Cost) -> Table:
-    """What each layer of a net costs."""
-    table = Table(
-        [("layer", False), ("type", False), ("top", False), ("parameters", True), ("MACs", True),
-         ("activations", True)]
-    )  # fmt: skip
+def check_table(cost: Cost, columns: Sequence[Column]) -> Table:
+    """What each layer of a net costs, by columns."""
+    table = Table([(column.title, column.numeric) for column in columns])
     for layer in cost.layers:
-        table.add(
-            layer.name,
-            layer.type,
-            "  ".join(size(shape) for _, shape in layer.tops),
-            f"{layer.parameters:,}" if layer.parameters else "",
-            f"{layer.macs:,}" if layer.macs else "",
-            bytes_text(layer.activation_bytes) if layer.activation_bytes else "in place",
-        )
+        table.add(*(column.shown(layer, cost) for column in columns))
     return table
 
 
-def totals_table(cost: Cost, training: tuple[int, int] | None) -> Table:
-    """What a net costs in all; `training` is (batch, bytes)."""
+def totals_table(cost: Cost, training: TrainingMemory | None) -> Table:
+    """What a net costs in all."""
     table = Table([("", False), ("", True), ("", False)])
     held = f"{cost.trained:,} trained, {cost.frozen:,} frozen" if cost.frozen else "all trained"
     table.add("parameters", f"{cost.parameters:,}", f"{bytes_text(4 * cost.parameters)}, {held}")
@@ -127,10 +108,5 @@ def totals_table(cost: Cost, training: tuple[int, int] | None) -> Table:
     table.add("activations", f"{cost.activations:,}", "values for one input")
     table.add("forward memory", bytes_text(cost.forward_bytes), f"at batch {cost.batch}")
     if training is not None:
-        batch, held_bytes = training
-        table.add(
-            "training memory",
-            bytes_text(held_bytes),
-            f"at batch {batch}, without the kernels' workspace",
-        )
+        table.add("training memory", bytes_text(training.total), f"at batch {training.batch}")
     return table

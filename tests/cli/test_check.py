@@ -26,8 +26,12 @@ def test_table(netspec: Netspec) -> None:
     assert result.code == 0
     assert result.err == ""
     lines = result.out.splitlines()
-    assert lines[0].split() == ["layer", "type", "top", "parameters", "MACs", "activations"]
-    assert lines[2].split() == ["conv1", "conv", "20x24x24", "520", "288,000", "4.39", "MiB"]
+    assert lines[0].split() == [
+        "layer", "type", "output", "window", "parameters", "MACs", "activations", "field",
+    ]  # fmt: skip
+    assert lines[2].split() == [
+        "conv1", "conv", "20x24x24", "5x5", "520", "288,000", "4.39", "MiB", "5",
+    ]  # fmt: skip
     assert "LeNet, phase TEST, batch 100" in lines
     assert [line.split()[1] for line in lines if line.startswith("parameters")] == ["431,080"]
     assert not [line for line in lines if line != line.rstrip()]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from netspec.compiler import Elaborated, elaborate, read
-from netspec.ir.analysis import cost, training_bytes
+from netspec.ir.analysis import cost
+from netspec.ir.memory import training_memory
 
 Nets = Callable[[str], Elaborated]
 FLOAT = 4
@@ -64,19 +65,33 @@ def test_lenet_in_training() -> None:
     net = elaborate(read("lenet")).train.net
     batch, parameters = net.batch, 431_080
     assert batch == 64
-    # Every blob is kept for the way back; the worst moment is that of pool1's gradient rule, when
-    # conv1's gradient is made from pool1's, and all that lies above it has been given back.
-    kept = 784 + 11_520 + 2_880
-    pool1 = FLOAT * batch * (kept + 11_520 + 2_880) + 8 * batch
-    held = FLOAT * 3 * parameters  # weights, gradients, momentum
-    assert training_bytes(net, net.solver) == held + pool1
-    adam = elaborate(read("lenet", sets=["solver.type=Adam"])).train.net
-    assert training_bytes(adam, adam.solver) == held + FLOAT * parameters + pool1
+    # The convolutions' bottoms are kept, and the tops of pool and relu. The worst moment is that
+    # of pool1's gradient, when conv1's is made from it, and all that lies above is given back.
+    pool1 = FLOAT * batch * (784 + 2_880 + 11_520 + 2_880) + 8 * batch
+    sgd = training_memory(net, net.solver)
+    assert sgd is not None
+    parts = (sgd.weights, sgd.gradients, sgd.solver, sgd.statistics, sgd.activations, sgd.workspace)
+    assert parts == (*[FLOAT * parameters] * 3, 0, pool1, 0)
+    assert (sgd.batch, sgd.total, sgd.exact) == (batch, sum(parts), False)
+    adam = training_memory(net, net.solver, optimizer="Adam")
+    assert adam is not None
+    assert adam.total == sgd.total + FLOAT * parameters
+
+
+def test_half_precision_keeps_a_copy_of_the_weights() -> None:
+    net = elaborate(read("lenet")).train.net
+    one, half = (training_memory(net, None, value_bytes=n) for n in (4, 2))
+    assert one is not None
+    assert half is not None
+    assert half.weights == 431_080 * (2 + 4)
+    assert (half.gradients, half.solver) == (one.gradients // 2, one.solver)
+    labels = 8 * 64
+    assert half.activations - labels == (one.activations - labels) // 2
 
 
 def test_a_net_without_loss_is_not_trained(nets: Nets) -> None:
     net = nets('input "data" { shape: 4 }\nfc { num_output: 3 }').train.net
-    assert training_bytes(net, None) is None
+    assert training_memory(net, None) is None
 
 
 def test_shared_weights_count_once(nets: Nets) -> None:
@@ -102,11 +117,13 @@ def test_frozen_weights_are_parameters_but_not_trained(nets: Nets) -> None:
     counted = cost(net)
     assert (counted.parameters, counted.frozen, counted.trained) == (46, 36, 10)
     free = nets(text.replace("lr_mult: 0", "lr_mult: 1")).train.net
-    more = training_bytes(free, None)
-    less = training_bytes(net, None)
+    more = training_memory(free, None)
+    less = training_memory(net, None)
     assert more is not None
     assert less is not None
-    assert more - less == FLOAT * 2 * 36  # no gradient, no momentum
+    assert (more.gradients, less.gradients) == (FLOAT * 46, FLOAT * 10)
+    assert (more.solver, less.solver) == (FLOAT * 46, FLOAT * 10)
+    assert more.weights == less.weights
 
 
 def test_in_place_tops_count_once(nets: Nets) -> None:
