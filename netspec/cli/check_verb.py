@@ -19,7 +19,14 @@ from netspec.report.columns import DEFAULT, Column, find_columns, ordered
 from netspec.report.json import check_report, faults, faulty_report, unreadable
 from netspec.report.quantity import number_of_bytes
 from netspec.report.summary import BYTES, Summary, summarise
-from netspec.report.table import check_table, print_table, totals_table
+from netspec.report.table import (
+    Table,
+    check_table,
+    default_table,
+    print_table,
+    terminal_width,
+    totals_table,
+)
 
 
 @click.command("check")
@@ -30,7 +37,7 @@ from netspec.report.table import check_table, print_table, totals_table
     help="The phase to show.",
 )  # fmt: skip
 @click.option(
-    "--columns", metavar="NAMES", default=",".join(DEFAULT), show_default=True,
+    "--columns", metavar="NAMES", show_default=",".join(DEFAULT),
     help="The columns of the table, with commas between them.",
 )  # fmt: skip
 @click.option("--sort", metavar="NAME", help="Sort by a column, the largest first.")
@@ -67,7 +74,7 @@ def command(
     spec: str,
     batch: int | None,
     phase: str,
-    columns: str,
+    columns: str | None,
     sort: str | None,
     depth: int | None,
     dtype: str,
@@ -111,11 +118,12 @@ class _View:
     """Which columns and rows are shown."""
 
     columns: tuple[Column, ...]
+    """None asked for: what fits of the default ones."""
     sort: Column | None
     depth: int | None
 
     @staticmethod
-    def of(columns: str, sort: str | None, depth: int | None) -> _View:
+    def of(columns: str | None, sort: str | None, depth: int | None) -> _View:
         found = find_columns(options.names(columns, "--columns"))
         return _View(found, None if sort is None else find_columns([sort])[0], depth)
 
@@ -123,6 +131,14 @@ class _View:
         """The layers to show, in their order."""
         rows = cost if self.depth is None else folded(cost, self.depth)
         return rows if self.sort is None else replace(rows, layers=ordered(rows, self.sort))
+
+    def table(self, rows: Cost) -> Table:
+        """The rows by the columns that were asked for, or by those that the terminal takes."""
+        return (
+            check_table(rows, self.columns)
+            if self.columns
+            else default_table(rows, terminal_width())
+        )
 
 
 def _show(
@@ -136,7 +152,7 @@ def _show(
     if as_json:
         options.print_json(check_report(summary, rows, budgets, diagnostics))
         return
-    print_table(check_table(rows, view.columns))
+    print_table(view.table(rows))
     head = f"{printable(summary.name)}, phase {summary.phase}, batch {summary.cost.batch}"
     click.secho(f"\n{head}", bold=True)
     print_table(totals_table(summary))
