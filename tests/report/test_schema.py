@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
 
 from netspec import zoo
 from netspec.cli import main
+from netspec.ir.layer import Layer
+from netspec.layers import LAYERS
 from netspec.report.columns import COLUMNS
 
 SCHEMA = json.loads(files("netspec.report").joinpath("check.schema.json").read_text("utf-8"))
@@ -83,6 +86,20 @@ def test_faulty_and_small_specs(
     path = tmp_path / "x.net"
     path.write_text(text)
     assert faults(report(capsys, str(path)), SCHEMA) == []
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_every_layer_is_counted_by_what_it_declares(
+    layer: type[Layer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "example.net"
+    path.write_text(dedent(layer.example))
+    for phase in ("TEST", "TRAIN"):
+        found = report(capsys, str(path), "--phase", phase)
+        assert faults(found, SCHEMA) == []
+        for row in found["layers"]:
+            assert min(v for v in row.values() if isinstance(v, int)) >= 0
+            assert row["backward_macs"] <= 2 * row["macs"]
 
 
 def test_columns_are_described_as_the_schema_does() -> None:
