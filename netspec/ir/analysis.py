@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
+from netspec.ir.backward import BIAS, WayBack, backward_macs, ways_back
+from netspec.ir.forward import FLOAT, forward_peak, nbytes
 from netspec.ir.layer import Role
-from netspec.ir.net import Net, Node
-from netspec.ir.sections import Solver
+from netspec.ir.memory import caffe_bytes, kept_values
+from netspec.ir.net import Net, Node, Parameter, Place
+from netspec.ir.receptive import Receptive, receptive_fields
 from netspec.ir.types import Shape
-
-_FLOAT = 4
-"""Bytes of a weight, a gradient and a solver slot."""
-
-_SLOTS = {"SGD": 1, "Nesterov": 1, "Adam": 2}
-"""Values of solver state per trained parameter."""
+from netspec.ir.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +22,51 @@ class LayerCost:
 
     name: str
     type: str
+    """The word of the language; `block` for layers that were folded into one."""
+    bottoms: tuple[str, ...]
     tops: tuple[tuple[str, Shape], ...]
     """Names and shapes, without the batch axis."""
-    parameters: int
-    """Learnable values; those of a shared weight stand with its first layer."""
+    window: Window | None
+    group: int
+    """Groups of channels that know nothing of each other."""
+    weights: int
+    """Learnable values without the biases; those of a shared weight stand with its first layer."""
+    biases: int
+    frozen: int
+    """Learnable values whose lr_mult is 0."""
+    statistics: int
+    """Values kept from batch to batch but not learned, such as running means."""
+    units: int
+    """Values of the tops of a layer whose values have connections: one with a window or MACs."""
+    connections: int
+    """Pairs of a unit and a value that it reads, biases left out: units · fan-in."""
     macs: int
+    backward_macs: int
+    """Multiply-accumulates of the gradients of bottoms and weights, for one input."""
     activations: int
     """Values of the tops for one input; none if it works in place."""
     activation_bytes: int
     """Bytes of the tops at the batch; none if it works in place."""
+    kept_bytes: int
+    """Bytes of the tops that the way back reads, at the batch."""
+    receptive: Receptive | None
+    place: Place | None
+    """Where it was written; of a folded block, the expansion."""
+
+    @property
+    def parameters(self) -> int:
+        """Learnable values; those of a shared weight stand with its first layer."""
+        return self.weights + self.biases
+
+    @property
+    def flops(self) -> int:
+        """2 · macs: a multiplication and an addition each."""
+        return 2 * self.macs
+
+    @property
+    def in_place(self) -> bool:
+        """Whether its tops take no memory of their own."""
+        return not self.activation_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +81,22 @@ class Cost:
     """Those of them whose lr_mult is 0."""
     statistics: int
     """Values kept from batch to batch but not learned, such as running means."""
+    units: int
+    connections: int
     macs: int
     """Multiply-accumulates of convolution, deconvolution and fc, for one input."""
+    backward_macs: int
     activations: int
+    """Values of all tops for one input, in-place tops once: the lectures' plain sum."""
     activation_bytes: int
     forward_bytes: int
     """Weights, statistics, and the blobs that are alive at once, at the batch.
 
     A blob lives from the layer that makes it to the last that reads it, outputs and labels to the
-    end and from the beginning; kernels' working memory is not counted.
+    end and from the beginning, see `forward_peak`.
     """
+    caffe_bytes: int
+    """What Caffe's log calls "Memory required for data"."""
 
     @property
     def flops(self) -> int:
@@ -67,113 +108,94 @@ class Cost:
         return self.parameters - self.frozen
 
 
-def cost(net: Net) -> Cost:
-    """Count a net."""
-    seen: set[str] = set()
-    layers = []
-    for node in net.nodes:
-        own = [p for p in node.parameters if p.name not in seen]
-        seen.update(p.name for p in own)
-        layers.append(_layer_cost(node, net.batch, sum(p.numel for p in own)))
+def cost(
+    net: Net, places: Sequence[Place] = (), *, value_bytes: int = FLOAT, block: int = 0
+) -> Cost:
+    """Count a net; `places` say where its layers were written, `value_bytes` how large numbers are.
+
+    Labels keep their own size. `block` is the CPU's, see `forward_peak`.
+    """
+    layers = tuple(_layer_costs(net, places, value_bytes))
     parameters = sum(p.numel for p in net.parameters)
-    statistics = sum(prod(s.shape) for s in net.statistics.values())
+    statistics = sum(layer.statistics for layer in layers)
+    learned = value_bytes * (parameters + statistics)
     return Cost(
         batch=net.batch,
-        layers=tuple(layers),
+        layers=layers,
         parameters=parameters,
         frozen=sum(p.numel for p in net.parameters if p.frozen),
         statistics=statistics,
+        units=sum(layer.units for layer in layers),
+        connections=sum(layer.connections for layer in layers),
         macs=sum(layer.macs for layer in layers),
+        backward_macs=sum(layer.backward_macs for layer in layers),
         activations=sum(layer.activations for layer in layers),
         activation_bytes=sum(layer.activation_bytes for layer in layers),
-        forward_bytes=_FLOAT * (parameters + statistics) + _peak_forward(net),
+        forward_bytes=learned + forward_peak(net, value_bytes, block),
+        caffe_bytes=caffe_bytes(net),
     )
 
 
-def _layer_cost(node: Node, batch: int, parameters: int) -> LayerCost:
-    tops = tuple(
-        (name, _sample(t.shape)) for name, t in zip(node.tops, node.top_types, strict=True)
-    )
+def _layer_costs(net: Net, places: Sequence[Place], value_bytes: int) -> list[LayerCost]:
+    seen: set[str] = set()
+    fields, ways, kept = receptive_fields(net), ways_back(net), kept_values(net)
+    layers = []
+    for i, node in enumerate(net.nodes):
+        own = {p.name: p for p in node.parameters if p.name not in seen}
+        seen.update(own)
+        layer = _layer_cost(node, net.batch, own, ways[node.name], value_bytes)
+        layers.append(
+            replace(
+                layer,
+                kept_bytes=sum(
+                    nbytes(type, value_bytes)
+                    for name, type in zip(node.tops, node.top_types, strict=True)
+                    if (node.name, name) in kept
+                ),
+                receptive=fields[node.name],
+                place=places[i] if places else None,
+            )
+        )
+    return layers
+
+
+def _layer_cost(
+    node: Node, batch: int, own: dict[str, Parameter], way: WayBack, value_bytes: int
+) -> LayerCost:
+    hidden = node.layer.role is Role.HIDDEN
+    macs = 0 if node.layer.role is Role.INPUT else node.layer.macs(node.bottom_types) // batch
+    window = node.layer.window(node.bottom_types) if hidden else None
+    values = sum(prod(t.sample) for t in node.top_types)
+    biases = _biases(node, own)
     counted = () if node.in_place else node.top_types
-    macs = node.layer.macs(node.bottom_types) if node.layer.role is not Role.INPUT else 0
     return LayerCost(
         name=node.name,
         type=node.layer.keyword,
-        tops=tops,
-        parameters=parameters,
-        macs=macs // batch,
-        activations=sum(prod(_sample(t.shape)) for t in counted),
-        activation_bytes=sum(t.nbytes for t in counted),
+        bottoms=node.bottoms,
+        tops=tuple((name, t.sample) for name, t in zip(node.tops, node.top_types, strict=True)),
+        window=window,
+        group=getattr(node.layer, "group", 1),
+        weights=sum(p.numel for p in own.values()) - biases,
+        biases=biases,
+        frozen=sum(p.numel for p in own.values() if p.frozen),
+        statistics=sum(prod(s.shape) for s in node.statistics),
+        units=values if window is not None or macs else 0,
+        connections=macs or (values * prod(window.kernel) if window is not None else 0),
+        macs=macs,
+        backward_macs=backward_macs(node, way, macs) if macs else 0,
+        activations=sum(prod(t.sample) for t in counted),
+        activation_bytes=sum(nbytes(t, value_bytes) for t in counted),
+        kept_bytes=0,
+        receptive=None,
+        place=None,
     )
 
 
-def _sample(shape: Shape) -> Shape:
-    """Without the batch axis; a loss has none."""
-    return shape[1:]
-
-
-def _last_reads(net: Net) -> dict[str, int]:
-    """The index of the last node that reads each blob; what nothing reads lives to the end."""
-    reads = dict.fromkeys(net.outputs, len(net.nodes))
-    for i, node in enumerate(net.nodes):
-        for bottom in node.bottoms:
-            reads[bottom] = max(i, reads.get(bottom, 0))
-    return reads
-
-
-def _peak_forward(net: Net) -> int:
-    """Bytes of the blobs alive at once, the worst moment of a forward pass."""
-    dies = _last_reads(net)
-    alive: dict[str, int] = {"label": net.label.nbytes} if net.label else {}
-    total = sum(alive.values())
-    peak = total
-    for i, node in enumerate(net.nodes):
-        for name, type in zip(node.tops, node.top_types, strict=True):
-            if name not in alive:
-                alive[name] = type.nbytes
-                total += type.nbytes
-        peak = max(peak, total)
-        for name in {*node.bottoms, *node.tops}:
-            if dies.get(name, len(net.nodes)) == i:
-                total -= alive.pop(name, 0)
-    return peak
-
-
-def training_bytes(net: Net, solver: Solver | None) -> int | None:
-    """Bytes that training holds at once; None for a net without a loss.
-
-    Weights, gradients and solver state of what is trained, statistics twice (running and of the
-    batch), the activations that the backward pass still needs and the gradients of blobs that are
-    alive at its worst moment. In-place tops are kept apart, since the graph computes them apart.
-    The data set, which lies on the device too, and the kernels' own working memory are not counted.
-    """
-    if not any(node.loss_weight for node in net.nodes):
-        return None
-    trained = sum(p.numel for p in net.parameters if not p.frozen)
-    parameters = sum(p.numel for p in net.parameters)
-    statistics = sum(prod(s.shape) for s in net.statistics.values())
-    slots = _SLOTS[solver.type] if solver else 1
-    held = _FLOAT * (parameters + (1 + slots) * trained + 2 * statistics)
-    return held + _peak_backward(net)
-
-
-def _peak_backward(net: Net) -> int:
-    kept = [sum(t.nbytes for t in node.top_types) for node in net.nodes]
-    activations = sum(kept) + (net.label.nbytes if net.label else 0)
-    gradients: dict[str, int] = {}
-    total = 0
-    peak = activations
-    fed = net.inputs
-    for node, saved in zip(reversed(net.nodes), reversed(kept), strict=True):
-        if node.layer.role is Role.INPUT:
-            continue
-        for name, type in zip(node.bottoms, node.bottom_types, strict=True):
-            if type.dtype == "float32" and name not in gradients and name not in fed:
-                gradients[name] = type.nbytes
-                total += type.nbytes
-        peak = max(peak, activations + total)
-        activations -= saved
-        for top in node.tops:
-            if top not in node.bottoms:
-                total -= gradients.pop(top, 0)
-    return peak
+def _biases(node: Node, own: dict[str, Parameter]) -> int:
+    """Learnable values that a layer adds, and multiplies with nothing."""
+    named = node.layer.weights(node.bottom_types) if node.parameters else ()
+    return sum(
+        parameter.numel
+        for weight, parameter in zip(named, node.parameters, strict=True)
+        if weight.name == BIAS and parameter.name in own
+    )

@@ -1,36 +1,70 @@
-"""Reports as versioned JSON: the contract with other programs."""
+"""Reports as versioned JSON: the contract with other programs.
+
+`netspec check --json` prints one object; `check.schema.json` beside this file is its JSON Schema:
+
+- `version`, `name`, `phase`, `batch`;
+- `layers`: one object per layer, or per block with `--depth`, with every column of
+  `report.columns` by its key, and its edges: `bottoms`, and `tops` with `name` and `shape`; shapes
+  are without the batch;
+- `totals`: null for a faulty spec, else numbers for one input and bytes at the batch, by the names
+  that `--assert` knows; `training` holds the parts of `training_memory`, null without a loss, and
+  `exact`, whether they were counted on the operators of the step or estimated from the blobs;
+- `budgets`: each `--assert`, whether it holds, the totals it reads and the layers that cost most;
+- `errors` and `warnings`: `code`, `file`, `line`, `column`, `message`, `notes`, `hint`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from netspec.diagnostics import Diagnostics, SpecError
 from netspec.ir.analysis import Cost, LayerCost
 from netspec.ir.net import Net
+from netspec.report.budget import Budget
+from netspec.report.columns import COLUMNS
+from netspec.report.summary import Summary
 
 VERSION = 1
 """Raised when a field changes its meaning or goes; new fields may come at any time."""
 
 
 def check_report(
-    name: str | None,
-    phase: str,
-    batch: int | None,
-    cost: Cost | None,
-    training_memory: int | None,
-    diagnostics: Diagnostics,
+    summary: Summary, layers: Cost, budgets: Sequence[Budget], diagnostics: Diagnostics
 ) -> dict[str, Any]:
-    """What `netspec check --json` prints; a faulty spec has no layers and no totals."""
+    """What `netspec check --json` prints of a right spec; `layers` are the rows to show."""
+    training = summary.training
     return {
         "version": VERSION,
-        "name": name,
+        "name": summary.name,
+        "phase": summary.phase,
+        "batch": summary.cost.batch,
+        "layers": [_layer(layer, layers) for layer in layers.layers],
+        "totals": {**summary.totals, "training": asdict(training) if training else None},
+        "budgets": [budget.as_data() for budget in budgets],
+        "errors": [],
+        "warnings": faults(diagnostics.warnings),
+    }
+
+
+def faulty_report(
+    phase: str,
+    batch: int | None,
+    errors: Sequence[dict[str, Any]],
+    warnings: Sequence[SpecError] = (),
+) -> dict[str, Any]:
+    """What it prints of a faulty spec: no layers and no totals."""
+    return {
+        "version": VERSION,
+        "name": None,
         "phase": phase,
         "batch": batch,
-        "layers": [_layer(layer) for layer in cost.layers] if cost else [],
-        "totals": _totals(cost, training_memory) if cost else None,
-        "errors": faults(diagnostics.errors),
-        "warnings": faults(diagnostics.warnings),
+        "layers": [],
+        "totals": None,
+        "budgets": [],
+        "errors": list(errors),
+        "warnings": faults(warnings),
     }
 
 
@@ -56,30 +90,11 @@ def faults(found: Sequence[SpecError]) -> list[dict[str, Any]]:
     ]
 
 
-def _layer(layer: LayerCost) -> dict[str, Any]:
+def _layer(layer: LayerCost, cost: Cost) -> dict[str, Any]:
     return {
-        "name": layer.name,
-        "type": layer.type,
+        **{key: column.value(layer, cost) for key, column in COLUMNS.items()},
+        "bottoms": list(layer.bottoms),
         "tops": [{"name": name, "shape": list(shape)} for name, shape in layer.tops],
-        "parameters": layer.parameters,
-        "macs": layer.macs,
-        "activations": layer.activations,
-        "activation_bytes": layer.activation_bytes,
-    }
-
-
-def _totals(cost: Cost, training_memory: int | None) -> dict[str, Any]:
-    return {
-        "parameters": cost.parameters,
-        "trained": cost.trained,
-        "frozen": cost.frozen,
-        "statistics": cost.statistics,
-        "macs": cost.macs,
-        "flops": cost.flops,
-        "activations": cost.activations,
-        "activation_bytes": cost.activation_bytes,
-        "forward_memory": cost.forward_bytes,
-        "training_memory": training_memory,
     }
 
 

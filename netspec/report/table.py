@@ -12,23 +12,15 @@ import click
 
 from netspec.diagnostics import printable
 from netspec.ir.analysis import Cost
-from netspec.ir.types import size
+from netspec.ir.memory import TrainingMemory
+from netspec.report.columns import DEFAULT, LEAST, Column, bytes_text, find_columns
+from netspec.report.summary import Summary
 
 _NARROWEST = 16
 """Columns that a name or a note keeps on the narrowest terminal."""
 
 _PAGE = 100
 """Columns of a page of text that is no terminal."""
-
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def bytes_text(count: int) -> str:
-    """A number of bytes in binary units: `1.63 MiB`."""
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{count} B" if unit == 0 else f"{value:.2f} {_UNITS[unit]}"
 
 
 @dataclass(frozen=True)
@@ -81,10 +73,14 @@ def _gaps(widths: Sequence[int]) -> int:
     return 2 * (len(widths) - 1)
 
 
+def terminal_width() -> int | None:
+    """The columns of the terminal on stdout; None where it is none."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def print_table(table: Table) -> None:
     """On stdout: fitted to a terminal, whole where it is none."""
-    columns = get_terminal_size().columns if sys.stdout.isatty() else None
-    for i, line in enumerate(table.lines(columns)):
+    for i, line in enumerate(table.lines(terminal_width())):
         click.echo(click.style(line, bold=True) if i == 0 and table.titles else line)
 
 
@@ -97,40 +93,53 @@ def print_definitions(pairs: Sequence[tuple[str, str]]) -> None:
     click.echo(formatter.getvalue(), nl=False)
 
 
-def check_table(cost: Cost) -> Table:
-    """What each layer of a net costs."""
-    table = Table(
-        [("layer", False), ("type", False), ("top", False), ("parameters", True), ("MACs", True),
-         ("activations", True)]
-    )  # fmt: skip
+def check_table(cost: Cost, columns: Sequence[Column]) -> Table:
+    """What each layer of a net costs, by columns."""
+    table = Table([(column.title, column.numeric) for column in columns])
     for layer in cost.layers:
-        table.add(
-            layer.name,
-            layer.type,
-            "  ".join(size(shape) for _, shape in layer.tops),
-            f"{layer.parameters:,}" if layer.parameters else "",
-            f"{layer.macs:,}" if layer.macs else "",
-            bytes_text(layer.activation_bytes) if layer.activation_bytes else "in place",
-        )
+        table.add(*(column.shown(layer, cost) for column in columns))
     return table
 
 
-def totals_table(cost: Cost, training: tuple[int, int] | None) -> Table:
-    """What a net costs in all; `training` is (batch, bytes)."""
+def default_table(cost: Cost, width: int | None) -> Table:
+    """The columns that are shown unless others are asked for, as many as fit into `width`."""
+    table = check_table(cost, find_columns(DEFAULT))
+    for i in range(len(LEAST)):
+        if width is None or max(map(len, table.lines(width))) <= width:
+            break
+        left = [key for key in DEFAULT if key not in LEAST[: i + 1]]
+        table = check_table(cost, find_columns(left))
+    return table
+
+
+def totals_table(summary: Summary) -> Table:
+    """What a net costs in all."""
+    cost, training = summary.cost, summary.training
     table = Table([("", False), ("", True), ("", False)])
     held = f"{cost.trained:,} trained, {cost.frozen:,} frozen" if cost.frozen else "all trained"
     table.add("parameters", f"{cost.parameters:,}", f"{bytes_text(4 * cost.parameters)}, {held}")
     if cost.statistics:
         table.add("statistics", f"{cost.statistics:,}", "running means and variances")
     table.add("MACs", f"{cost.macs:,}", "multiply-accumulates for one input (conv, fc)")
-    table.add("FLOPs", f"{cost.flops:,}", "2 per MAC")
-    table.add("activations", f"{cost.activations:,}", "values for one input")
-    table.add("forward memory", bytes_text(cost.forward_bytes), f"at batch {cost.batch}")
+    table.add("backward MACs", f"{cost.backward_macs:,}", "of the gradients, for one input")
+    table.add("FLOPs", f"{cost.flops:,}", "2 per MAC, forward")
+    summed = bytes_text(cost.activation_bytes)
+    batch = f"at batch {cost.batch}"
+    table.add("activations", f"{cost.activations:,}", f"values for one input, {summed} {batch}")
+    table.add("forward memory", bytes_text(cost.forward_bytes), f"{batch}, blobs freed when read")
     if training is not None:
-        batch, held_bytes = training
-        table.add(
-            "training memory",
-            bytes_text(held_bytes),
-            f"at batch {batch}, without the kernels' workspace",
-        )
+        _add_training(table, training)
+    if summary.largest_batch is not None and summary.memory is not None:
+        within = f"of training in {bytes_text(summary.memory)}"
+        table.add("largest batch", f"{summary.largest_batch:,}", within)
+    table.add("Caffe's memory", bytes_text(cost.caffe_bytes), f'{batch}, "required for data"')
     return table
+
+
+def _add_training(table: Table, training: TrainingMemory) -> None:
+    how = "counted" if training.exact else "estimated, without workspace"
+    table.add("training memory", bytes_text(training.total), f"at batch {training.batch}, {how}")
+    for part in ("weights", "gradients", "solver", "statistics", "activations", "workspace"):
+        held = getattr(training, part)
+        if held:
+            table.add(f"  {part}", bytes_text(held), "")

@@ -18,7 +18,7 @@ from netspec.autodiff import grad
 from netspec.codegen import memory
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import gradient_graph
-from netspec.ir.analysis import training_bytes
+from netspec.ir.memory import training_memory
 from netspec.training.bound import array_types, transform_of
 from netspec.training.targets import find_target
 
@@ -77,7 +77,8 @@ def predicted(name: str) -> tuple[int, int]:
     step = gradient_graph(net, types, transform_of(net), target, grad)
     learned = sum(p.numel for p in net.parameters)
     kept = (2 + len(update_rule(net.solver).slots)) * learned if net.solver else 0
-    return training_bytes(net, net.solver) or 0, memory.peak(step.graph).allocated + 4 * kept
+    checked = training_memory(net, net.solver)
+    return checked.total if checked else 0, memory.peak(step.graph).allocated + 4 * kept
 
 
 def peak(code: str) -> float | str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from netspec.report.table import Table, bytes_text, print_table
+from netspec.report.columns import bytes_text
+from netspec.report.table import Table, print_table
 
 
 @pytest.mark.parametrize(
