@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from netspec.ir.fields import Flag
 from netspec.ir.graph import Value
-from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, checked, image
+from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, checked
 from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 from netspec.ir.windowed import Windowed
@@ -36,13 +36,15 @@ class Pooling(Windowed):
     """Whether a last window that is only partly inside counts, or is left out."""
 
     def window(self, bottoms: Types) -> Window:
+        (x,) = bottoms
+        ones = (1,) * len(x.spatial)
         if self.global_pooling:
-            (x,) = bottoms
-            return Window(x.spatial, (1, 1), (0, 0), (1, 1))
-        return Window(self._kernel(), self.stride, self.pad, (1, 1))
+            return Window(x.spatial, ones, (0,) * len(ones), ones)
+        stride, pad = self._per_axis("stride", x), self._per_axis("pad", x)
+        return Window(self._kernel(x), stride, pad, ones)
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
-        x = image(bottoms)
+        x = self._blob(bottoms)
         if self.pool == "STOCHASTIC":
             raise ShapeError("STOCHASTIC is not supported: take MAX or AVE", field="pool")
         if self.global_pooling:
@@ -64,8 +66,8 @@ class Pooling(Windowed):
         return checked(x.with_shape(x.batch, x.channels, *positions))
 
     def _forbid_window(self) -> None:
-        given = {"kernel_size": self.kernel_size is not None, "stride": self.stride != (1, 1),
-                 "pad": self.pad != (0, 0)}  # fmt: skip
+        given = {"kernel_size": self.kernel_size is not None, "stride": set(self.stride) != {1},
+                 "pad": any(self.pad)}  # fmt: skip
         for field, present in given.items():
             if present:
                 raise ShapeError(f"global_pooling excludes {field}", field=field)
@@ -78,7 +80,7 @@ class Pooling(Windowed):
         (x,), op = bottoms, context.op
         if self.global_pooling:
             reduce = op.ReduceMax if self.pool == "MAX" else op.ReduceMean
-            return (reduce(x, op.ints(2, 3), keepdims=1),)
+            return (reduce(x, op.ints(*range(2, len(x.type.shape))), keepdims=1),)
         x, pads, hangs = self._tile(context, x)
         window = self.window([x.type])
         attrs: dict[str, Any] = {

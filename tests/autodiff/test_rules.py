@@ -91,6 +91,7 @@ CASES = [
         | {"count_include_pad": 1},
         reference="linear",
     ),
+    Case("AveragePool", [(2, 3, 9)], {"kernel_shape": (3,), "strides": (2,)}, reference="linear"),
     Case(
         "BatchNormalization",
         [(4, 3, 3, 2), (3,), (3,), np.zeros(3), np.zeros(3)],
