@@ -64,6 +64,15 @@ def conv1d(**attrs: Any) -> Callable[..., Any]:
     return lambda x, w, *b: F.conv1d(x, w, *b, **attrs)
 
 
+def pyramid(pool: Callable[..., Any], height: int) -> Callable[..., Any]:
+    """Spatial pyramid pooling of an image whose sides the bins divide."""
+
+    def theirs(x: Any) -> Any:
+        return torch.cat([pool(x, x.shape[2] // 2**i).flatten(1) for i in range(height)], 1)
+
+    return theirs
+
+
 X = (2, 4, 5, 6)
 STEPS = (2, 4, 17)
 CASES = [
@@ -101,6 +110,89 @@ CASES = [
         for channels in (4, 16)
     ),
     Case("pool", {"pool": "AVE", "global_pooling": True}, [STEPS], lambda x: x.mean(2, True)),
+    Case("pool", {"pool": "SUM", "global_pooling": True}, [X], lambda x: x.sum((2, 3), True)),
+    Case(
+        "pool",
+        {"pool": "SUM", "kernel_size": 3, "stride": 2, "pad": 1, "round_mode": "FLOOR"},
+        [X],
+        lambda x: F.avg_pool2d(x, 3, 2, 1, divisor_override=1),
+    ),
+    Case(
+        "pool",
+        {"pool": "SUM", "kernel_size": 3, "stride": 2},
+        [(2, 16, 8, 8)],
+        lambda x: F.avg_pool2d(x, 3, 2, ceil_mode=True, divisor_override=1),
+    ),
+    Case(
+        "pad_channels",
+        {"num_output": 7},
+        [X],
+        lambda x: F.pad(x, (0, 0, 0, 0, 0, 3)),
+    ),
+    Case(
+        "upsample",
+        {"scale": 3},
+        [X],
+        lambda x: F.interpolate(x, scale_factor=3, mode="nearest"),
+    ),
+    Case(
+        "upsample",
+        {"scale": 2},
+        [STEPS],
+        lambda x: F.interpolate(x, scale_factor=2, mode="nearest"),
+    ),
+    *(
+        Case(
+            "upsample",
+            {"scale": scale, "mode": "BILINEAR"},
+            [(2, 16, 5, 6)],
+            lambda x, s=scale: F.interpolate(x, scale_factor=s, mode="bilinear"),
+        )
+        for scale in (2, 3, 8)
+    ),
+    Case(
+        "upsample",
+        {"scale": 4, "mode": "BILINEAR"},
+        [STEPS],
+        lambda x: F.interpolate(x, scale_factor=4, mode="linear"),
+    ),
+    Case(
+        "upsample",
+        {"scale": 2, "mode": "BILINEAR"},
+        [(2, 3, 1, 1)],
+        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    ),
+    Case(
+        "depthwise_conv",
+        {"kernel_size": 3, "pad": 1, "multiplier": 2},
+        [X],
+        lambda x, w, b: F.conv2d(x, w, b, padding=1, groups=4),
+    ),
+    Case(
+        "depthwise_conv",
+        {"kernel_size": 3, "dilation": 2, "bias_term": False},
+        [(2, 16, 7, 7)],
+        lambda x, w: F.conv2d(x, w, dilation=2, groups=16),
+    ),
+    Case("permute", {"order": [0, 2, 3, 1]}, [X], lambda x: x.permute(0, 2, 3, 1)),
+    Case("tile", {"tiles": 3, "axis": 2}, [X], lambda x: x.tile(1, 1, 3, 1)),
+    Case("reduction", {}, [X], lambda x: x.sum()),
+    Case(
+        "reduction",
+        {"operation": "ASUM", "axis": 1, "coeff": 0.5},
+        [X],
+        lambda x: 0.5 * x.abs().sum((1, 2, 3)),
+    ),
+    Case(
+        "reduction",
+        {"operation": "SUMSQ", "axis": 2},
+        [X],
+        lambda x: (x * x).sum((2, 3)),
+    ),
+    Case("reduction", {"operation": "MEAN", "axis": 3}, [X], lambda x: x.mean(3)),
+    Case("argmax", {"out_max_val": True, "top_k": 3, "axis": 1}, [X], lambda x: x.topk(3, 1)[0]),
+    Case("spp", {"pyramid_height": 3}, [(2, 3, 8, 8)], pyramid(F.max_pool2d, 3)),
+    Case("spp", {"pyramid_height": 3, "pool": "AVE"}, [(2, 3, 8, 8)], pyramid(F.avg_pool2d, 3)),
     Case("deconv", {"num_output": 3, "kernel_size": 3}, [X], deconv()),
     Case(
         "deconv",
@@ -155,7 +247,14 @@ def pull(case: Case, target: Target, arrays: Sequence[Any], y_bar: Any) -> list[
     assert y.type.shape == y_bar.shape
     bars = grad(op, tuple(op.ops), {y: op.input("y_bar", y.type)}, fed)
     assert all(bars)
-    graph = op.graph([y, *(bar for bar in bars if bar)], name="layer")
+    feeds = {v.name: a.astype("float32") for v, a in zip(fed, arrays, strict=True)}
+    feeds["y_bar"] = y_bar.astype("float32")
+    return run(op, [y, *(bar for bar in bars if bar)], feeds, target)
+
+
+def run(op: Builder, outputs: Sequence[Value], feeds: dict[str, Any], target: Target) -> list[Any]:
+    """Outputs of a graph, formulated for a target, on onnxruntime's CPU."""
+    graph = op.graph(outputs, name="layer")
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(
@@ -163,5 +262,50 @@ def pull(case: Case, target: Target, arrays: Sequence[Any], y_bar: Any) -> list[
         options,
         providers=["CPUExecutionProvider"],
     )
-    feeds = {v.name: a.astype("float32") for v, a in zip(fed, arrays, strict=True)}
-    return list(session.run(None, feeds | {"y_bar": y_bar.astype("float32")}))
+    return list(session.run(None, feeds))
+
+
+@each_target
+def test_the_first_of_two_bottoms_alone_is_cropped(target: Target) -> None:
+    op = Builder()
+    x, like = op.input("x", TensorType(X)), op.input("like", TensorType((2, 1, 3, 3)))
+    layer = LAYERS["crop"].model_validate({"offset": [2, 1]})
+    (y,) = layer.lower(Lowering(op), [x, like], [])  # type: ignore[arg-type]
+    bars = grad(op, tuple(op.ops), {y: op.input("y_bar", y.type)}, [x, like])
+    assert bars[1] is None
+    assert bars[0] is not None
+    array, y_bar = np.random.default_rng(0).standard_normal((2, *X)).astype("float32")
+    y_bar = y_bar[:, :, :3, :3]
+    feeds = {"x": array, "y_bar": y_bar, "like": np.zeros(like.type.shape, "float32")}
+    got = run(op, [y, bars[0]], feeds, target)
+    tensor = torch.tensor(array, requires_grad=True)
+    cropped = tensor[:, :, 2:5, 1:4]
+    (expected,) = torch.autograd.grad(cropped, tensor, torch.tensor(y_bar))
+    np.testing.assert_array_equal(got[0], cropped.detach().numpy())
+    np.testing.assert_array_equal(got[1], expected.numpy())
+
+
+@each_target
+@pytest.mark.parametrize("window", [{"kernel_size": 3, "stride": 2}, {"global_pooling": True}])
+def test_a_drawn_cell_takes_the_gradient(window: dict[str, Any], target: Target) -> None:
+    # With draws from 0 up to 1, cells by value: of what torch would gather, by indices of its own.
+    op = Builder()
+    x, context = op.input("x", TensorType((3, 2, 7, 7))), Lowering(op)
+    layer = LAYERS["pool"].model_validate({"pool": "STOCHASTIC", **window})
+    (y,) = layer.lower(context, [x], [])  # type: ignore[arg-type]
+    (bar,) = grad(op, tuple(op.ops), {y: op.input("y_bar", y.type)}, [x])
+    assert bar is not None
+    rng = np.random.default_rng(2)
+    array = rng.uniform(0.1, 2, x.type.shape).astype("float32")
+    draws = rng.uniform(0, 1, y.type.shape).astype("float32")
+    y_bar = rng.standard_normal(y.type.shape).astype("float32")
+    feeds = {"x": array, "y_bar": y_bar, "random0": draws}
+    got = run(op, [y, bar], feeds, target)
+    tensor = torch.tensor(array, dtype=torch.float64, requires_grad=True)
+    kernel, stride = window.get("kernel_size", 7), window.get("stride", 1)
+    cells = F.unfold(tensor, kernel, stride=stride).reshape(3, 2, kernel**2, *y.type.spatial)
+    passed = cells.cumsum(2) > torch.tensor(draws)[:, :, None] * cells.sum(2, keepdim=True)
+    theirs = cells.gather(2, passed.int().argmax(2, keepdim=True))[:, :, 0]
+    (expected,) = torch.autograd.grad(theirs, tensor, torch.tensor(y_bar, dtype=torch.float64))
+    np.testing.assert_allclose(got[0], theirs.detach().numpy(), rtol=1e-6)
+    np.testing.assert_allclose(got[1], expected.numpy(), rtol=1e-5)
