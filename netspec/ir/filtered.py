@@ -22,7 +22,7 @@ class Filtered(Windowed):
     group: Positive = 1
     """Channel groups filtered apart; as many groups as channels is depthwise."""
     bias_term: Flag = True
-    """Whether each map of the top adds a learned bias."""
+    """Whether each filter adds a learned bias."""
     weight_filler: Filler = Filler(type="msra")
     """How the filters are initialised."""
     bias_filler: Filler = Filler()
