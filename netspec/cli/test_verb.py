@@ -17,16 +17,18 @@ from netspec.report.json import VERSION
 @options.DEVICE
 @options.JSON
 def command(run: Path, data: Path | None, device: str, as_json: bool) -> int:
-    """Accuracy and loss of RUN, a run folder, on its test data."""
+    """Accuracy and loss of RUN, a run folder, on its test data; each loss where it has several."""
     from netspec.training.experiment import evaluate_run
+    from netspec.training.metrics import values
     from netspec.training.run import Run
 
     found = evaluate_run(Run.open(run), data=data, device=device)
-    values = results({"loss": found.loss, **found.metrics})
     if as_json:
         report = {"version": VERSION, "run": str(run), "samples": found.samples}
-        options.print_json({**report, **values, "losses": found.losses})
+        scores = results({"loss": found.loss, **found.metrics})
+        options.print_json({**report, **scores, "losses": found.losses})
     else:
-        shown = "  ".join(f"{name} {number(name, value)}" for name, value in values.items())
+        scores = results(values(found))
+        shown = "  ".join(f"{name} {number(name, value)}" for name, value in scores.items())
         click.echo(f"{run}: {shown}  ({found.samples:,} samples)")
     return 0

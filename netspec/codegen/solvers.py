@@ -9,6 +9,7 @@ from math import sqrt
 from typing import ClassVar
 
 from netspec.ir.graph import Ops, Value
+from netspec.ir.phrases import slope
 from netspec.ir.sections import Solver
 
 
@@ -31,6 +32,18 @@ class UpdateRule(ABC):
         """The scalars of an iteration, counted from 0."""
         return {"rate": rate}
 
+    def penalised(self, op: Ops, w: Value, g: Value, decay: float) -> Value:
+        """The gradient with that of the penalty: g + λ·w for L2, g + λ·sign(w) for L1 (Caffe,
+        `SGDSolver::Regularize`)."""
+        if not decay:
+            return g
+        if self.solver.regularization_type == "L1":
+            pull = slope(op, w, -decay, decay)
+        else:
+            pull = op.Mul(w, op.scalar(decay))
+        penalised: Value = op.Add(g, pull)
+        return penalised
+
     @abstractmethod
     def update(
         self,
@@ -46,7 +59,7 @@ class UpdateRule(ABC):
 
 
 class SGD(UpdateRule):
-    """v' = μ·v + lr·(g + λ·w); w' = w - v' (Caffe, `sgd_solver.cpp`).
+    """v' = μ·v + lr·g; w' = w - v', g with the penalty's gradient in it (Caffe, `sgd_solver.cpp`).
 
     PyTorch keeps lr outside: b' = μ·b + g, w' = w - lr·b'. At a constant lr both are the same
     walk, v = lr·b. When lr falls, Caffe's v still carries steps of the old size, and they fade
@@ -66,16 +79,16 @@ class SGD(UpdateRule):
         decay: float,
     ) -> tuple[Value, tuple[Value, ...]]:
         (v,) = slots
-        step = op.Mul(_decayed(op, w, g, decay), scalars["rate"])
+        step = op.Mul(self.penalised(op, w, g, decay), scalars["rate"])
         if self.solver.momentum:
             step = op.Add(op.Mul(v, op.scalar(self.solver.momentum)), step)
         return op.Sub(w, step), (step,)
 
 
 class Nesterov(UpdateRule):
-    """v' = μ·v + lr·(g + λ·w); w' = w - (1 + μ)·v' + μ·v (Caffe, `nesterov_solver.cpp`).
+    """v' = μ·v + lr·g; w' = w - (1 + μ)·v' + μ·v (Caffe, `nesterov_solver.cpp`).
 
-    At a constant lr this is PyTorch's `nesterov=True`.
+    The penalty's gradient is in g. At a constant lr this is PyTorch's `nesterov=True`.
     """
 
     slots: ClassVar = ("momentum",)
@@ -94,16 +107,17 @@ class Nesterov(UpdateRule):
         momentum = self.solver.momentum
         # μ·v serves twice, so that v is not read again once v' may stand in its place.
         carried = op.Mul(v, op.scalar(momentum))
-        v = op.Add(carried, op.Mul(_decayed(op, w, g, decay), scalars["rate"]))
+        v = op.Add(carried, op.Mul(self.penalised(op, w, g, decay), scalars["rate"]))
         step = op.Sub(op.Mul(v, op.scalar(1 + momentum)), carried)
         return op.Sub(w, step), (v,)
 
 
 class Adam(UpdateRule):
-    """m' = β₁m + (1-β₁)g; v' = β₂v + (1-β₂)g²; w' = w - lr·m̂ / (√v̂ + ε), g with λ·w in it.
+    """m' = β₁m + (1-β₁)g; v' = β₂v + (1-β₂)g²; w' = w - lr·m̂ / (√v̂ + ε).
 
-    m̂ = m'/(1-β₁ᵗ) and v̂ = v'/(1-β₂ᵗ): Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, and
-    `torch.optim.Adam`. Caffe adds ε to the uncorrected √v', which differs where √v' is near ε.
+    m̂ = m'/(1-β₁ᵗ) and v̂ = v'/(1-β₂ᵗ), and the penalty's gradient is in g: Kingma & Ba 2015,
+    arXiv:1412.6980, Algorithm 1, and `torch.optim.Adam`. Caffe adds ε to the uncorrected √v', which
+    differs where √v' is near ε.
     """
 
     slots: ClassVar = ("m", "v")
@@ -128,19 +142,13 @@ class Adam(UpdateRule):
     ) -> tuple[Value, tuple[Value, ...]]:
         m, v = slots
         first, second = self.solver.momentum, self.solver.momentum2
-        g = _decayed(op, w, g, decay)
+        g = self.penalised(op, w, g, decay)
         m = op.Add(op.Mul(m, op.scalar(first)), op.Mul(g, op.scalar(1 - first)))
         squared = op.Mul(op.Mul(g, g), op.scalar(1 - second))
         v = op.Add(op.Mul(v, op.scalar(second)), squared)
         root = op.Add(op.Mul(op.Sqrt(v), scalars["second"]), op.scalar(self.solver.delta))
         rate = op.Mul(scalars["rate"], scalars["first"])
         return op.Sub(w, op.Div(op.Mul(m, rate), root)), (m, v)
-
-
-def _decayed(op: Ops, w: Value, g: Value, decay: float) -> Value:
-    """g + λ·w."""
-    decayed: Value = op.Add(g, op.Mul(w, op.scalar(decay))) if decay else g
-    return decayed
 
 
 SOLVERS: dict[str, type[UpdateRule]] = {"SGD": SGD, "Nesterov": Nesterov, "Adam": Adam}

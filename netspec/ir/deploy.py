@@ -1,4 +1,4 @@
-"""The deployed form of a net: what prediction needs, and nothing that only the label feeds."""
+"""The deployed form of a net: what prediction needs, and nothing that only targets feed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ PROBABILITIES = "prob"
 def deploy(net: Net, outputs: Sequence[str] = ()) -> tuple[Net, tuple[str, ...]]:
     """The net without losses and metrics, and the names of its outputs.
 
-    fc ip2, softmax_loss, accuracy   →   fc ip2, softmax prob
+    fc ip2, softmax_loss, accuracy          →   fc ip2, softmax prob
+    input box, fc fc_box, euclidean_loss    →   fc fc_box
 
     The outputs are the predictions of its losses, or the blobs that nothing reads where it has no
-    loss; `outputs` picks others. NetspecError if one of them is not a blob made from the data.
+    loss; `outputs` picks others. Inputs that lead to no output are gone. NetspecError if an output
+    is not a blob made from the data.
     """
     nodes, predictions = _without_label(net)
     made = {top for node in nodes if node.layer.role is not Role.INPUT for top in node.tops}
@@ -28,7 +30,7 @@ def deploy(net: Net, outputs: Sequence[str] = ()) -> tuple[Net, tuple[str, ...]]
                 raise NetspecError(f"`{name}` goes into the net, and cannot be put out as it is")
             known = suggest(name, sorted(made))
             raise NetspecError(f"there is no blob `{name}` to put out{known}")
-    wanted = tuple(dict.fromkeys(outputs)) or tuple(predictions) or _unread(nodes)
+    wanted = tuple(dict.fromkeys(outputs or predictions)) or _unread(nodes)
     if not wanted:
         raise NetspecError("the net puts nothing out: every blob hangs on the label")
     kept = _leading_to(nodes, wanted)
@@ -36,14 +38,21 @@ def deploy(net: Net, outputs: Sequence[str] = ()) -> tuple[Net, tuple[str, ...]]
 
 
 def _without_label(net: Net) -> tuple[list[Node], list[str]]:
-    """The nodes in their deployed form, and the blobs that stand for losses."""
+    """The nodes in their deployed form, and the blobs that stand for losses.
+
+    A loss that has no deployed form compares what is learned with a target: what it reads first of
+    the learned is its prediction.
+    """
     fed = {"label"}
+    learned: set[str] = set()
     taken = {top for node in net.nodes for top in node.tops}
     nodes: list[Node] = []
     predictions: list[str] = []
     for node in net.nodes:
         layer = node.layer.deploy()
         if layer is None or node.tops == ("label",):
+            if node.layer.role is Role.LOSS:
+                predictions += [b for b in node.bottoms if b in learned][:1]
             continue
         if node.layer.role is Role.LOSS:
             name = _free(PROBABILITIES, taken)
@@ -53,6 +62,8 @@ def _without_label(net: Net) -> tuple[list[Node], list[str]]:
         elif node.layer.role is not Role.SINK and fed.intersection(node.bottoms):
             fed.update(node.tops)
             continue
+        if node.parameters or learned.intersection(node.bottoms):
+            learned.update(node.tops)
         nodes.append(node)
     return nodes, predictions
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from netspec.ir.fields import Int
 from netspec.ir.graph import Ops, Value
-from netspec.ir.layer import Layer, ShapeError, Types, axis_of, numbers
-from netspec.ir.types import Shape, TensorType, size
+from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, numbers
+from netspec.ir.normalization import Normalization
+from netspec.ir.types import Shape, TensorType, occupied, size
 
 
 class Labelled(Layer):
@@ -33,10 +34,10 @@ class Labelled(Layer):
             raise ShapeError(f"the second bottom must hold labels, not {label}")
         if label.batch != scores.batch:
             raise ShapeError(f"scores for {scores.batch} samples, but labels for {label.batch}")
-        if _occupied(label.sample) != _occupied(wanted[1:]):
+        if occupied(label.sample) != occupied(wanted[1:]):
             raise ShapeError(
                 f"scores of {size(scores.sample)}, classes on axis {self.axis}, take "
-                f"{size(_occupied(wanted[1:]))} label{'s' * (prod(wanted[1:]) > 1)} per sample, "
+                f"{size(occupied(wanted[1:]))} label{'s' * (prod(wanted[1:]) > 1)} per sample, "
                 f"not {size(label.sample)}"
             )
         return (scores.with_shape(),)
@@ -54,11 +55,13 @@ class Labelled(Layer):
         reshaped: Value = op.Reshape(label, op.ints(0, *positions[1:]))
         return reshaped
 
-    def _one_hot(self, op: Ops, scores: Value, label: Value) -> Value:
-        """In the shape of the scores: 1 at the label's class, else 0."""
+    def _one_hot(
+        self, op: Ops, scores: Value, label: Value, *, on: float = 1, off: float = 0
+    ) -> Value:
+        """In the shape of the scores: `on` at the label's class, else `off`."""
         import numpy as np
 
-        off_on = np.array([0, 1], np.float32)
+        off_on = np.array([off, on], np.float32)
         axis = axis_of(self.axis, scores.type)
         depth = op.scalar(scores.type.shape[axis], "int64")
         hot: Value = op.OneHot(label, depth, op.constant(off_on), axis=axis)
@@ -72,19 +75,11 @@ class Labelled(Layer):
         counts: Value = op.Cast(op.Not(ignored), to="float32")
         return counts
 
-    def _mean(self, op: Ops, each: Value, counts: Value | None) -> Value:
-        """The mean over the positions that count, and 0 if none does."""
-        axes = op.ints(*range(len(each.type.shape)))
-        mean: Value
-        if counts is None:
-            mean = op.ReduceMean(each, axes, keepdims=0)
-        else:
-            total = op.ReduceSum(op.Mul(each, counts), axes, keepdims=0)
-            number = op.ReduceSum(counts, axes, keepdims=0)
-            mean = op.Div(total, op.Max(number, op.scalar(1)))
-        return mean
 
+class LabelledLoss(Labelled):
+    """A loss at every position, and what their sum is divided by."""
 
-def _occupied(extent: Shape) -> Shape:
-    """The axes that hold more than one cell."""
-    return tuple(n for n in extent if n > 1)
+    role: ClassVar = Role.LOSS
+
+    normalization: Normalization = "VALID"
+    """What the sum is divided by: labels that are not ignored, all labels, samples, or nothing."""

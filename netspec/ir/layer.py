@@ -196,7 +196,10 @@ class Layer(Fields):
         return 0
 
     def deploy(self) -> Layer | None:
-        """What stands for this layer in a deployed net: a loss is its prediction, or nothing."""
+        """What stands for this layer in a deployed net: a loss is its prediction.
+
+        Nothing does for a metric, and for a loss whose bottom is the prediction itself.
+        """
         return None if self.role in (Role.LOSS, Role.METRIC) else self
 
     def with_tops(self, count: int) -> Layer:

@@ -76,7 +76,9 @@ class Solver(Fields):
     delta: PositiveReal = 1e-8
     """Adam's ε."""
     weight_decay: NonNegativeReal = 0.0
-    """Factor of the L2 penalty's gradient, times a parameter's decay_mult."""
+    """Factor λ of the penalty's gradient, times a parameter's decay_mult."""
+    regularization_type: Literal["L2", "L1"] = "L2"
+    """The penalty: L2 is λ/2·Σ w², L1 is λ·Σ |w|."""
     max_epoch: Positive | None = None
     """Passes over the training data."""
     max_iter: Positive | None = None

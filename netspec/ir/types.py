@@ -14,6 +14,11 @@ def size(shape: Shape) -> str:
     return "x".join(map(str, shape)) or "1"
 
 
+def occupied(extent: Shape) -> Shape:
+    """The axes that hold more than one cell."""
+    return tuple(n for n in extent if n > 1)
+
+
 @dataclass(frozen=True, slots=True)
 class TensorType:
     """The type of a blob: batch first, then channels, then spatial axes; a loss has no axis."""

@@ -81,11 +81,18 @@ def bottoms_of(
     if layer.role in (Role.LOSS, Role.METRIC) and len(bottoms) == 1 and 2 in layer.bottoms:
         bottoms.append(label_blob(c, where(element)))
     if len(bottoms) not in layer.bottoms:
-        few = layer.bottoms[0]
-        wanted = f"{few}" if len(layer.bottoms) == 1 else f"at least {few}"
-        message = f"{layer.keyword} reads {wanted} blob{'s' * (few > 1)}, not {len(bottoms)}"
+        few, most = layer.bottoms[0], layer.bottoms[-1]
+        bound, limit = ("at least ", few) if len(bottoms) < few else ("at most ", most)
+        wanted = f"{few}" if few == most else f"{bound}{limit}"
+        message = f"{layer.keyword} reads {wanted} blob{'s' * (limit > 1)}, not {len(bottoms)}"
         hint = None if wiring.bottom else 'name them: `bottom: "a"  bottom: "b"`'
         raise SpecError(message, where(element), code="flow", hint=hint)
+    first = bottoms[0]
+    if layer.role is Role.LOSS and first is not None and first in bottoms[1:2]:
+        span = spans_of(element, "bottom").fallback
+        message = f"`{name}` compares `{first.name}` with itself"
+        hint = "a name means the innermost blob of that name" if frame.prefix else None
+        raise SpecError(message, span, code="flow", hint=hint)
     return bottoms
 
 

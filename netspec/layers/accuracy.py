@@ -8,6 +8,7 @@ from netspec.ir.fields import Positive
 from netspec.ir.graph import Value
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import CaffeType, Context, Role, ShapeError, Types, Values, axis_of
+from netspec.ir.normalization import normalized
 from netspec.ir.types import TensorType
 
 
@@ -50,4 +51,4 @@ class Accuracy(Labelled):
             op.GreaterOrEqual(rank, op.scalar(1)), op.LessOrEqual(rank, op.scalar(self.top_k))
         )
         right = op.Cast(right, to="float32")
-        return (self._mean(op, right, self._counts(op, label)),)
+        return (normalized(op, right, self._counts(op, label), "VALID"),)

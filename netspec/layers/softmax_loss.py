@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar
 
-from netspec.ir.graph import Value
-from netspec.ir.labelled import Labelled
-from netspec.ir.layer import CaffeType, Context, Role, Values, axis_of
+from pydantic import BeforeValidator
+
+from netspec.ir.fields import NonNegativeReal, Says, Share, many
+from netspec.ir.graph import Ops, Value
+from netspec.ir.labelled import LabelledLoss
+from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, axis_of
+from netspec.ir.normalization import normalized
+from netspec.ir.types import TensorType
 from netspec.layers.softmax import Softmax
 
 
-class SoftmaxLoss(Labelled):
+class SoftmaxLoss(LabelledLoss):
     """y = -Σ log softmax(x)[label] / n (Caffe, `softmax_loss_layer.cpp`).
 
     n is as `normalization` says. Caffe's floor under the probability, 1.2e-38, is left out: a loss
-    beyond 87 is reported as it is.
+    beyond 87 is reported as it is. Smoothing and weights are those of `torch.nn.CrossEntropyLoss`:
+    -Σₖ ((1 - ε)·[k = label] + ε/classes)·wₖ·log softmax(x)[k].
     """
 
     keyword: ClassVar = "softmax_loss"
     caffe: ClassVar = CaffeType("SoftmaxWithLoss", "loss_param", "SOFTMAX_LOSS")
-    role: ClassVar = Role.LOSS
     example: ClassVar = """
         input "data" { shape: 1x28x28 }
         fc "scores" { num_output: 10 }
-        softmax_loss "loss"
+        softmax_loss "loss" { label_smoothing: 0.1 }
     """
 
-    normalization: Literal["VALID", "FULL", "BATCH_SIZE", "NONE"] = "VALID"
-    """What n counts: labels that are not ignored, all labels, samples, or nothing (n = 1)."""
+    label_smoothing: Share = 0.0
+    """ε, the share of the target that all classes have alike (Szegedy et al. 2016, §7)."""
+    class_weight: Annotated[
+        tuple[NonNegativeReal, ...], BeforeValidator(many), Says("numbers from 0, one per class")
+    ] = ()
+    """w, what each class weighs, 1 unless given; a VALID n is then the weights of the labels."""
+
+    def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
+        tops = super().infer(bottoms)
+        classes = bottoms[0].shape[axis_of(self.axis, bottoms[0])]
+        if self.class_weight and len(self.class_weight) != classes:
+            message = f"{len(self.class_weight)} weights for {classes} classes"
+            raise ShapeError(message, field="class_weight")
+        return tops
 
     def deploy(self) -> Softmax:
         return Softmax(axis=self.axis)
@@ -36,17 +53,21 @@ class SoftmaxLoss(Labelled):
         (scores, label), op = bottoms, context.op
         axis = axis_of(self.axis, scores.type)
         label = self._label(op, scores, label)
-        picked = op.Mul(op.LogSoftmax(scores, axis=axis), self._one_hot(op, scores, label))
-        each = op.Neg(op.ReduceSum(picked, op.ints(axis), keepdims=0))
-        counts = self._counts(op, label)
-        if self.normalization == "VALID":
-            return (self._mean(op, each, counts),)
-        if counts is not None:
-            each = op.Mul(each, counts)
-        batch, *positions = range(len(each.type.shape))
-        if self.normalization == "FULL":
-            return (op.ReduceMean(each, op.ints(batch, *positions), keepdims=0),)
-        if positions:
-            each = op.ReduceSum(each, op.ints(*positions), keepdims=0)
-        reduce = op.ReduceMean if self.normalization == "BATCH_SIZE" else op.ReduceSum
-        return (reduce(each, op.ints(batch), keepdims=0),)
+        logarithm = op.LogSoftmax(scores, axis=axis)
+        even = self.label_smoothing / scores.type.shape[axis]
+        target = self._one_hot(op, scores, label, on=1 - self.label_smoothing + even, off=even)
+        shares = None
+        if self.class_weight:
+            weight = self._class_weight(op, scores)
+            target = op.Mul(target, weight)
+            own = op.Mul(self._one_hot(op, scores, label), weight)
+            shares = op.ReduceSum(own, op.ints(axis), keepdims=0)
+        each = op.Neg(op.ReduceSum(op.Mul(logarithm, target), op.ints(axis), keepdims=0))
+        return (normalized(op, each, self._counts(op, label), self.normalization, shares),)
+
+    def _class_weight(self, op: Ops, scores: Value) -> Value:
+        """w along the axis of the classes."""
+        import numpy as np
+
+        behind = len(scores.type.shape) - 1 - axis_of(self.axis, scores.type)
+        return op.constant(np.array(self.class_weight, np.float32).reshape(-1, *[1] * behind))

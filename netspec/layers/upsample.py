@@ -43,8 +43,8 @@ class Upsample(Layer):
         (x,) = bottoms
         scale, odd = self.scale, self.scale % 2
         reach, pad = (scale, 0) if self.mode == "NEAREST" else (2 * scale - odd, (scale - odd) // 2)
-        axes = ((n,) * len(x.spatial) for n in (reach, scale, pad, 1))
-        return Window(*axes, transposed=True)
+        kernel, stride, padding, ones = ((n,) * len(x.spatial) for n in (reach, scale, pad, 1))
+        return Window(kernel, stride, padding, ones, transposed=True)
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         import numpy as np

@@ -11,6 +11,7 @@ import onnxruntime as ort
 from pydantic import ValidationError
 
 from netspec.diagnostics import DataError, NetspecError
+from netspec.ir.deploy import PROBABILITIES
 from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, size
 from netspec.runtime.device import Device
@@ -42,6 +43,8 @@ class Classifier:
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
             raise DataError(f"{origin}: predicting from images takes a net with one image input")
         self._input = inputs[0]
+        outputs = [output.name for output in self._session.get_outputs()]
+        self._output = PROBABILITIES if PROBABILITIES in outputs else outputs[0]
         self._transform = self._read_transform(metadata[_PREPROCESSING])
         names: dict[str, str] = json.loads(metadata.get("names", "{}"))
         self.classes = tuple(names[key] for key in sorted(names, key=int))
@@ -60,7 +63,7 @@ class Classifier:
         return channels, height - pad, width - pad
 
     def probabilities(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The first output for an image of `image_shape`, a vector over the classes."""
+        """The output `prob`, or else the first, for an image of `image_shape`: one per class."""
         if image.shape != self.image_shape:
             raise DataError(
                 f"{self._origin}: takes images of {size(self.image_shape)}, not {size(image.shape)}"
@@ -69,11 +72,11 @@ class Classifier:
         fixed = self._input.shape[0]
         if isinstance(fixed, int):
             fed = np.repeat(fed, fixed, axis=0)
-        (first, *_) = self._session.run(None, {self._input.name: fed})
-        found = np.asarray(first[0], np.float32).reshape(-1)
+        (made,) = self._session.run([self._output], {self._input.name: fed})
+        found = np.asarray(made[0], np.float32).reshape(-1)
         if not np.isclose(found.sum(), 1, atol=1e-3):
-            name = self._session.get_outputs()[0].name
-            raise DataError(f"{self._origin}: its output `{name}` does not hold probabilities")
+            message = f"{self._origin}: its output `{self._output}` does not hold probabilities"
+            raise DataError(message)
         return found
 
     def _prepare(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

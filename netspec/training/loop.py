@@ -286,7 +286,7 @@ class _Loop:
         if evaluation is None:
             return None
         metrics = {name: float(value) for name, value in evaluation.metrics.items()}
-        scores = {"loss": float(evaluation.loss), **metrics}
+        scores = {name: float(value) for name, value in values(evaluation).items()}
         change: dict[str, Any] = {"test": scores}
         # The last metric is that of the main chain: heads stand before its end.
         score = next(reversed(metrics.values()), scores["loss"])

@@ -9,8 +9,8 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 
-class Step(Protocol):
-    """What one step gave: the values on its batch, before the update."""
+class Scores(Protocol):
+    """What the net gave, on a batch or on the test data."""
 
     @property
     def loss(self) -> float:
@@ -25,20 +25,14 @@ class Step(Protocol):
     @property
     def metrics(self) -> Mapping[str, float]: ...
 
+
+class Step(Scores, Protocol):
+    """What one step gave: the values on its batch, before the update."""
+
     @property
     def finite(self) -> bool:
         """Whether loss and gradients were; if not, the update was skipped."""
         ...
-
-
-class Scores(Protocol):
-    """What the test data gave."""
-
-    @property
-    def loss(self) -> float: ...
-
-    @property
-    def metrics(self) -> Mapping[str, float]: ...
 
 
 class Averages(BaseModel):
@@ -65,11 +59,11 @@ class Averages(BaseModel):
         return {name: total / self.count for name, total in self.sums.items()}
 
 
-def values(step: Step) -> dict[str, float]:
+def values(scores: Scores) -> dict[str, float]:
     """The total as `loss`, the single losses where there are several, and the metrics."""
-    several = step.losses if len(step.losses) > 1 else {}
-    named = {**several, **step.metrics}
-    return {"loss": step.loss} | {n if n != "loss" else "loss_": v for n, v in named.items()}
+    several = scores.losses if len(scores.losses) > 1 else {}
+    named = {**several, **scores.metrics}
+    return {"loss": scores.loss} | {n if n != "loss" else "loss_": v for n, v in named.items()}
 
 
 def improves(score: float, best: float | None, *, higher: bool) -> bool:

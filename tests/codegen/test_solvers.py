@@ -11,6 +11,7 @@ import pytest
 
 from netspec.codegen.emit import emit
 from netspec.codegen.solvers import SOLVERS, UpdateRule, update_rule
+from netspec.codegen.target import CUDA
 from netspec.codegen.update import (
     StatisticGroup,
     UpdateStep,
@@ -36,6 +37,9 @@ WALKS = {
             1.0, 1.0, 0.01, [0.949, 0.927151, 0.8973941849, 0.86952331189151]),
     "Nesterov": (Solver(type="Nesterov", base_lr=0.1, momentum=0.9, weight_decay=0.01, max_iter=4),
             1.0, 1.0, 0.1, [0.9031, 0.90757411, 0.6981892081909999, 0.580233053766337]),
+    "SGD with L1": (Solver(base_lr=0.1, momentum=0.9, weight_decay=0.01, max_iter=4,
+                           regularization_type="L1"),
+            1.0, 1.0, 0.1, [0.949, 0.9271, 0.80639, 0.686751]),
     "Adam": (Solver(type="Adam", base_lr=0.1, weight_decay=0.01, max_iter=4),
             1.0, 1.0, 0.1,
             [0.9000000620054058, 0.8712294229898022, 0.8046144267762954, 0.7448715880825473]),
@@ -92,9 +96,10 @@ def test_walks_as_caffe_does(name: str, guarded: bool) -> None:
         assert fed["weights:0"][0] == pytest.approx(w, abs=2e-6)
 
 
+@pytest.mark.parametrize("penalty", ["L2", "L1"])
 @pytest.mark.parametrize("kind", SOLVERS)
-def test_in_place_is_out_of_place(kind: str) -> None:
-    rule = rule_of(kind)
+def test_in_place_is_out_of_place(kind: str, penalty: str) -> None:
+    rule = rule_of(kind, regularization_type=penalty)
     guarded, bare = (update_graph(GROUPS, STATISTICS, rule, guarded=g) for g in (True, False))
     apart = run(guarded, fresh(rule, 0.1, 7, GROUPS), in_place=False)
     for step, in_place in ((guarded, True), (bare, True), (bare, False)):
@@ -116,15 +121,35 @@ def test_what_is_not_finite_changes_nothing(kind: str, where: str, bad: float) -
         assert np.array_equal(fed[old], before[old]), name
 
 
+@pytest.mark.parametrize("penalty", ["L2", "L1"])
 @pytest.mark.parametrize("kind", SOLVERS)
-def test_a_gap_of_zeros_stays_zero(kind: str) -> None:
-    rule = rule_of(kind)
+def test_a_gap_of_zeros_stays_zero(kind: str, penalty: str) -> None:
+    rule = rule_of(kind, regularization_type=penalty)
     fed = fresh(rule, 0.1, 0, GROUPS)
     for name in ("weights:0", "gradients:0", *(f"{slot}:0" for slot in rule.slots)):
         fed[name][10:20] = 0
     run(update_graph(GROUPS, STATISTICS, rule), fed, in_place=True)
     assert not fed["weights:0"][10:20].any()
     assert fed["weights:0"].all() or fed["weights:0"][:10].all()
+
+
+@pytest.mark.parametrize("penalty", ["L2", "L1"])
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_cuda_has_every_operator(kind: str, penalty: str) -> None:
+    rule = rule_of(kind, regularization_type=penalty)
+    assert all(CUDA.runs(op) for op in update_graph(GROUPS, STATISTICS, rule).graph.ops)
+
+
+def test_the_l1_penalty_pulls_every_weight_alike() -> None:
+    """By λ, whatever its size, and not at 0 (Caffe, `SGDSolver::Regularize`)."""
+    rule = rule_of("SGD", momentum=0.0, weight_decay=0.25, regularization_type="L1")
+    weights = np.array([2e-38, 1, 3e38, 0, -2e-38, -1, -3e38], np.float32)
+    fed = {"weights:0": weights.copy(), "gradients:0": np.zeros(7, np.float32)}
+    fed |= {"momentum:0": np.zeros(7, np.float32), "finite": np.array(1, np.float32)}
+    fed["rate"] = np.array(1, np.float32)
+    made = run(update_graph([WeightGroup("0", 7, 1.0, 2.0)], [], rule), fed, in_place=True)
+    np.testing.assert_array_equal(made["next:momentum:0"], [0.5, 0.5, 0.5, 0, -0.5, -0.5, -0.5])
+    np.testing.assert_array_equal(fed["weights:0"], weights - made["next:momentum:0"])
 
 
 def test_without_momentum_the_step_is_the_gradient() -> None:

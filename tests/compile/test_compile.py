@@ -65,6 +65,43 @@ def test_two_losses_are_two_predictions(spec: MakeSpec) -> None:
     assert compile_spec(spec(text)).outputs == ("prob", "prob2")
 
 
+BOX = 'input "box" { shape: 4 }\nfc "fc_box" { bottom: "data"  num_output: 4 }\n'
+SIDES = "".join(
+    f'input "{x}" {{ shape: 4 }}\nfc "f{x}" {{ bottom: "{x}"  num_output: 2  '
+    'param { name: "w" }  param { name: "b" } }\n'
+    for x in "pqr"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "expected"),
+    [
+        ('fc { num_output: 3 } softmax_loss\n' + BOX
+         + 'euclidean_loss { bottom: "fc_box"  bottom: "box" }', ["data"], ["prob", "fc_box"]),
+        (BOX + 'euclidean_loss { bottom: "box"  bottom: "fc_box" }', ["data"], ["fc_box"]),
+        (BOX + 'scale "b" { bottom: "box"  axis: 0  bottom: "box" }\n'
+         'smooth_l1_loss { bottom: "b"  bottom: "fc_box" }', ["data"], ["fc_box"]),
+        (BOX + 'euclidean_loss { bottom: "fc_box"  bottom: "box" }\n'
+         'smooth_l1_loss { bottom: "fc_box"  bottom: "box" }', ["data"], ["fc_box"]),
+        (BOX + 'euclidean_loss { bottom: "fc_box"  bottom: "box" }\n'
+         'fc "more" { bottom: "fc_box"  num_output: 2 }\n'
+         'hinge_loss { bottom: "more"  bottom: "label" }', ["data"], ["fc_box", "more"]),
+        ('fc { num_output: 3 } softmax "p" multinomial_logistic_loss', ["data"], ["p"]),
+        ('fc { num_output: 64 } reshape "r" { shape { dim: [0, 1, 8, 8] } }\n'
+         'sigmoid_loss { bottom: "r"  bottom: "data" }', ["data"], ["prob"]),
+        (SIDES + 'triplet_loss { bottom: "fp"  bottom: "fq"  bottom: "fr" }', ["p"], ["fp"]),
+        (SIDES + 'contrastive_loss { bottom: "fq"  bottom: "fr"  bottom: "label" }\n'
+         'euclidean_loss { bottom: "fp"  bottom: "fr" }', ["p", "q"], ["fq", "fp"]),
+    ],
+)  # fmt: skip
+def test_what_only_targets_feed_is_gone(
+    text: str, inputs: list[str], expected: list[str], spec: MakeSpec
+) -> None:
+    made = compile_spec(spec(HEAD + text))
+    assert outputs(made.model) == expected
+    assert [fed.name for fed in made.model.graph.input] == inputs
+
+
 def test_a_blob_called_prob_keeps_its_name(spec: MakeSpec) -> None:
     made = compile_spec(spec(HEAD + 'fc "prob" { num_output: 3 }\nsoftmax_loss'))
     assert made.outputs == ("prob2",)

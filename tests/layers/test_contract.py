@@ -36,7 +36,7 @@ def test_example_uses_the_layer(layer: type[Layer]) -> None:
 @pytest.mark.parametrize("keyword", LAYERS)
 def test_registered_under_its_keyword(keyword: str) -> None:
     assert LAYERS[keyword].keyword == keyword
-    assert re.fullmatch("[a-z][a-z_]*", keyword)
+    assert re.fullmatch("[a-z][a-z0-9_]*", keyword)
 
 
 def test_caffe_names_are_unique() -> None:

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from netspec.autodiff import NON_DIFFERENTIABLE, RULES
 from netspec.ir.fields import Fields
 from netspec.ir.filler import Filler
+from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Layer, Role, ShapeError
-from netspec.ir.types import TensorType
+from netspec.ir.types import Shape, TensorType
 from netspec.layers import LAYERS
 
 PER_LAYER = 70
@@ -52,6 +53,18 @@ def fields(draw: st.DrawFn, kind: type[Fields]) -> dict[str, Any]:
 
 
 @st.composite
+def compared(draw: st.DrawFn, kind: type[Layer], shape: Shape, place: int) -> TensorType:
+    """What a loss or a metric compares the first bottom with: labels, numbers, or a matrix."""
+    axis = draw(st.integers(1, len(shape) - 1))
+    batch, classes = shape[0], shape[axis]
+    label = draw(st.sampled_from([shape[:axis] + shape[axis + 1 :], shape[:1]]))
+    if issubclass(kind, Labelled):
+        matrix = TensorType((batch, classes, classes))
+        return TensorType(label, "int64") if place == 1 else matrix
+    return draw(st.sampled_from([TensorType(shape), TensorType(label), TensorType(label, "int64")]))
+
+
+@st.composite
 def bottoms(draw: st.DrawFn, kind: type[Layer]) -> list[TensorType]:
     """Bottoms of two to five axes; those after the first fit it more or less."""
     rank = draw(st.sampled_from([4, 4, 4, 2, 3, 5]))
@@ -59,9 +72,7 @@ def bottoms(draw: st.DrawFn, kind: type[Layer]) -> list[TensorType]:
     made = [TensorType(shape)]
     for _ in range(draw(st.integers(kind.bottoms.start, min(3, kind.bottoms.stop - 1))) - 1):
         if kind.role in (Role.LOSS, Role.METRIC):
-            axis = draw(st.integers(1, rank - 1))
-            label = draw(st.sampled_from([shape[:axis] + shape[axis + 1 :], shape[:1]]))
-            made.append(TensorType(label, "int64"))
+            made.append(draw(compared(kind, shape, len(made))))
             continue
         axis = draw(st.integers(1, rank - 1))
         changed = (*shape[:axis], draw(st.integers(1, 8)), *shape[axis + 1 :])

@@ -19,15 +19,15 @@ torch: Any = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
 
 CPU = Device("cpu")
-COUNT, STEPS, RATE = 1024, 20, 0.05
-FIELDS: dict[str, Any] = {"base_lr": RATE, "momentum": 0.9, "weight_decay": 1e-2, "max_iter": 1}
+COUNT, STEPS, RATE, DECAY = 1024, 20, 0.05, 1e-2
+FIELDS: dict[str, Any] = {"base_lr": RATE, "momentum": 0.9, "weight_decay": DECAY, "max_iter": 1}
 
 
-def optimizer(kind: str, w: Any) -> Any:
+def optimizer(kind: str, w: Any, decay: float) -> Any:
     if kind == "Adam":
-        return torch.optim.Adam([w], RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=1e-2)
+        return torch.optim.Adam([w], RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=decay)
     nesterov = kind == "Nesterov"
-    return torch.optim.SGD([w], RATE, momentum=0.9, weight_decay=1e-2, nesterov=nesterov)
+    return torch.optim.SGD([w], RATE, momentum=0.9, weight_decay=decay, nesterov=nesterov)
 
 
 def memory(kind: str, state: dict[str, Any]) -> dict[str, Any]:
@@ -38,9 +38,11 @@ def memory(kind: str, state: dict[str, Any]) -> dict[str, Any]:
     return {"momentum": RATE * state.get("momentum_buffer", zeros)}
 
 
+@pytest.mark.parametrize("penalty", ["L2", "L1"])
 @pytest.mark.parametrize("kind", ["SGD", "Nesterov", "Adam"])
-def test_each_step_is_pytorchs(kind: str) -> None:
-    rule = update_rule(Solver(type=kind, **FIELDS))
+def test_each_step_is_pytorchs(kind: str, penalty: str) -> None:
+    """PyTorch's optimizers know no L1: there the penalty is in the loss, and autograd finds it."""
+    rule = update_rule(Solver(type=kind, regularization_type=penalty, **FIELDS))
     step = update_graph([WeightGroup("0", COUNT)], [], rule)
     model = emit(step.graph, names=step.names)
     fed = {
@@ -53,11 +55,14 @@ def test_each_step_is_pytorchs(kind: str) -> None:
     binding = Binding(make_session(model, CPU), CPU, addresses)
     torch.manual_seed(0)
     w = torch.randn(COUNT, requires_grad=True)
-    theirs = optimizer(kind, w)
+    theirs = optimizer(kind, w, DECAY if penalty == "L2" else 0)
     for iteration in range(STEPS):
-        w.grad = torch.randn(COUNT) * 10.0 ** torch.randint(-4, 3, ())
+        g = torch.randn(COUNT) * 10.0 ** torch.randint(-4, 3, ())
+        w.grad = g.clone()
         fed["weights:0"][:] = w.detach()
-        fed["gradients:0"][:] = w.grad
+        fed["gradients:0"][:] = g
+        if penalty == "L1":
+            (DECAY * w.abs().sum()).backward()
         for slot, values in memory(kind, theirs.state[w]).items():
             fed[f"{slot}:0"][:] = values
         for name, value in rule.feeds(RATE, iteration).items():

@@ -72,7 +72,8 @@ class Fake:
     def evaluate(self) -> Any:
         self.before_test()
         score = float(np.cos(self.w).mean())
-        return SimpleNamespace(loss=1 - score, metrics={"accuracy": score}, samples=3)
+        metrics = {"accuracy": score}
+        return SimpleNamespace(loss=1 - score, losses={"a": 1 - score}, metrics=metrics, samples=3)
 
     def state(self) -> State:
         self.before_state()
@@ -389,7 +390,9 @@ def test_a_full_disk_stops_with_the_old_checkpoint(
 def test_the_best_is_the_lowest_loss_where_there_is_no_metric(tmp_path: Path) -> None:
     losses = iter([3.0, 1.0, float("nan"), 2.0, 1.0])
     fake = Fake()
-    fake.evaluate = lambda: SimpleNamespace(loss=next(losses), metrics={})  # type: ignore[method-assign]
+    fake.evaluate = lambda: SimpleNamespace(  # type: ignore[method-assign]
+        loss=next(losses), losses={}, metrics={}
+    )
     outcome = go(make(tmp_path), fake)
     assert outcome.best == 1.0
     assert outcome.best_iteration == 5
