@@ -55,21 +55,11 @@ class Pooling(Windowed):
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         x = self._blob(bottoms)
-        if self.pool == "STOCHASTIC" and any(self.pad):
-            raise ShapeError("STOCHASTIC draws no padding: it takes none", field="pad")
         if self.global_pooling:
             self._forbid_window()
         window = self.window(bottoms)
-        if (
-            self.pool == "STOCHASTIC"
-            and not self.global_pooling
-            and prod(window.kernel) > MAX_DRAWN
-        ):
-            raise ShapeError(
-                f"STOCHASTIC draws of {MAX_DRAWN} cells at most, not of {size(window.kernel)}",
-                field="kernel_size",
-                hint="global_pooling draws of as many as there are",
-            )
+        if self.pool == "STOCHASTIC":
+            self._check_drawn(window)
         for p, kernel in zip(window.pad, window.kernel, strict=True):
             if p >= kernel:
                 raise ShapeError(f"pad {p} must be less than kernel_size {kernel}", field="pad")
@@ -84,6 +74,17 @@ class Pooling(Windowed):
                 hint="round_mode: FLOOR leaves that window out",
             )
         return checked(x.with_shape(x.batch, x.channels, *positions))
+
+    def _check_drawn(self, window: Window) -> None:
+        """A ShapeError if cells of such windows are not drawn."""
+        if any(window.pad):
+            raise ShapeError("STOCHASTIC draws no padding: it takes none", field="pad")
+        if not self.global_pooling and prod(window.kernel) > MAX_DRAWN:
+            raise ShapeError(
+                f"STOCHASTIC draws of {MAX_DRAWN} cells at most, not of {size(window.kernel)}",
+                field="kernel_size",
+                hint="global_pooling draws of as many as there are",
+            )
 
     def _forbid_window(self) -> None:
         given = {"kernel_size": self.kernel_size is not None, "stride": set(self.stride) != {1},
