@@ -48,6 +48,8 @@ def _advance(
     frame: Frame,
 ) -> None:
     """Move the flow on; a layer that failed leaves poison where its tops would be."""
+    if layer.role is Role.SINK:
+        return
     tops = made or _poison(c, wiring, element, name, frame)
     begins = layer.role is Role.INPUT and frame.flow.current is None and name != "label"
     if layer.role is Role.HIDDEN or begins:
@@ -76,13 +78,7 @@ def add_node(
     if layer.role is Role.METRIC and tops[0].name == "loss":
         message = "a metric cannot be called `loss`: reports call the sum of the losses so"
         raise SpecError(message, span, code="name")
-    loss_weight = 0.0
-    if layer.role is Role.LOSS:
-        loss_weight = 1.0 if wiring.loss_weight is None else wiring.loss_weight
-    elif wiring.loss_weight is not None:
-        place = field_span(element, "loss_weight")
-        message = f"{layer.keyword} is no loss: it has no loss_weight"
-        raise SpecError(message, place, code="field")
+    loss_weight = _loss_weight(layer, wiring, types, element)
     for lint in layer.lints(given):
         code = "layer" if layer.window(given) is None else "window"
         c.warn(f"{name}: {lint}", span, frame, code=code)
@@ -103,6 +99,21 @@ def add_node(
     for bottom in bottoms:
         bottom.reads += 1
     return tops
+
+
+def _loss_weight(
+    layer: Layer, wiring: Wiring, types: Sequence[TensorType], element: Element
+) -> float:
+    """The share in the sum that is minimised; one number for the whole batch may have one too."""
+    given = wiring.loss_weight
+    if layer.role is Role.LOSS:
+        return 1.0 if given is None else given
+    if given is None:
+        return 0.0
+    if layer.role is Role.HIDDEN and types[0].shape == ():
+        return given
+    message = f"{layer.keyword} is no loss: it has no loss_weight"
+    raise SpecError(message, field_span(element, "loss_weight"), code="field")
 
 
 def _fields(c: Construction, element: Element, frame: Frame) -> list[Field | Element]:
@@ -199,8 +210,11 @@ def _tops(
     name: str,
     frame: Frame,
 ) -> list[Blob]:
-    names = list(wiring.top) or [name.removeprefix(frame.prefix)]
+    unnamed = [] if layer.role is Role.SINK else [name.removeprefix(frame.prefix)]
+    names = list(wiring.top) or unnamed
     spans = spans_of(element, "top")
+    if layer.role is Role.SINK and names:
+        raise SpecError(f"{layer.keyword} makes no blobs", spans.fallback, code="flow")
     if len(names) != len(types):
         given = f"not {len(names)}" if wiring.top else "name each with `top`"
         message = f"{layer.keyword} makes {len(types)} blob{'s' * (len(types) > 1)}, {given}"

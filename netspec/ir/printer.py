@@ -83,7 +83,7 @@ def _unread(net: Net) -> list[str]:
     if not any(node.loss_weight for node in net.nodes):
         return []
     read = {bottom for node in net.nodes for bottom in node.bottoms}
-    hidden = [node for node in net.nodes if node.layer.role is Role.HIDDEN]
+    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.loss_weight]
     return [node.tops[0] for node in hidden if not read.intersection(node.tops)]
 
 
@@ -115,7 +115,7 @@ class _Flow:
             items += [_string("top", top) for top in node.tops]
         items += fields(node.layer)
         items += _params(node)
-        if node.layer.role is Role.LOSS and node.loss_weight != 1:
+        if node.loss_weight != (1 if node.layer.role is Role.LOSS else 0):
             items.append(Field("loss_weight", _number(node.loss_weight), _NOWHERE, _NOWHERE))
         return items
 
@@ -166,16 +166,17 @@ def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
     items: list[Item] = []
     for key, value in data.items():
         kind = kind_of(model, key)
-        if kind.message is not None:
-            for message in value if isinstance(value, list) else [value]:
+        values = value if isinstance(value, list) else [value]
+        if kind.message is not None and all(isinstance(v, dict) for v in values):
+            for message in values:
                 items.append(_message(key, _items(kind.message, message)))
+        elif kind.words and isinstance(value, list):
+            listed = List(tuple(map(_word, value)), _NOWHERE)
+            items.append(Field(key, listed, _NOWHERE, _NOWHERE))
         elif isinstance(value, str) and kind.words:
             items.append(Field(key, _word(value), _NOWHERE, _NOWHERE))
         else:
-            if kind.pair and len(set(value)) == 1:  # height and width alike
-                value = value[0]
-            written = _value(value)
-            items.append(Field(key, written, _NOWHERE, _NOWHERE))
+            items.append(Field(key, _value(value), _NOWHERE, _NOWHERE))
     return items
 
 

@@ -183,6 +183,7 @@ NODES: dict[str, Node] = {
     "ConvTranspose": lambda op: op.ConvTranspose(
         x(op), x(op, 6, 4, 3, 3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)
     ),
+    "CumSum": lambda op: op.CumSum(x(op), op.scalar(0, "int64")),
     "Expand": lambda op: op.Expand(x(op, 1, 6), op.ints(4, 6)),
     "Gather": lambda op: op.Gather(x(op, 8, 3, dtype="uint8"), x(op, 2, dtype="int64"), axis=0),
     "GatherElements": lambda op: op.GatherElements(x(op, 4, 6), x(op, 4, 6, dtype="int64"), axis=1),
@@ -207,6 +208,8 @@ NODES: dict[str, Node] = {
     "Slice": lambda op: op.Slice(x(op), op.ints(-1), op.ints(-9), op.ints(2), op.ints(-1)),
     "Split": lambda op: op.Split(x(op), op.ints(3, 3), outputs=2, axis=1)[0],
     "Squeeze": lambda op: op.Squeeze(x(op, 2, 1, 3), op.ints(1)),
+    "Tile": lambda op: op.Tile(x(op), op.ints(1, 3, 1, 1)),
+    "TopK": lambda op: op.TopK(x(op), op.ints(3), outputs=2, axis=1)[0],
     "Unsqueeze": lambda op: op.Unsqueeze(x(op, 2, 3), op.ints(1)),
     "Where": lambda op: op.Where(truth(op), x(op, 2, 6), x(op, 2, 6)),
 }  # fmt: skip
@@ -218,6 +221,16 @@ INTEGERS: dict[str, Node] = {
     "Where": lambda op: op.Where(truth(op), x(op, 2, 6), op.scalar(0)),
 }
 """Operators with the other types that graphs have for them."""
+ONE_AXIS: dict[str, Node] = {
+    "AveragePool": lambda op: op.AveragePool(x(op, 2, 6, 9), kernel_shape=(3,), ceil_mode=1),
+    "Conv": lambda op: op.Conv(x(op, 2, 6, 9), x(op, 4, 6, 3), x(op, 4), pads=(1, 1)),
+    "ConvTranspose": lambda op: op.ConvTranspose(x(op, 2, 6, 9), x(op, 6, 4, 3), strides=(2,)),
+    "MaxPool": lambda op: op.MaxPool(x(op, 2, 6, 9), outputs=2, kernel_shape=(3,))[0],
+    "Resize": lambda op: op.Resize(
+        x(op, 2, 6, 9), None, op.constant(np.array([1, 1, 2], np.float32)), mode="nearest"
+    ),
+}
+"""Operators over channels x length."""
 ABSENT = ("Atan", "Celu", "Mean", "Tan")
 """Operators without a kernel on CUDA; some of them look harmless."""
 
@@ -232,7 +245,8 @@ def test_the_table_says_what_is_on_cuda(astray: Astray) -> None:
     assert NODES.keys() == target._ON_CUDA
     models = {word: alone(node) for word, node in NODES.items() if word != "LRN"}
     others = {f"{word}, other type": alone(node) for word, node in INTEGERS.items()}
-    assert not astray(models | others)
+    lines = {f"{word}, one axis": alone(node) for word, node in ONE_AXIS.items()}
+    assert not astray(models | others | lines)
 
 
 def test_what_is_not_on_cuda_is_not_in_the_table(astray: Astray) -> None:
