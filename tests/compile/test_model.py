@@ -108,6 +108,7 @@ def test_metadata(name: str, compiled: Compile) -> None:
     ("name", "choice"),
     [
         ("alexnet", "group = 1"), ("alexnet", "lrn = 0"), ("resnet50", "early = true"),
+        ("resnet20", "option_a = true"),
         ("se_resnet50", "early = false"),
         ("squeezenet1_0", "pad10 = 0"), ("wrn_28_10", "dropout = 0.3"),
     ],
