@@ -61,7 +61,8 @@ class Row:
     phase: Phase = Phase.TEST
 
     def __str__(self) -> str:
-        return " ".join([self.name, *self.sets, *([self.phase.name] if self.phase.value else [])])
+        phase = [] if self.phase is Phase.TEST else [self.phase.name]
+        return " ".join([self.name, *self.sets, *phase])
 
 
 def conv(cells: int, kernel: int, inputs: int, outputs: int) -> int:
