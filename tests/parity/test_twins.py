@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from spec_text import SPECS, whole, without_relu
 
 from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import elaborate, read
@@ -25,7 +25,6 @@ F = torch.nn.functional
 pytestmark = pytest.mark.parity
 
 TESTS = Path(__file__).parents[1]
-SPECS = TESTS.parent / "specs"
 NETS = TESTS / "benchmarks" / "nets"
 TWINS = {
     SPECS / "lenet.net": "LeNet",
@@ -39,6 +38,10 @@ TWINS = {
     SPECS / "squeezenet1_1.net": "SqueezeNet",
     SPECS / "googlenet.net": "GoogLeNet",
     SPECS / "densenet121.net": "DenseNet121",
+    SPECS / "nin.net": "NIN",
+    SPECS / "mobilenet_v1.net": "MobileNet",
+    SPECS / "resnext50_32x4d.net": "ResNeXt50",
+    SPECS / "se_resnet50.net": "SEResNet50",
 }
 BY_NAME = {path.stem: path for path in TWINS}
 TARGETS = list(dict.fromkeys([find_target("cpu").target, CPU_PLAIN]))
@@ -70,6 +73,7 @@ the terms both lose 2e-7 at most: 1.5e-7 and 1.8e-7 in `densenet121`, 4e-8 and 1
 SMALL = {
     "lenet": (16, None), "resnet20": (16, None), "vgg6": (16, None), "depthwise": (16, None),
     "squeezenet1_1": (4, 99), "googlenet": (1, None), "densenet121": (8, 64),
+    "nin": (4, 99), "mobilenet_v1": (8, 64), "resnext50_32x4d": (8, 64), "se_resnet50": (8, 64),
 }  # fmt: skip
 """Samples, and the images' size unless it is the spec's: what takes seconds."""
 CHAOTIC = {
@@ -88,26 +92,10 @@ Twin = Callable[[Path], Any]
 Gradients = dict[str, npt.NDArray[np.float64]]
 
 
-@pytest.fixture(scope="session")
-def zoo() -> ModuleType:
-    """`twins_zoo.py`."""
-    spec = spec_from_file_location("twins_zoo", Path(__file__).with_name("twins_zoo.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def twin(twins: ModuleType, zoo: ModuleType) -> Twin:
+def twin(twin_of: Callable[[str], Any]) -> Twin:
     """`twin(path)` is a spec's twin."""
-
-    def make(path: Path) -> Any:
-        name = TWINS[path]
-        return getattr(zoo if hasattr(zoo, name) else twins, name)()
-
-    return make
+    return lambda path: twin_of(TWINS[path])
 
 
 @dataclass
@@ -157,7 +145,7 @@ def make(tmp_path: Path, twin: Twin, twins: ModuleType, zoo: ModuleType) -> Make
         path: Path, batch: int, size: int | None = None, *, batches: int = 1, linear: bool = False
     ) -> Pair:
         spec = tmp_path / path.name
-        text = re.sub(r"dropout_ratio: [0-9.]+", "dropout_ratio: 0", path.read_text("utf-8"))
+        text = re.sub(r"dropout_ratio: [0-9.]+", "dropout_ratio: 0", whole(path))
         text = without_choices(text) if linear else text
         spec.write_text(resized(text, size) if size else text, "utf-8")
         net = elaborate(read(str(spec)), batch=batch).train.net.model_copy(update=SETTINGS)
@@ -188,9 +176,7 @@ def make(tmp_path: Path, twin: Twin, twins: ModuleType, zoo: ModuleType) -> Make
 
 def without_choices(text: str) -> str:
     """A spec without what rounding may decide: its ReLUs, and maxima, which become averages."""
-    text, count = re.subn(r"^ *relu\n", "", text, flags=re.MULTILINE)
-    assert count
-    return text.replace("pool: MAX", "pool: AVE")
+    return without_relu(text).replace("pool: MAX", "pool: AVE")
 
 
 class WithoutChoices(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
