@@ -1,4 +1,4 @@
-"""What gradient rules say again and again in ONNX operators: sums, spreads, pads and masks."""
+"""What layers and gradient rules say again and again in ONNX operators."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ def sum_over(op: Ops, x: Value, axes: Sequence[int]) -> Value:
     """`x` summed over `axes`, which vanish: trailing ones first, then the others.
 
     onnxruntime's CUDA has fast kernels only for one block of axes that touches the first or the
-    last; the two stages over N,H,W each are one.
+    last; the two stages over N,H,W each are one. Where they are none, `keepdims` shows the target
+    which axes go.
     """
     wide = [axis for axis in axes if x.type.shape[axis] > 1]
     last = len(x.type.shape)
     while last - 1 in wide or (last and x.type.shape[last - 1] == 1):
         last -= 1
     kept = tuple(n for axis, n in enumerate(x.type.shape) if axis not in axes)
-    for block in ([axis for axis in wide if axis >= last], [axis for axis in wide if axis < last]):
-        if block:
-            x = op.ReduceSum(x, op.ints(*block), keepdims=0)
+    ends, others = [a for a in wide if a >= last], [a for a in wide if a < last]
+    if ends:
+        x = op.ReduceSum(x, op.ints(*ends), keepdims=0)
+    if others:
+        before = enumerate(x.type.shape[: max(others)])
+        first = all(n == 1 or axis in others for axis, n in before)
+        x = op.ReduceSum(x, op.ints(*others), keepdims=int(not first))
     return reshape(op, x, *kept)
 
 
@@ -106,6 +111,21 @@ def scale(op: Ops, x: Value, factor: float) -> Value:
         return x
     scaled: Value = op.Mul(x, op.scalar(factor, x.type.dtype))
     return scaled
+
+
+def affine(op: Ops, x: Value, factor: float, summand: float) -> Value:
+    """`x` times a number plus a number, without what changes nothing."""
+    scaled = scale(op, x, factor)
+    if summand == 0:
+        return scaled
+    shifted: Value = op.Add(scaled, op.scalar(summand, x.type.dtype))
+    return shifted
+
+
+def relu6(op: Ops, x: Value) -> Value:
+    """min(max(x, 0), 6); of a tie `Min` lets its first operand win, so 6 itself has no slope."""
+    held: Value = op.Min(op.scalar(6.0, x.type.dtype), op.Relu(x))
+    return held
 
 
 def scatter(
