@@ -7,6 +7,14 @@ from pathlib import Path
 import click
 
 from netspec.cli import options
+from netspec.cli.formats import (
+    Formats,
+    Report,
+    format_options,
+    print_text,
+    write_faults,
+    write_files,
+)
 from netspec.compiler import Elaborated, elaborate, read
 from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError, printable
 from netspec.ir.analysis import cost
@@ -27,6 +35,7 @@ from netspec.report.table import check_table, print_table, totals_table
 @options.SETS
 @options.INCLUDES
 @options.JSON
+@format_options
 def command(
     spec: str,
     batch: int | None,
@@ -34,6 +43,7 @@ def command(
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     as_json: bool,
+    formats: Formats,
 ) -> int:
     """Shapes, parameters, arithmetic and memory of SPEC, or its errors."""
     diagnostics = Diagnostics()
@@ -42,33 +52,42 @@ def command(
             read(spec, sets=sets, include_paths=include_paths), batch=batch, diagnostics=diagnostics
         )
     except SpecErrors as errors:
+        found = Diagnostics(list(errors.faults), diagnostics.warnings)
+        write_faults(formats, found, None)
         if not as_json:
             raise
-        found = Diagnostics(list(errors.faults), diagnostics.warnings)
         options.print_json(check_report(None, phase, batch, None, None, found))
         return 1
     except UsageError:
         raise
     except NetspecError as error:
+        write_faults(formats, diagnostics, (spec, str(error)))
         if not as_json:
             raise
         report = check_report(None, phase, batch, None, None, diagnostics)
         options.print_json({**report, "errors": [unreadable(spec, str(error))]})
         return 1
-    _show(nets, Phase(phase), diagnostics, as_json)
+    _show(nets, Phase(phase), diagnostics, as_json, formats)
     return 0
 
 
-def _show(nets: Elaborated, phase: Phase, diagnostics: Diagnostics, as_json: bool) -> None:
+def _show(
+    nets: Elaborated, phase: Phase, diagnostics: Diagnostics, as_json: bool, formats: Formats
+) -> None:
     built, train = nets[phase], nets.train.net
     net = built.net
     counted, memory = cost(net, built.places), training_memory(train, train.solver)
+    table = check_table(counted, find_columns(DEFAULT))
+    totals = totals_table(counted, memory)
+    given = Report(net, counted, counted, find_columns(DEFAULT), table, totals, None, diagnostics)
+    write_files(formats, given)
     if as_json:
         report = check_report(net.name, phase, net.batch, counted, memory, diagnostics)
         options.print_json(report)
         return
-    print_table(check_table(counted, find_columns(DEFAULT)))
-    click.secho(f"\n{printable(net.name)}, phase {phase}, batch {net.batch}", bold=True)
-    print_table(totals_table(counted, memory))
+    if not print_text(formats, given):
+        print_table(table)
+        click.secho(f"\n{printable(net.name)}, phase {phase}, batch {net.batch}", bold=True)
+        print_table(totals)
     for lint in diagnostics.warnings:
         click.echo(lint.render("warning"), err=True)

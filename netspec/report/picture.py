@@ -73,7 +73,7 @@ def picture(net: Net, *, depth: int | None = None) -> Picture:
     if len(drawn) + len(readers) > MAX_NODES:
         raise UsageError(
             f"a picture holds {MAX_NODES:,} nodes, and {printable(net.name) or 'the net'} has "
-            f"{len(drawn) + len(readers):,}; --fold draws a block as one node"
+            f"{len(drawn) + len(readers):,}; --depth 1 draws each block as one node"
         )
     for name in readers:  # beside each reader, not once on top with wires through the whole net
         box = drawn[owner[name]].box

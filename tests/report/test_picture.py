@@ -82,7 +82,7 @@ def test_depth_draws_blocks_as_one_node() -> None:
 
 def test_a_net_too_large_to_draw_says_so(built: Built) -> None:
     net = built(f'input "x" {{ shape: 4 }}  repeat {MAX_NODES} {{ relu }}')
-    with pytest.raises(UsageError, match=r"holds 1,000 nodes, and .* has 1,001; --fold"):
+    with pytest.raises(UsageError, match=r"holds 1,000 nodes, and .* has 1,001; --depth 1"):
         picture(net)
 
 
