@@ -37,7 +37,7 @@ solver {
 )  # fmt: skip
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(),
-    show_default="the working directory", help="The folder to write into.",
+    show_default=True, help="The folder to write into.",
 )  # fmt: skip
 def command(name: str, origin: str, out: Path) -> int:
     """Begin a spec called NAME, as NAME.net: a bundled one, with data and solver to fill in."""
