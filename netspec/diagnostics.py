@@ -175,6 +175,12 @@ class UsageError(NetspecError):
     exit_code = 2
 
 
+class BudgetError(NetspecError):
+    """A net that costs more than it may; the message names the layers that cost most."""
+
+    exit_code = 3
+
+
 @dataclass
 class Diagnostics:
     """Collects the faults and lints of one run."""

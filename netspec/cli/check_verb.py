@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -15,13 +16,17 @@ from netspec.cli.formats import (
     write_faults,
     write_files,
 )
-from netspec.compiler import Elaborated, elaborate, read
+from netspec.compiler import elaborate, read
 from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError, printable
-from netspec.ir.analysis import cost
+from netspec.ir.analysis import Cost
+from netspec.ir.folding import folded
 from netspec.ir.layer import Phase
-from netspec.ir.memory import training_memory
-from netspec.report.columns import DEFAULT, find_columns
-from netspec.report.json import check_report, unreadable
+from netspec.ir.memory import SLOTS
+from netspec.report.budget import check_budget, enforce
+from netspec.report.columns import DEFAULT, Column, find_columns, ordered
+from netspec.report.json import check_report, faults, faulty_report, unreadable
+from netspec.report.quantity import number_of_bytes
+from netspec.report.summary import BYTES, summarise
 from netspec.report.table import check_table, print_table, totals_table
 
 
@@ -32,6 +37,37 @@ from netspec.report.table import check_table, print_table, totals_table
     "--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True,
     help="The phase to show.",
 )  # fmt: skip
+@click.option(
+    "--columns", metavar="NAMES", default=",".join(DEFAULT), show_default=True,
+    help="The columns of the table, with commas between them.",
+)  # fmt: skip
+@click.option("--sort", metavar="NAME", help="Sort by a column, the largest first.")
+@click.option(
+    "--depth", type=click.IntRange(1, 128),
+    help="Fold layers into blocks: those whose names agree in so many parts.",
+)  # fmt: skip
+@click.option(
+    "--dtype", type=click.Choice(list(BYTES)), default="float32", show_default=True,
+    help="The element type that memory is counted for.",
+)  # fmt: skip
+@click.option(
+    "--optimizer", type=click.Choice(list(SLOTS)), help="Count the memory of this solver type."
+)
+@click.option(
+    "--target", type=click.Choice(["cpu", "cpu-plain", "cuda"]), default="cpu", show_default=True,
+    help="What the training step is compiled for when its memory is counted.",
+)  # fmt: skip
+@click.option(
+    "--exact/--estimate", default=None, show_default="exact for nets of up to 300 layers",
+    help="Count training memory on the operators of the step, or estimate it from the blobs.",
+)  # fmt: skip
+@click.option(
+    "--memory", metavar="SIZE", help="Say the largest batch whose training fits in it: 8GiB."
+)
+@click.option(
+    "--assert", "asserts", multiple=True, metavar="TEST",
+    help="Exit with 3 unless it holds: 'parameters < 5M', 'train_memory < 8GiB'.",
+)  # fmt: skip
 @options.SETS
 @options.INCLUDES
 @options.JSON
@@ -40,54 +76,85 @@ def command(
     spec: str,
     batch: int | None,
     phase: str,
+    columns: str,
+    sort: str | None,
+    depth: int | None,
+    dtype: str,
+    optimizer: str | None,
+    target: str,
+    exact: bool | None,
+    memory: str | None,
+    asserts: tuple[str, ...],
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     as_json: bool,
     formats: Formats,
 ) -> int:
     """Shapes, parameters, arithmetic and memory of SPEC, or its errors."""
+    view = _View.of(columns, sort, depth)
+    amount = None if memory is None else number_of_bytes(memory)
     diagnostics = Diagnostics()
     try:
-        nets = elaborate(
-            read(spec, sets=sets, include_paths=include_paths), batch=batch, diagnostics=diagnostics
-        )
-    except SpecErrors as errors:
-        found = Diagnostics(list(errors.faults), diagnostics.warnings)
-        write_faults(formats, found, None)
-        if not as_json:
-            raise
-        options.print_json(check_report(None, phase, batch, None, None, found))
-        return 1
+        source = read(spec, sets=sets, include_paths=include_paths)
+        nets = elaborate(source, batch=batch, diagnostics=diagnostics)
     except UsageError:
         raise
     except NetspecError as error:
-        write_faults(formats, diagnostics, (spec, str(error)))
+        write_faults(formats, spec, error, diagnostics)
         if not as_json:
             raise
-        report = check_report(None, phase, batch, None, None, diagnostics)
-        options.print_json({**report, "errors": [unreadable(spec, str(error))]})
+        found = faults(error.faults) if isinstance(error, SpecErrors) else None
+        errors = [unreadable(spec, str(error))] if found is None else found
+        options.print_json(faulty_report(phase, batch, errors, diagnostics.warnings))
         return 1
-    _show(nets, Phase(phase), diagnostics, as_json, formats)
+    summary = summarise(
+        nets, Phase(phase), dtype=dtype, optimizer=optimizer, memory=amount, target=target,
+        exact=exact,
+    )  # fmt: skip
+    budgets = [check_budget(text, summary) for text in asserts]
+    rows = view.rows(summary.cost)
+    report = Report(
+        nets[Phase(phase)].net,
+        summary.cost,
+        rows,
+        view.columns,
+        check_table(rows, view.columns),
+        totals_table(summary),
+        depth,
+        diagnostics,
+    )
+    write_files(formats, report)
+    if as_json:
+        options.print_json(check_report(summary, rows, budgets, diagnostics))
+    else:
+        _print(report, formats)
+    enforce(budgets)
     return 0
 
 
-def _show(
-    nets: Elaborated, phase: Phase, diagnostics: Diagnostics, as_json: bool, formats: Formats
-) -> None:
-    built, train = nets[phase], nets.train.net
-    net = built.net
-    counted, memory = cost(net, built.places), training_memory(train, train.solver)
-    table = check_table(counted, find_columns(DEFAULT))
-    totals = totals_table(counted, memory)
-    given = Report(net, counted, counted, find_columns(DEFAULT), table, totals, None, diagnostics)
-    write_files(formats, given)
-    if as_json:
-        report = check_report(net.name, phase, net.batch, counted, memory, diagnostics)
-        options.print_json(report)
-        return
-    if not print_text(formats, given):
-        print_table(table)
-        click.secho(f"\n{printable(net.name)}, phase {phase}, batch {net.batch}", bold=True)
-        print_table(totals)
-    for lint in diagnostics.warnings:
+@dataclass(frozen=True)
+class _View:
+    """Which columns and rows are shown."""
+
+    columns: tuple[Column, ...]
+    sort: Column | None
+    depth: int | None
+
+    @staticmethod
+    def of(columns: str, sort: str | None, depth: int | None) -> _View:
+        found = find_columns(options.names(columns, "--columns"))
+        return _View(found, None if sort is None else find_columns([sort])[0], depth)
+
+    def rows(self, cost: Cost) -> Cost:
+        """The layers to show, in their order."""
+        rows = cost if self.depth is None else folded(cost, self.depth)
+        return rows if self.sort is None else replace(rows, layers=ordered(rows, self.sort))
+
+
+def _print(report: Report, formats: Formats) -> None:
+    if not print_text(formats, report):
+        print_table(report.table)
+        click.secho(f"\n{printable(report.heading)}, {report.facts}", bold=True)
+        print_table(report.totals)
+    for lint in report.found.warnings:
         click.echo(lint.render("warning"), err=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from netspec.diagnostics import Diagnostics, UsageError
+from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError
 from netspec.files import write_durably
 from netspec.ir.analysis import Cost
 from netspec.ir.layer import Phase
@@ -101,10 +101,15 @@ def write_files(formats: Formats, report: Report) -> None:
         write_durably(file, [text.encode()])
 
 
-def write_faults(formats: Formats, found: Diagnostics, failure: tuple[str, str] | None) -> None:
-    """The SARIF of a spec that gives no net; `failure` is (file, message) if it cannot be read."""
-    if formats.sarif:
-        write_durably(formats.sarif, [sarif_text(found, failure).encode()])
+def write_faults(formats: Formats, spec: str, error: NetspecError, found: Diagnostics) -> None:
+    """The SARIF of a spec that gives no net: its faults, or why it cannot be read at all."""
+    if formats.sarif is None:
+        return
+    if isinstance(error, SpecErrors):
+        text = sarif_text(Diagnostics(list(error.faults), found.warnings))
+    else:
+        text = sarif_text(found, (spec, str(error)))
+    write_durably(formats.sarif, [text.encode()])
 
 
 def print_text(formats: Formats, report: Report) -> bool:

@@ -58,6 +58,24 @@ def peak(graph: Graph, *, reuse: bool = False) -> Peak:
 
 def timeline(graph: Graph, *, reuse: bool = False) -> list[int]:
     """The bytes of activations that are alive while each operator runs."""
+    made, last = lifetimes(graph, reuse=reuse)
+    change = [0] * (len(graph.ops) + 1)
+    for buffer, start in made.items():
+        change[start] += buffer.type.nbytes
+        change[last[buffer] + 1] -= buffer.type.nbytes
+    live, alive = [], 0
+    for difference in change[:-1]:
+        alive += difference
+        live.append(alive)
+    return live
+
+
+def lifetimes(graph: Graph, *, reuse: bool = False) -> tuple[dict[Value, int], dict[Value, int]]:
+    """The indices of the operators that make and that last read each buffer, in their order.
+
+    Buffers are named by the value that they were made for; those of inputs, constants and outputs
+    are left out.
+    """
     plan = _Plan(graph, reuse=reuse)
     apart = {*graph.inputs, *graph.constants, *graph.outputs}
     made: dict[Value, int] = {}
@@ -68,17 +86,10 @@ def timeline(graph: Graph, *, reuse: bool = False) -> list[int]:
         for value in op.inputs:
             if value is not None:
                 last[plan.buffer[value]] = i
-    change = [0] * (len(graph.ops) + 1)
-    for buffer, start in made.items():
-        if buffer not in apart:
-            change[start] += buffer.type.nbytes
-            # a buffer that nothing reads stays until the run ends
-            change[last.get(buffer, len(graph.ops) - 1) + 1] -= buffer.type.nbytes
-    live, alive = [], 0
-    for difference in change[:-1]:
-        alive += difference
-        live.append(alive)
-    return live
+    for buffer in apart:
+        made.pop(buffer, None)
+    # a buffer that nothing reads stays until the run ends
+    return made, {buffer: last.get(buffer, len(graph.ops) - 1) for buffer in made}
 
 
 ALIASES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from netspec.codegen.operators import CONTRIB, GRADIENT, NCHWC
@@ -57,3 +59,21 @@ def cpu_blocked(block: int) -> Target:
 
 TARGETS = ("cpu", "cpu-plain", "cuda")
 """The names that users give."""
+
+
+def assumed_target(name: str) -> Target:
+    """The target of a name; for `cpu` the blocks that MLAS takes for this machine's processor.
+
+    That onnxruntime really has them is only known when it runs.
+    """
+    return {"cpu": cpu_blocked(_likely_block()), "cpu-plain": CPU_PLAIN, "cuda": CUDA}[name]
+
+
+def _likely_block() -> int:
+    """16 channels with AVX-512 or on Arm, 8 else."""
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return 16
+    try:
+        return 16 if "avx512f" in Path("/proc/cpuinfo").read_text() else 8
+    except OSError:
+        return 8

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from netspec.ir.backward import BIAS, WayBack, backward_macs, ways_back
+from netspec.ir.forward import FLOAT, forward_peak, nbytes
 from netspec.ir.layer import Role
-from netspec.ir.memory import FLOAT, caffe_bytes, forward_peak, kept_values, nbytes
+from netspec.ir.memory import caffe_bytes, kept_values
 from netspec.ir.net import Net, Node, Parameter, Place
 from netspec.ir.receptive import Receptive, receptive_fields
 from netspec.ir.types import Shape
@@ -92,7 +93,7 @@ class Cost:
     """Weights, statistics, and the blobs that are alive at once, at the batch.
 
     A blob lives from the layer that makes it to the last that reads it, outputs and labels to the
-    end and from the beginning; kernels' working memory is not counted.
+    end and from the beginning, see `forward_peak`.
     """
     caffe_bytes: int
     """What Caffe's log calls "Memory required for data"."""
@@ -107,14 +108,17 @@ class Cost:
         return self.parameters - self.frozen
 
 
-def cost(net: Net, places: Sequence[Place] = (), *, value_bytes: int = FLOAT) -> Cost:
+def cost(
+    net: Net, places: Sequence[Place] = (), *, value_bytes: int = FLOAT, block: int = 0
+) -> Cost:
     """Count a net; `places` say where its layers were written, `value_bytes` how large numbers are.
 
-    Labels keep their own size.
+    Labels keep their own size. `block` is the CPU's, see `forward_peak`.
     """
     layers = tuple(_layer_costs(net, places, value_bytes))
     parameters = sum(p.numel for p in net.parameters)
     statistics = sum(layer.statistics for layer in layers)
+    learned = value_bytes * (parameters + statistics)
     return Cost(
         batch=net.batch,
         layers=layers,
@@ -127,7 +131,7 @@ def cost(net: Net, places: Sequence[Place] = (), *, value_bytes: int = FLOAT) ->
         backward_macs=sum(layer.backward_macs for layer in layers),
         activations=sum(layer.activations for layer in layers),
         activation_bytes=sum(layer.activation_bytes for layer in layers),
-        forward_bytes=value_bytes * (parameters + statistics) + forward_peak(net, value_bytes),
+        forward_bytes=learned + forward_peak(net, value_bytes, block),
         caffe_bytes=caffe_bytes(net),
     )
 

@@ -25,6 +25,7 @@ from netspec.ir.fields import shown
 from netspec.ir.flow import Blob, Flow, Frame
 from netspec.ir.groups import GROUPS, PARTS, Grouping
 from netspec.ir.layer import Layer, Phase, Role
+from netspec.ir.lints import lint
 from netspec.ir.net import Net, Node, Place
 from netspec.ir.place import place
 from netspec.ir.scope import POISON, Lookup, Scope
@@ -81,6 +82,7 @@ def build(
         data=data,
         solver=declared.solver,
     )
+    lint(net, tuple(c.places), diagnostics)
     return Built(net, tuple(c.places))
 
 
@@ -96,7 +98,7 @@ def _report_idle(c: Construction, tree: Message, frame: Frame) -> None:
     for node, spot in zip(c.nodes, c.places, strict=True):
         blobs = [c.blobs.made[top] for top in node.tops]
         if node.layer.role is Role.INPUT and not any(b.reads for b in blobs):
-            c.warn(f"nothing reads the input `{node.name}`", spot.span, frame)
+            c.warn(f"nothing reads the input `{node.name}`", spot.span, frame, code="unread")
         if node.layer.role is Role.HIDDEN and not any(b.reads or b in ends for b in blobs):
             _report_unread(c, node, spot)
 

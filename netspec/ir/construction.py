@@ -105,9 +105,9 @@ class Construction:
         if self.diagnostics.full:
             raise Exhausted
 
-    def warn(self, message: str, span: Span, frame: Frame) -> None:
+    def warn(self, message: str, span: Span, frame: Frame, *, code: str) -> None:
         """Keep a lint."""
-        self.diagnostics.warn(SpecError(message, span, code="lint", trail=frame.trail))
+        self.diagnostics.warn(SpecError(message, span, code=code, trail=frame.trail))
 
     def spend(self, item: Item, frame: Frame) -> None:
         """Pay for one item, and for the text of one that holds no others."""

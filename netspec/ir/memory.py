@@ -1,4 +1,4 @@
-"""Memory of a net, read off its blobs: the peak forward, the peak of training, Caffe's own sum."""
+"""Memory of a net, read off its blobs: what training holds, and Caffe's own sum."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from netspec.ir.backward import ways_back
+from netspec.ir.forward import FLOAT, moves, nbytes
 from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node
 from netspec.ir.sections import Solver
 from netspec.ir.types import TensorType
-
-FLOAT = 4
-"""Bytes of a float32."""
 
 SLOTS = {"SGD": 1, "Nesterov": 1, "Adam": 2}
 """Values of solver state per trained parameter, by the solver's type."""
@@ -36,7 +34,7 @@ class TrainingMemory:
     activations: int
     """Values kept for the way back, and what else is alive at that moment."""
     workspace: int
-    """What a kernel takes for itself at that moment; 0 where it is estimated from the net."""
+    """What kernels take for themselves, and what lies unused; 0 where the net alone is known."""
     exact: bool
     """Whether it was counted on the operators of the step; else estimated from the net's blobs."""
 
@@ -44,38 +42,6 @@ class TrainingMemory:
     def total(self) -> int:
         parts = (self.weights, self.gradients, self.solver, self.statistics)
         return sum(parts) + self.activations + self.workspace
-
-
-def nbytes(type: TensorType, value_bytes: int = FLOAT) -> int:
-    """Bytes of a blob whose numbers take `value_bytes` each; labels keep their own size."""
-    return type.numel * (value_bytes if type.dtype == "float32" else type.itemsize)
-
-
-def forward_peak(net: Net, value_bytes: int = FLOAT) -> int:
-    """Bytes of the blobs alive at once, the worst moment of a forward pass."""
-    dies = _last_reads(net)
-    alive: dict[str, int] = {"label": nbytes(net.label)} if net.label else {}
-    total = sum(alive.values())
-    peak = total
-    for i, node in enumerate(net.nodes):
-        for name, type in zip(node.tops, node.top_types, strict=True):
-            if name not in alive:
-                alive[name] = nbytes(type, value_bytes)
-                total += alive[name]
-        peak = max(peak, total)
-        for name in {*node.bottoms, *node.tops}:
-            if dies.get(name, len(net.nodes)) == i:
-                total -= alive.pop(name, 0)
-    return peak
-
-
-def _last_reads(net: Net) -> dict[str, int]:
-    """The index of the last node that reads each blob; what nothing reads lives to the end."""
-    reads = dict.fromkeys(net.outputs, len(net.nodes))
-    for i, node in enumerate(net.nodes):
-        for bottom in node.bottoms:
-            reads[bottom] = max(i, reads.get(bottom, 0))
-    return reads
 
 
 def training_memory(
@@ -139,11 +105,11 @@ def _reads(node: Node) -> tuple[bool, bool]:
         return False, True
     if len(node.bottoms) > 1 or len(node.tops) > 1:
         return False, False
-    (bottom,), (top,) = node.bottom_types, node.top_types
+    (top,) = node.top_types
     if layer.window(node.bottom_types) is not None:
         return False, top.numel > top.batch * top.channels
-    moved = bottom.numel == top.numel and bottom.shape != top.shape
-    return not moved, not moved
+    read = not moves(node)
+    return read, read
 
 
 def _peak_backward(net: Net, value_bytes: int) -> int:

@@ -84,7 +84,8 @@ def add_node(
         message = f"{layer.keyword} is no loss: it has no loss_weight"
         raise SpecError(message, place, code="field")
     for lint in layer.lints(given):
-        c.warn(f"{name}: {lint}", span, frame)
+        code = "layer" if layer.window(given) is None else "window"
+        c.warn(f"{name}: {lint}", span, frame, code=code)
     c.nodes.append(
         Node.model_construct(
             name=name,

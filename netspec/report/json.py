@@ -1,14 +1,15 @@
 """Reports as versioned JSON: the contract with other programs.
 
-`netspec check --json` prints one object:
+`netspec check --json` prints one object; `check.schema.json` beside this file is its JSON Schema:
 
 - `version`, `name`, `phase`, `batch`;
-- `layers`: one object per layer with every column of `report.columns` by its key, and its edges:
-  `bottoms`, and `tops` with `name` and `shape`; shapes are without the batch;
-- `totals`: null for a faulty spec, else numbers for one input (`parameters` to `activations`) and
-  bytes at the batch; `training` is null for a net without a loss, else the parts of
-  `training_memory` and the `batch` they are for; `exact` says whether they were counted on the
-  operators of the step or estimated from the net's blobs;
+- `layers`: one object per layer, or per block with `--depth`, with every column of
+  `report.columns` by its key, and its edges: `bottoms`, and `tops` with `name` and `shape`; shapes
+  are without the batch;
+- `totals`: null for a faulty spec, else numbers for one input and bytes at the batch, by the names
+  that `--assert` knows; `training` holds the parts of `training_memory`, null without a loss, and
+  `exact`, whether they were counted on the operators of the step or estimated from the blobs;
+- `budgets`: each `--assert`, whether it holds, the totals it reads and the layers that cost most;
 - `errors` and `warnings`: `code`, `file`, `line`, `column`, `message`, `notes`, `hint`.
 """
 
@@ -20,32 +21,50 @@ from typing import Any
 
 from netspec.diagnostics import Diagnostics, SpecError
 from netspec.ir.analysis import Cost, LayerCost
-from netspec.ir.memory import TrainingMemory
 from netspec.ir.net import Net
+from netspec.report.budget import Budget
 from netspec.report.columns import COLUMNS
+from netspec.report.summary import Summary
 
 VERSION = 1
 """Raised when a field changes its meaning or goes; new fields may come at any time."""
 
 
 def check_report(
-    name: str | None,
-    phase: str,
-    batch: int | None,
-    cost: Cost | None,
-    training: TrainingMemory | None,
-    diagnostics: Diagnostics,
+    summary: Summary, layers: Cost, budgets: Sequence[Budget], diagnostics: Diagnostics
 ) -> dict[str, Any]:
-    """What `netspec check --json` prints; a faulty spec has no layers and no totals."""
+    """What `netspec check --json` prints of a right spec; `layers` are the rows to show."""
+    training = summary.training
     return {
         "version": VERSION,
-        "name": name,
+        "name": summary.name,
+        "phase": summary.phase,
+        "batch": summary.cost.batch,
+        "layers": [_layer(layer, layers) for layer in layers.layers],
+        "totals": {**summary.totals, "training": asdict(training) if training else None},
+        "budgets": [budget.as_data() for budget in budgets],
+        "errors": [],
+        "warnings": faults(diagnostics.warnings),
+    }
+
+
+def faulty_report(
+    phase: str,
+    batch: int | None,
+    errors: Sequence[dict[str, Any]],
+    warnings: Sequence[SpecError] = (),
+) -> dict[str, Any]:
+    """What it prints of a faulty spec: no layers and no totals."""
+    return {
+        "version": VERSION,
+        "name": None,
         "phase": phase,
         "batch": batch,
-        "layers": [_layer(layer, cost) for layer in cost.layers] if cost else [],
-        "totals": totals(cost, training) if cost else None,
-        "errors": faults(diagnostics.errors),
-        "warnings": faults(diagnostics.warnings),
+        "layers": [],
+        "totals": None,
+        "budgets": [],
+        "errors": list(errors),
+        "warnings": faults(warnings),
     }
 
 
@@ -76,27 +95,6 @@ def _layer(layer: LayerCost, cost: Cost) -> dict[str, Any]:
         **{key: column.value(layer, cost) for key, column in COLUMNS.items()},
         "bottoms": list(layer.bottoms),
         "tops": [{"name": name, "shape": list(shape)} for name, shape in layer.tops],
-    }
-
-
-def totals(cost: Cost, training: TrainingMemory | None) -> dict[str, Any]:
-    """What a net costs in all, by the names that `--assert` knows too."""
-    return {
-        "parameters": cost.parameters,
-        "trained": cost.trained,
-        "frozen": cost.frozen,
-        "statistics": cost.statistics,
-        "units": cost.units,
-        "connections": cost.connections,
-        "macs": cost.macs,
-        "flops": cost.flops,
-        "backward_macs": cost.backward_macs,
-        "activations": cost.activations,
-        "activation_bytes": cost.activation_bytes,
-        "forward_memory": cost.forward_bytes,
-        "caffe_memory": cost.caffe_bytes,
-        "training_memory": training.total if training else None,
-        "training": asdict(training) if training else None,
     }
 
 

@@ -14,6 +14,7 @@ from netspec.diagnostics import printable
 from netspec.ir.analysis import Cost
 from netspec.ir.memory import TrainingMemory
 from netspec.report.columns import Column, bytes_text
+from netspec.report.summary import Summary
 
 _NARROWEST = 16
 """Columns that a name or a note keeps on the narrowest terminal."""
@@ -96,17 +97,34 @@ def check_table(cost: Cost, columns: Sequence[Column]) -> Table:
     return table
 
 
-def totals_table(cost: Cost, training: TrainingMemory | None) -> Table:
+def totals_table(summary: Summary) -> Table:
     """What a net costs in all."""
+    cost, training = summary.cost, summary.training
     table = Table([("", False), ("", True), ("", False)])
     held = f"{cost.trained:,} trained, {cost.frozen:,} frozen" if cost.frozen else "all trained"
     table.add("parameters", f"{cost.parameters:,}", f"{bytes_text(4 * cost.parameters)}, {held}")
     if cost.statistics:
         table.add("statistics", f"{cost.statistics:,}", "running means and variances")
     table.add("MACs", f"{cost.macs:,}", "multiply-accumulates for one input (conv, fc)")
-    table.add("FLOPs", f"{cost.flops:,}", "2 per MAC")
-    table.add("activations", f"{cost.activations:,}", "values for one input")
-    table.add("forward memory", bytes_text(cost.forward_bytes), f"at batch {cost.batch}")
+    table.add("backward MACs", f"{cost.backward_macs:,}", "of the gradients, for one input")
+    table.add("FLOPs", f"{cost.flops:,}", "2 per MAC, forward")
+    summed = bytes_text(cost.activation_bytes)
+    batch = f"at batch {cost.batch}"
+    table.add("activations", f"{cost.activations:,}", f"values for one input, {summed} {batch}")
+    table.add("forward memory", bytes_text(cost.forward_bytes), f"{batch}, blobs freed when read")
     if training is not None:
-        table.add("training memory", bytes_text(training.total), f"at batch {training.batch}")
+        _add_training(table, training)
+    if summary.largest_batch is not None and summary.memory is not None:
+        within = f"of training in {bytes_text(summary.memory)}"
+        table.add("largest batch", f"{summary.largest_batch:,}", within)
+    table.add("Caffe's memory", bytes_text(cost.caffe_bytes), f'{batch}, "required for data"')
     return table
+
+
+def _add_training(table: Table, training: TrainingMemory) -> None:
+    how = "counted" if training.exact else "estimated, without workspace"
+    table.add("training memory", bytes_text(training.total), f"at batch {training.batch}, {how}")
+    for part in ("weights", "gradients", "solver", "statistics", "activations", "workspace"):
+        held = getattr(training, part)
+        if held:
+            table.add(f"  {part}", bytes_text(held), "")

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from netspec import zoo
+from netspec.compiler import elaborate, read
+from netspec.ir.analysis import cost
+from netspec.report.columns import DEFAULT, find_columns
+from netspec.report.table import check_table
 
 Netspec = Callable[..., Any]
 FAULTY = """
@@ -43,7 +47,7 @@ def test_json(name: str, netspec: Netspec) -> None:
     assert (result.code, result.err) == (0, "")
     report = result.json
     assert list(report) == [
-        "version", "name", "phase", "batch", "layers", "totals", "errors", "warnings",
+        "version", "name", "phase", "batch", "layers", "totals", "budgets", "errors", "warnings",
     ]  # fmt: skip
     assert report["version"] == 1
     assert report["phase"] == "TEST"
@@ -151,14 +155,139 @@ def test_a_folder_hides_no_spec(
     assert netspec("check", "other").code == 1
 
 
-def test_imports_nothing_heavy() -> None:
-    script = """
+@pytest.mark.parametrize(
+    ("options", "more"), [(["--estimate"], {"numpy", "onnx"}), (["--exact"], set())]
+)
+def test_imports_nothing_heavy(options: list[str], more: set[str]) -> None:
+    """To count operators takes numpy and onnx; nothing is ever run."""
+    script = f"""
 import sys
 from netspec.cli import main
-assert main(["check", "resnet18"]) == 0
-heavy = {"numpy", "onnx", "onnxruntime", "PIL", "rich", "safetensors"} & sys.modules.keys()
+assert main(["check", "resnet18", *{options}]) == 0
+heavy = {{"onnxruntime", "PIL", "rich", "safetensors", *{more}}} & sys.modules.keys()
 assert not heavy, heavy
 """
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--columns", "name,maks"], "there is no column `maks`; did you mean `macs`?; there are"),
+        (["--columns", "name,,macs"], "--columns takes names with commas between them"),
+        (["--sort", "cost"], "there is no column `cost`"),
+        (["--depth", "0"], "0 is not in the range"),
+        (["--dtype", "int8"], "'int8' is not one of 'float32', 'float16'"),
+        (["--optimizer", "Adm"], "'Adm' is not one of"),
+        (["--memory", "8 apples"], "`8 apples` is no amount of memory, such as 8GiB"),
+        (["--memory", "-1"], "`-1` is no amount of memory"),
+        (["--assert", "gates < 5M"], "unknown name `gates`; there are layers, parameters,"),
+        (["--assert", "paramters < 5M"], "did you mean `parameters`?; there are layers"),
+        (["--assert", "parameters"], "a test must be true or false, not 431080"),
+        (["--assert", "parameters <"], "is no test, such as 'parameters < 5M'"),
+        (["--assert", "true {} relu when true"], "is no test, such as"),
+        (["--assert", "macs < 5Q"], "is no test"),
+        (["--assert", "macs / 0 < 1"], "division by zero"),
+        (["--assert", "largest_batch > 3"], "largest_batch is not known here: it takes --memory"),
+    ],
+)
+def test_usage_of_reports(words: list[str], said: str, netspec: Netspec) -> None:
+    result = netspec("check", "lenet", *words)
+    assert (result.code, result.out) == (2, "")
+    assert said in " ".join(result.err.split())
+
+
+def test_columns_and_sort(netspec: Netspec) -> None:
+    result = netspec("check", "lenet", "--columns", "name,macs,line", "--sort", "macs")
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["layer", "MACs", "line"]
+    assert [line.split()[0] for line in lines[1:5]] == ["conv2", "ip1", "conv1", "ip2"]
+    assert lines[1].split() == ["conv2", "1,600,000", "12"]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "googlenet", "lenet"])
+def test_default_columns_fit_a_terminal(name: str) -> None:
+    """100 columns: long names lose their beginning, numbers are whole."""
+    counted = cost(elaborate(read(name)).test.net)
+    lines = list(check_table(counted, find_columns(DEFAULT)).lines(100))
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 9])
+def test_depth(depth: int, netspec: Netspec) -> None:
+    whole = netspec("check", "resnet20", "--json").json
+    report = netspec("check", "resnet20", "--depth", str(depth), "--json").json
+    names = [layer["name"] for layer in report["layers"]]
+    assert len(set(names)) == len(names)
+    assert max(name.count("/") for name in names) < depth
+    assert report["totals"] == whole["totals"]
+    for key in ("parameters", "macs", "activations", "activation_bytes", "kept_bytes", "units"):
+        folded, single = ([layer[key] for layer in r["layers"]] for r in (report, whole))
+        assert sum(folded) == sum(single)
+
+
+def test_a_block_is_a_row(netspec: Netspec) -> None:
+    report = netspec("check", "resnet20", "--depth", "1", "--json").json
+    (stage,) = [layer for layer in report["layers"] if layer["name"] == "stage2"]
+    assert (stage["type"], stage["output"], stage["bottoms"]) == (
+        "block", [[32, 16, 16]], ["stage1/basic3/relu1"],
+    )  # fmt: skip
+    lines = (zoo.folder() / "resnet20.net").read_text().splitlines()
+    assert lines[stage["line"] - 1].startswith("stage(32")  # where it is expanded
+
+
+def test_half_precision_and_another_optimizer(netspec: Netspec) -> None:
+    half = netspec("check", "lenet", "--dtype", "float16", "--json").json["totals"]
+    whole = netspec("check", "lenet", "--estimate", "--json").json["totals"]
+    assert 2 * half["activation_bytes"] == whole["activation_bytes"]
+    assert (half["parameters"], half["macs"]) == (whole["parameters"], whole["macs"])
+    assert half["training"]["exact"] is False
+    adam = netspec("check", "lenet", "--optimizer", "Adam", "--estimate", "--json").json["totals"]
+    assert adam["training"]["solver"] == 2 * whole["training"]["solver"] == 2 * 4 * 431_080
+
+
+def test_largest_batch(netspec: Netspec) -> None:
+    totals = netspec("check", "resnet20", "--memory", "1GiB", "--json").json["totals"]
+    largest = totals["largest_batch"]
+    words = ("check", "resnet20", "--json", "--batch")
+    fits = netspec(*words, str(largest)).json["totals"]["training_memory"]
+    assert 0.97 * 2**30 < fits <= 1.01 * 2**30
+    assert netspec("check", "resnet20", "--memory", "1KiB", "--json").json["totals"][
+        "largest_batch"
+    ] == 0  # fmt: skip
+    shown = netspec("check", "resnet20", "--memory", "1GiB").out
+    assert f"largest batch {largest} of training in 1.00 GiB" in " ".join(shown.split())
+
+
+def test_budgets(netspec: Netspec) -> None:
+    kept = netspec("check", "lenet", "--assert", "parameters < 5M and macs <= 2293000")
+    assert (kept.code, kept.err) == (0, "")
+    tests = ["parameters < 400K", "train_memory < 8GiB", "macs < 1.5M"]
+    words = [word for test in tests for word in ("--assert", test)]
+    result = netspec("check", "lenet", *words)
+    assert result.code == 3
+    assert "LeNet, phase TEST" in result.out
+    assert result.err.splitlines() == [
+        "budget exceeded: parameters < 400K: parameters is 431,080",
+        "     = most of parameters: ip1 400,500, conv2 25,050, ip2 5,010, conv1 520",
+        "budget exceeded: macs < 1.5M: macs is 2,293,000",
+        "     = most of macs: conv2 1,600,000, ip1 400,000, conv1 288,000, ip2 5,000",
+    ]
+    data = netspec("check", "lenet", *words, "--json")
+    assert data.code == 3
+    budgets = data.json["budgets"]
+    assert [budget["holds"] for budget in budgets] == [False, True, False]
+    assert budgets[0]["values"] == {"parameters": 431_080}
+    assert budgets[0]["largest"]["parameters"][0] == {"layer": "ip1", "value": 400_500}
+
+
+def test_a_net_without_a_loss_has_no_training(netspec: Netspec, tmp_path: Path) -> None:
+    path = tmp_path / "x.net"
+    path.write_text('input "data" { shape: 4 }\nfc { num_output: 3 }')
+    totals = netspec("check", path, "--json").json["totals"]
+    assert (totals["training"], totals["training_memory"]) == (None, None)
+    result = netspec("check", path, "--assert", "train_memory < 1GiB")
+    assert result.code == 2
+    assert "train_memory is not known here: the net has no loss to train" in result.err

@@ -327,5 +327,5 @@ class TestWindows:
         diagnostics = Diagnostics()
         nets(IMAGE + "conv { num_output: 8  kernel_size: 3  stride: 2 }", diagnostics=diagnostics)
         (lint,) = diagnostics.warnings
-        assert lint.code == "lint"
+        assert lint.code == "window"
         assert lint.message == "conv1: the windows leave out the last 1 row and 1 column of 32x32"

@@ -146,17 +146,48 @@ def test_statistics_stand_apart(nets: Nets) -> None:
     assert counted.parameters == 2 * 3 + 48 * 2 + 2
     assert counted.statistics == 2 * 3
     weights = FLOAT * (counted.parameters + counted.statistics)
-    assert counted.forward_bytes == weights + FLOAT * (48 + 48) + 8
+    assert counted.forward_bytes == weights + FLOAT * (48 + 48) + 8  # the input is the caller's
+
+
+def forward(text: str, nets: Nets) -> int:
+    """The most values alive at once."""
+    counted = cost(nets(text).test.net)
+    held = FLOAT * (counted.parameters + counted.statistics)
+    return (counted.forward_bytes - held) // FLOAT
 
 
 def test_forward_memory_is_that_of_the_blobs_alive(nets: Nets) -> None:
-    chain = 'input "data" { shape: 1x8x8 }\n' + "relu\n" * 50
-    assert cost(nets(chain).test.net).forward_bytes == FLOAT * 2 * 64
-    wide = """
-        input "data" { shape: 1x8x8 }
-        inception { branch { relu } branch { relu } branch { } }
-    """
-    assert cost(nets(wide).test.net).forward_bytes == FLOAT * (64 + 2 * 64 + 3 * 64)
+    image = 'input "data" { shape: 1x8x8 }\n'
+    normal = "lrn { local_size: 3 }\n"
+    assert forward(image + normal * 50, nets) == 2 * 64
+    wide = image + f"inception {{ branch {{ {normal} }} branch {{ {normal} }} branch {{ }} }}"
+    assert forward(wide, nets) == 64 + 2 * 64 + 3 * 64
+
+
+def test_an_activation_takes_the_place_of_what_nothing_else_reads(nets: Nets) -> None:
+    image = 'input "data" { shape: 1x8x8 }\n'
+    assert forward(image + "relu\n" * 50, nets) == 2 * 64  # but not that of the data
+    normal = 'lrn "a" { local_size: 3 }\nlrn "b" { local_size: 3 }\n'
+    assert forward(image + normal + "relu\nflatten\nrelu", nets) == 2 * 64
+    again = normal + 'relu "r"\neltwise { bottom: "b"  bottom: "r" }'
+    assert forward(image + again, nets) == 3 * 64
+
+
+def test_a_folded_normalisation_and_a_fused_sum_take_nothing(nets: Nets) -> None:
+    conv = "conv { num_output: 8  kernel_size: 3  pad: 1  bias_term: false }\n"
+    start = 'input "data" { shape: 8x8x8 }\n' + conv + "relu\n"
+    block = f"residual {{ {conv} batch_norm relu {conv} batch_norm }} relu\n"
+    assert forward(start + block * 3, nets) == 2 * 512
+    apart = start + f"residual {{ {conv} batch_norm relu {conv} lrn {{ }} }}"
+    assert forward(apart, nets) == 3 * 512
+
+
+def test_in_blocks_of_channels_a_convolution_is_copied(nets: Nets) -> None:
+    net = nets('input "data" { shape: 1x6x6 }\nconv { num_output: 12  kernel_size: 3 }').test.net
+    apart = cost(net, block=0).forward_bytes
+    assert cost(net, block=4).forward_bytes == apart
+    assert cost(net, block=8).forward_bytes - apart == FLOAT * 16 * 4 * 4
+    assert cost(net, block=16).forward_bytes - apart == FLOAT * 16 * 4 * 4
 
 
 @pytest.mark.parametrize("batch", [1, 7])

@@ -1,0 +1,36 @@
+"""The memory of a training step, counted on its operators as onnxruntime's CPU runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from netspec.codegen.arena import arena_bytes
+from netspec.codegen.memory import peak
+from netspec.codegen.step import Differentiate, gradient_graph
+from netspec.codegen.target import Target
+from netspec.ir.memory import TrainingMemory
+from netspec.ir.net import Net
+from netspec.ir.sections import Transform
+from netspec.ir.types import TensorType
+
+
+def counted(
+    estimate: TrainingMemory,
+    net: Net,
+    stored: Mapping[str, TensorType],
+    target: Target,
+    grad: Differentiate,
+) -> TrainingMemory:
+    """The estimate with activations and workspace as the step's operators need them.
+
+    `stored` are the types of one batch of the data set, see `gradient_graph`, which raises a
+    UsageError for a net that cannot be trained. The workspace is what the kernel takes at the
+    worst moment, and what the arena holds by then in pieces that nothing fits into.
+    """
+    transform = net.data.transform if net.data else Transform()
+    graph = gradient_graph(net, stored, transform, target, grad).graph
+    alive = peak(graph).activations
+    return replace(
+        estimate, activations=alive, workspace=max(arena_bytes(graph) - alive, 0), exact=True
+    )
