@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
+from io import StringIO
 from itertools import takewhile
 from typing import Any, TypeAlias
 from unicodedata import east_asian_width
@@ -26,6 +28,9 @@ STRIP = 24.0
 
 _LONGEST = 40
 """Characters of a name that a picture shows."""
+
+_LARGEST = 100_000
+"""Pixels of a side: Graphviz writes five digits."""
 
 Point: TypeAlias = tuple[float, float]
 Curve: TypeAlias = tuple[Point, ...]
@@ -76,8 +81,18 @@ def place(picture: Picture) -> Placed:
     except ImportError:
         raise UsageError(f"pictures are laid out by Graphviz; {INSTALL}") from None
     boxes: list[str] = []
-    said = AGraph(string="\n".join(_dot(picture, boxes))).draw(format="json0", prog="dot")
-    return _placed(picture, boxes, json.loads(said))
+    graph = AGraph(string="\n".join(_dot(picture, boxes)))
+    with redirect_stderr(
+        StringIO()
+    ):  # its word that more than 1,000 nodes take long: it is seconds
+        said = graph.draw(format="json0", prog="dot")
+    placed = _placed(picture, boxes, json.loads(said))
+    if max(placed.width, placed.height) >= _LARGEST:
+        raise UsageError(
+            f"a side of the picture has more than {_LARGEST:,} pixels; "
+            "--depth 1 draws each block as one node"
+        )
+    return placed
 
 
 def cells(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,4 +80,14 @@ def test_a_faulty_spec_writes_nothing(netspec: Netspec, tmp_path: Path) -> None:
     spec = tmp_path / "x.net"
     spec.write_text('input "x" { shape: 4 }\nfc { }')
     assert netspec("show", spec, "-o", tmp_path / "x.svg").code == 1
+    assert not (tmp_path / "x.svg").exists()
+
+
+def test_without_graphviz(
+    netspec: Netspec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    refused = netspec("show", "lenet", "-o", tmp_path / "x.svg")
+    assert refused.code == 2
+    assert "laid out by Graphviz; pip install netspec[draw]" in refused.err
     assert not (tmp_path / "x.svg").exists()

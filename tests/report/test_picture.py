@@ -138,3 +138,15 @@ def test_words_are_escaped() -> None:
 def test_a_picture_of_one_node() -> None:
     root = ElementTree.fromstring(draw(Picture("", (Drawn(("x",), "", "input"),), ())))
     assert len(root.findall(f"{SVG}g")) == 1
+
+
+def test_a_picture_too_tall_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netspec.report.layout._LARGEST", 3000)
+    with pytest.raises(UsageError, match="more than 3,000 pixels; --depth 1"):
+        place(picture(zoo("googlenet")))
+    assert place(picture(zoo("googlenet"), depth=1)).height < 3000
+
+
+def test_graphviz_says_nothing(built: Built, capfd: pytest.CaptureFixture[str]) -> None:
+    place(picture(built('input "x" { shape: 4 }\nrepeat 600 { relu }')))
+    assert capfd.readouterr() == ("", "")
