@@ -20,6 +20,7 @@ _VERBS = {
     "time": "Time of every layer, forward and backward, beside what the machine can do.",
     "show": "Draw the graph of a spec as SVG or HTML.",
     "expand": "Print the network flat: blocks, repeats and names resolved.",
+    "diff": "What changed from one spec to another: layers, parameters, arithmetic.",
     "fmt": "Format specs.",
     "layers": "The reference of every layer type.",
     "init": "Begin a spec from one of the zoo.",
@@ -66,8 +67,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code of the process.
 
-    0 fine, 1 the spec or the data is wrong, 2 usage, 75 stopped with a checkpoint, 130 interrupted.
-    `--debug` is taken before the verb and after it.
+    0 fine, 1 the spec or the data is wrong, 2 usage, 3 a budget is exceeded, 75 stopped with a
+    checkpoint, 130 interrupted. `--debug` is taken before the verb and after it.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given

@@ -27,7 +27,14 @@ from netspec.report.columns import DEFAULT, Column, find_columns, ordered
 from netspec.report.json import check_report, faults, faulty_report, unreadable
 from netspec.report.quantity import number_of_bytes
 from netspec.report.summary import BYTES, summarise
-from netspec.report.table import check_table, print_table, totals_table
+from netspec.report.table import (
+    Table,
+    check_table,
+    default_table,
+    print_table,
+    terminal_width,
+    totals_table,
+)
 
 
 @click.command("check")
@@ -38,7 +45,7 @@ from netspec.report.table import check_table, print_table, totals_table
     help="The phase to show.",
 )  # fmt: skip
 @click.option(
-    "--columns", metavar="NAMES", default=",".join(DEFAULT), show_default=True,
+    "--columns", metavar="NAMES", show_default=",".join(DEFAULT),
     help="The columns of the table, with commas between them.",
 )  # fmt: skip
 @click.option("--sort", metavar="NAME", help="Sort by a column, the largest first.")
@@ -76,7 +83,7 @@ def command(
     spec: str,
     batch: int | None,
     phase: str,
-    columns: str,
+    columns: str | None,
     sort: str | None,
     depth: int | None,
     dtype: str,
@@ -117,8 +124,7 @@ def command(
         nets[Phase(phase)].net,
         summary.cost,
         rows,
-        view.columns,
-        check_table(rows, view.columns),
+        view.columns or find_columns(DEFAULT),
         totals_table(summary),
         depth,
         diagnostics,
@@ -127,7 +133,7 @@ def command(
     if as_json:
         options.print_json(check_report(summary, rows, budgets, diagnostics))
     else:
-        _print(report, formats)
+        _print(report, view, formats)
     enforce(budgets)
     return 0
 
@@ -137,11 +143,12 @@ class _View:
     """Which columns and rows are shown."""
 
     columns: tuple[Column, ...]
+    """None asked for: what fits of the default ones."""
     sort: Column | None
     depth: int | None
 
     @staticmethod
-    def of(columns: str, sort: str | None, depth: int | None) -> _View:
+    def of(columns: str | None, sort: str | None, depth: int | None) -> _View:
         found = find_columns(options.names(columns, "--columns"))
         return _View(found, None if sort is None else find_columns([sort])[0], depth)
 
@@ -150,10 +157,18 @@ class _View:
         rows = cost if self.depth is None else folded(cost, self.depth)
         return rows if self.sort is None else replace(rows, layers=ordered(rows, self.sort))
 
+    def table(self, rows: Cost) -> Table:
+        """The rows by the columns that were asked for, or by those that the terminal takes."""
+        return (
+            check_table(rows, self.columns)
+            if self.columns
+            else default_table(rows, terminal_width())
+        )
 
-def _print(report: Report, formats: Formats) -> None:
+
+def _print(report: Report, view: _View, formats: Formats) -> None:
     if not print_text(formats, report):
-        print_table(report.table)
+        print_table(view.table(report.rows))
         click.secho(f"\n{printable(report.heading)}, {report.facts}", bold=True)
         print_table(report.totals)
     for lint in report.found.warnings:

@@ -17,7 +17,7 @@ from netspec.ir.analysis import Cost
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.report.columns import Column
-from netspec.report.table import Table
+from netspec.report.table import Table, check_table
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -43,7 +43,6 @@ class Report:
     rows: Cost
     """The layers as they are shown: folded, sorted."""
     columns: Sequence[Column]
-    table: Table
     totals: Table
     depth: int | None
     """How far blocks are drawn, as in `--depth`."""
@@ -118,7 +117,7 @@ def print_text(formats: Formats, report: Report) -> bool:
         from netspec.report.markdown import escaped, markdown_table
 
         click.echo(f"**{escaped(report.heading)}**, {report.facts}\n")
-        click.echo(markdown_table(report.table))
+        click.echo(markdown_table(check_table(report.rows, report.columns)))
         click.echo(markdown_table(report.totals), nl=False)
     elif formats.csv:
         from netspec.report.csv import csv_text

@@ -9,7 +9,7 @@ from netspec.diagnostics import BudgetError, Source, SpecError, SpecErrors, Usag
 from netspec.grammar.ast import Expr, Reference, When
 from netspec.grammar.parser import parse
 from netspec.ir.expression import Word, truth
-from netspec.report.columns import COLUMNS, bytes_text, ordered
+from netspec.report.columns import COLUMNS, ordered, total_text
 from netspec.report.quantity import without_units
 from netspec.report.summary import Summary
 
@@ -42,7 +42,7 @@ class Budget:
 
     def lines(self) -> list[str]:
         """What a user reads of a budget that is exceeded."""
-        said = ", ".join(f"{n} is {_amount(n, v)}" for n, v in self.values.items())
+        said = ", ".join(f"{n} is {total_text(n, v)}" for n, v in self.values.items())
         lines = [f"budget exceeded: {printable(self.text)}: {said}"]
         for name, layers in self.largest.items():
             most = ", ".join(f"{printable(layer)} {shown}" for layer, _, shown in layers)
@@ -120,8 +120,3 @@ def _most(name: str, summary: Summary) -> list[tuple[str, int, str]]:
         if isinstance(value, int) and value:
             found.append((layer.name, value, column.text(value)))
     return found
-
-
-def _amount(name: str, value: int) -> str:
-    total = ALIASES.get(name, name)
-    return bytes_text(value) if total.endswith(("memory", "bytes")) else f"{value:,}"

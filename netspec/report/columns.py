@@ -30,6 +30,11 @@ def bytes_text(count: int) -> str:
     return f"{count} B" if unit == 0 else f"{value:.2f} {_UNITS[unit]}"
 
 
+def total_text(name: str, value: int) -> str:
+    """A total as people read it, by the name that `--assert` knows."""
+    return bytes_text(value) if name.endswith(("memory", "bytes")) else f"{value:,}"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of a report."""
@@ -177,6 +182,9 @@ COLUMNS: Mapping[str, Column] = {column.key: column for column in _LISTED}
 DEFAULT = ("name", "type", "output", "window", "parameters", "macs", "activation_bytes",
            "receptive_field")  # fmt: skip
 """The columns that are shown unless others are asked for; they fit 100 characters."""
+
+LEAST = ("receptive_field", "window")
+"""Those of them that a narrower terminal does without, the first to go first."""
 
 
 def find_columns(keys: Sequence[str]) -> tuple[Column, ...]:

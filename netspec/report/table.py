@@ -13,7 +13,7 @@ import click
 from netspec.diagnostics import printable
 from netspec.ir.analysis import Cost
 from netspec.ir.memory import TrainingMemory
-from netspec.report.columns import Column, bytes_text
+from netspec.report.columns import DEFAULT, LEAST, Column, bytes_text, find_columns
 from netspec.report.summary import Summary
 
 _NARROWEST = 16
@@ -73,10 +73,14 @@ def _gaps(widths: Sequence[int]) -> int:
     return 2 * (len(widths) - 1)
 
 
+def terminal_width() -> int | None:
+    """The columns of the terminal on stdout; None where it is none."""
+    return get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def print_table(table: Table) -> None:
     """On stdout: fitted to a terminal, whole where it is none."""
-    columns = get_terminal_size().columns if sys.stdout.isatty() else None
-    for i, line in enumerate(table.lines(columns)):
+    for i, line in enumerate(table.lines(terminal_width())):
         click.echo(click.style(line, bold=True) if i == 0 and table.titles else line)
 
 
@@ -94,6 +98,17 @@ def check_table(cost: Cost, columns: Sequence[Column]) -> Table:
     table = Table([(column.title, column.numeric) for column in columns])
     for layer in cost.layers:
         table.add(*(column.shown(layer, cost) for column in columns))
+    return table
+
+
+def default_table(cost: Cost, width: int | None) -> Table:
+    """The columns that are shown unless others are asked for, as many as fit into `width`."""
+    table = check_table(cost, find_columns(DEFAULT))
+    for i in range(len(LEAST)):
+        if width is None or max(map(len, table.lines(width))) <= width:
+            break
+        left = [key for key in DEFAULT if key not in LEAST[: i + 1]]
+        table = check_table(cost, find_columns(left))
     return table
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from netspec.codegen.solvers import update_rule
 from netspec.compiler import Elaborated, elaborate, read
 from netspec.ir.analysis import cost
-from netspec.ir.memory import training_memory
+from netspec.ir.folding import folded
+from netspec.ir.memory import SLOTS, training_memory
+from netspec.ir.sections import Solver
 
 Nets = Callable[[str], Elaborated]
 FLOAT = 4
@@ -199,3 +203,117 @@ def test_only_bytes_hang_on_the_batch(batch: int) -> None:
     )  # fmt: skip
     weights = FLOAT * (one.parameters + one.statistics)
     assert other.forward_bytes - weights == batch * (one.forward_bytes - weights)
+
+
+CSC321 = [
+    # name, units, connections, weights: LeNet as the lecture tabulates it
+    ("C1", 4_704, 117_600, 150),
+    ("S2", 1_176, 4_704, 0),
+    ("C3", 1_600, 240_000, 2_400),
+    ("S4", 400, 1_600, 0),
+    ("C5/fc1", 120, 48_000, 48_000),
+    ("F6/fc1", 84, 10_080, 10_080),
+    ("output", 10, 840, 840),
+]
+"""University of Toronto, CSC321, lecture on the sizes of convolutional networks: a layer of J maps
+of W x H from I maps by K x K has WHJ units, WHJ·K²·I connections and K²·IJ weights; pooling has
+connections, but no weights; biases are left out. An activation is part of the layer before it."""
+
+
+def test_units_connections_and_weights() -> None:
+    counted = cost(elaborate(read("lenet5")).test.net)
+    found = [(x.name, x.units, x.connections, x.weights) for x in counted.layers if x.units]
+    assert found == CSC321
+    assert (counted.units, counted.connections) == (8_094, 422_824)
+
+
+def test_backward_multiplies_twice_but_where_nothing_is_wanted(nets: Nets) -> None:
+    text = """
+        input "data" { shape: 1x6x6 }
+        conv "first" { num_output: 2  kernel_size: 3  param { lr_mult: A } }
+        conv "second" { num_output: 2  kernel_size: 3  param { lr_mult: B } }
+        fc "score" { num_output: 3 }
+        softmax_loss
+        fc "aside" { num_output: 3 }
+    """
+    first, second, score = 2 * 16 * 9, 2 * 4 * 18, 8 * 3
+
+    def macs(a: int, b: int) -> list[int]:
+        net = nets(text.replace("A", str(a)).replace("B", str(b))).train.net
+        return [x.backward_macs for x in cost(net).layers if x.macs]
+
+    assert macs(1, 1) == [first, 2 * second, 2 * score, 0]
+    # The bias of the first is trained still: its gradient comes through the second.
+    assert macs(0, 1) == [0, 2 * second, 2 * score, 0]
+    assert macs(1, 0) == [first, second, 2 * score, 0]
+    frozen = text.replace("lr_mult: A", "lr_mult: 0 } param { lr_mult: 0")
+    frozen = frozen.replace("lr_mult: B", "lr_mult: 1")
+    counted = [x.backward_macs for x in cost(nets(frozen).train.net).layers if x.macs]
+    assert counted == [0, second, 2 * score, 0]
+
+
+def test_metrics_ask_for_no_gradient(nets: Nets) -> None:
+    text = 'input "data" { shape: 8 }\nfc "a" { num_output: 4 }\nsoftmax_loss\n'
+    more = 'head "h" { fc "b" { num_output: 4 } accuracy }'
+    counted = cost(nets(text + more).train.net)
+    assert [x.backward_macs for x in counted.layers if x.macs] == [32, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes"), [("lenet", 5_169_924), ("cifar10_quick", 31_978_804)]
+)  # fmt: skip
+def test_caffe_memory(name: str, bytes: int) -> None:
+    """What Caffe's log says of its own `lenet_train_test` and `cifar10_quick_train_test`.
+
+    In TEST there is an accuracy, which reads the scores and the labels too: Caffe splits both.
+    """
+    nets = elaborate(read(name))
+    assert cost(nets.train.net).caffe_bytes == bytes
+    test = nets.test.net
+    batch = test.batch
+    same = cost(elaborate(read(name), batch=batch).train.net).caffe_bytes
+    assert cost(test).caffe_bytes - same == FLOAT * (1 + 2 * 10 * batch + 2 * batch)
+
+
+def test_what_is_kept_for_the_way_back(nets: Nets) -> None:
+    text = """
+        input "data" { shape: 3x8x8 }
+        conv "a" { num_output: 4  kernel_size: 3  pad: 1  bias_term: false }
+        batch_norm "b"
+        relu "c"
+        conv "d" { num_output: 4  kernel_size: 1 }
+        flatten "e"
+        fc "f" { num_output: 10 }
+        softmax_loss "g"
+    """
+    counted = cost(nets(text).train.net)
+    kept = {x.name: x.kept_bytes // FLOAT for x in counted.layers}
+    image = 4 * 64
+    assert kept == {
+        "data": 3 * 64, "a": image, "b": 0, "c": image, "d": 0, "e": image, "f": 10, "g": 0,
+    }  # fmt: skip
+
+
+def test_where_a_layer_was_written(nets: Nets) -> None:
+    text = """
+        input "data" { shape: 3x8x8 }
+        block b() {
+          relu
+        }
+        b() b()
+    """
+    built = nets(text).test
+    counted = cost(built.net, built.places)
+    lines = [x.place.span.line for x in counted.layers if x.place]
+    assert lines == [2, 4, 4]
+    folded_rows = folded(counted, 1).layers
+    assert [x.place.span.line for x in folded_rows if x.place] == [2, 6, 6]
+
+
+def test_solver_state_is_what_the_solvers_keep() -> None:
+    for type in SLOTS:
+        more = ["solver.momentum=0.9"] if type == "Nesterov" else []
+        net = elaborate(read("lenet", sets=[f"solver.type={type}", *more])).train.net
+        assert net.solver is not None
+        assert len(update_rule(net.solver).slots) == SLOTS[type]
+    assert set(SLOTS) == set(get_args(Solver.model_fields["type"].annotation))
