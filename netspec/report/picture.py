@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -79,7 +79,7 @@ def picture(net: Net, *, depth: int | None = None) -> Picture:
         box = drawn[owner[name]].box
         drawn.append(Drawn(("label",), "label: fed by the data", "input", box))
     labels = {name: len(rows.layers) + at for at, name in enumerate(readers)}
-    return Picture(net.name, tuple(drawn), tuple(_wires(net, owner, labels)))
+    return Picture(net.name, tuple(drawn), tuple(_wires(net, drawn, owner, labels)))
 
 
 def _drawn(net: Net, rows: Cost, members: Mapping[int, int]) -> list[Drawn]:
@@ -109,8 +109,10 @@ def _kind(node: Node) -> Kind:
     return roles[node.layer.role]
 
 
-def _wires(net: Net, owner: Mapping[str, int], labels: Mapping[str, int]) -> Iterator[Wire]:
-    """Each value of a blob to its readers; what stays within a folded block is not shown."""
+def _wires(
+    net: Net, drawn: Sequence[Drawn], owner: Mapping[str, int], labels: Mapping[str, int]
+) -> Iterator[Wire]:
+    """Each value of a blob to its readers; once to a folded block, and nothing within one."""
     values: dict[str, tuple[int, str, list[int]]] = {}
     made: list[tuple[int, str, list[int]]] = []
     for node in net.nodes:
@@ -118,7 +120,7 @@ def _wires(net: Net, owner: Mapping[str, int], labels: Mapping[str, int]) -> Ite
         for name in node.bottoms:
             if name in values:
                 start, _, ends = values[name]
-                if start != here:
+                if start != here and not (here in ends and drawn[here].kind == "block"):
                     ends.append(here)
             else:
                 made.append((labels[node.name], "", [here]))

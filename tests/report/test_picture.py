@@ -77,6 +77,7 @@ def test_depth_draws_blocks_as_one_node() -> None:
     assert module.lines[1] == "14 layers"
     assert "parameters 163,696" in module.note
     assert not any(wire.start in wire.ends for wire in drawn.wires)
+    assert all(len(wire.ends) == len({*wire.ends}) for wire in drawn.wires)
     assert len(picture(zoo("googlenet"), depth=2).nodes) > len(drawn.nodes)
 
 
