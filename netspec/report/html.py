@@ -23,7 +23,7 @@ th, td { padding: 3px 10px; text-align: left; white-space: nowrap;
   width: 100%; padding: 5px 10px; text-align: inherit; white-space: nowrap; }
 th[aria-sort=ascending] button::after { content: " \\25B2"; }
 th[aria-sort=descending] button::after { content: " \\25BC"; }
-.bar { background: linear-gradient(#93c5fd, #93c5fd) no-repeat right bottom / var(--part) 3px;
+.bar { background: linear-gradient(#93c5fd, #93c5fd) no-repeat right bottom -3px / var(--part) 3px;
   background-origin: content-box; }
 .layers { width: fit-content; max-width: 100%; box-sizing: border-box; }
 @media (max-width: 600px) {

@@ -87,6 +87,21 @@ def test_a_net_too_large_to_draw_says_so(built: Built) -> None:
         picture(net)
 
 
+def test_a_tangle_is_refused_before_it_takes_minutes(built: Built) -> None:
+    def dense(layers: int) -> Net:
+        text = 'input "l0" { shape: 1x4x4 }'
+        for at in range(1, layers):
+            read = " ".join(f'bottom: "l{i}"' for i in range(at))
+            text += (
+                f'\nconcat "c{at}" {{ {read} }}\nconv "l{at}" {{ num_output: 1  kernel_size: 1 }}'
+            )
+        return built(text)
+
+    assert picture(dense(10)).wires
+    with pytest.raises(UsageError, match="too tangled to draw: up to 400 wires side by side"):
+        picture(dense(40))
+
+
 @pytest.fixture(scope="module", params=["lenet", "googlenet", "resnet50", "densenet121"])
 def placed(request: pytest.FixtureRequest) -> Placed:
     return place(picture(zoo(request.param)))
