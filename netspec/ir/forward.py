@@ -50,6 +50,7 @@ class _Placement:
 
     def __init__(self, net: Net) -> None:
         self._net = net
+        self._fed = net.inputs
         self._reads = Counter(bottom for node in net.nodes for bottom in node.bottoms)
         self._makers = {top: i for i, n in reversed([*enumerate(net.nodes)]) for top in n.tops}
         self.places: list[list[tuple[str, int]]] = [[] for _ in net.nodes]
@@ -61,7 +62,7 @@ class _Placement:
     def _find(self, i: int, node: Node) -> None:
         if len(node.bottoms) == 2 and self._net.phase is Phase.TEST and _adds(node):
             self._find_sum(i, node)
-        elif len(node.bottoms) == 1 and node.bottoms[0] not in self._net.inputs:
+        elif len(node.bottoms) == 1 and node.bottoms[0] not in self._fed:
             (bottom,) = node.bottoms
             free = self._folds(bottom) if node.statistics else not node.parameters
             if (node.layer.in_place and free) or moves(node):
@@ -71,7 +72,7 @@ class _Placement:
         """A convolution before a sum may add to the other bottom, and the sum does nothing then."""
         for body, other in (node.bottoms, node.bottoms[::-1]):
             blob = body
-            if other in self._net.inputs:
+            if other in self._fed:
                 continue
             while self._reads[blob] == 1 and blob in self._makers:
                 made = self._makers[blob]

@@ -67,6 +67,12 @@ class _Nodes:
         return frozenset(name for name, way in ways_back(self.net).items() if way.weights)
 
     @cached_property
+    def trained_weights(self) -> frozenset[str]:
+        """The weights of those layers, which others may share."""
+        trained = (node for node in self.net.nodes if node.name in self.trained)
+        return frozenset(p.name for node in trained for p in node.parameters)
+
+    @cached_property
     def fields(self) -> Mapping[str, Receptive | None]:
         return receptive_fields(self.net)
 
@@ -130,10 +136,8 @@ def _twice(node: Node, nodes: _Nodes) -> Iterator[str]:
 def _untrained(node: Node, nodes: _Nodes) -> Iterator[str]:
     learned = any(not p.frozen for p in node.parameters)
     if learned and nodes.net.phase is Phase.TRAIN and nodes.trained:
-        shared = {p.name for n in nodes.net.nodes if n.name in nodes.trained for p in n.parameters}
-        if node.name not in nodes.trained and not shared.intersection(
-            p.name for p in node.parameters
-        ):
+        own = {p.name for p in node.parameters}
+        if node.name not in nodes.trained and not own & nodes.trained_weights:
             yield "no loss depends on it: it is not trained"
 
 
@@ -151,7 +155,7 @@ def _stride(node: Node, _: _Nodes) -> Iterator[str]:
 
 def _field(node: Node, nodes: _Nodes) -> Iterator[str]:
     """Scores of a whole image that hang on a part of it."""
-    if node.layer.role is not Role.LOSS:
+    if node.layer.role is not Role.LOSS or nodes.net.phase is not Phase.TRAIN:
         return
     maker = next((n for n in reversed(nodes.net.nodes) if node.bottoms[0] in n.tops), None)
     seen = nodes.fields[maker.name] if maker is not None else None

@@ -13,7 +13,7 @@ from netspec.ir.net import Net, Node
 from netspec.ir.types import Shape, TensorType
 from netspec.ir.window import Window
 
-Extent: TypeAlias = tuple[Fraction, ...]
+Extent: TypeAlias = "tuple[int | Fraction, ...]"
 """One number per spatial axis, in cells of the input; a fraction behind what enlarges an image."""
 
 
@@ -37,7 +37,7 @@ class Receptive:
     @property
     def offset(self) -> Extent:
         """The centre of what the first value sees, as a cell counted from 0."""
-        return tuple(a + (n - 1) / 2 for a, n in zip(self.first, self.size, strict=True))
+        return tuple(a + Fraction(n - 1, 2) for a, n in zip(self.first, self.size, strict=True))
 
 
 def receptive_fields(net: Net) -> dict[str, Receptive | None]:
@@ -63,13 +63,15 @@ def _single_cells(image: TensorType) -> Receptive | None:
     """An input sees itself."""
     if not image.spatial:
         return None
-    ones = (Fraction(1),) * len(image.spatial)
-    return Receptive(ones, ones, (Fraction(0),) * len(ones), image.spatial)
+    ones = (1,) * len(image.spatial)
+    return Receptive(ones, ones, (0,) * len(ones), image.spatial)
 
 
 def _joined(fields: Sequence[Receptive | None]) -> Receptive | None:
     """From the first cell to the last that any of the branches sees."""
     known = [field for field in fields if field is not None]
+    if len(known) == 1:
+        return known[0]
     if not known or len({len(field.size) for field in known}) > 1:
         return None
     first = tuple(map(min, zip(*(field.first for field in known), strict=True)))
@@ -132,7 +134,7 @@ def _enlarged(seen: Receptive, window: Window) -> Receptive:
     size, jumps, first = [], [], []
     for cells, jump, offset, reach, stride, pad in axes:
         size.append(cells + (-(-reach // stride) - 1) * jump)
-        jumps.append(jump / stride)
+        jumps.append(Fraction(jump, stride))
         centre = offset + (pad - Fraction(reach - 1, 2)) / stride * jump
-        first.append(centre - (size[-1] - 1) / 2)
+        first.append(centre - Fraction(size[-1] - 1, 2))
     return replace(seen, size=tuple(size), jump=tuple(jumps), first=tuple(first))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,23 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
     except DataError as error:
         raise DataError(f"{run.path}: {error}") from None
     return weights
+
+
+def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
+    """What each loss tells apart beyond the labels of the data, which it then learns to avoid."""
+    for node in net.nodes:
+        if not node.loss_weight or not isinstance(node.layer, Labelled):
+            continue
+        labels = dataset.arrays.get(node.bottoms[1])
+        if labels is None:
+            continue
+        classes = node.bottom_types[0].shape[node.layer.axis]
+        largest = int(labels.max())
+        if largest + 1 < classes:
+            yield (
+                f"`{node.bottoms[0]}` tells {classes:,} classes apart, and no label of the "
+                f"training data is above {largest:,}"
+            )
 
 
 def _check(dataset: Dataset, net: Net) -> None:

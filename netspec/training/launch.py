@@ -18,7 +18,7 @@ from netspec.ir.layer import Phase
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, prepare
+from netspec.training.experiment import Experiment, idle_classes, prepare
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
@@ -147,6 +147,8 @@ def _executor(
     executor = Executor.of(experiment, machine, planner, recompute)
     if isinstance(planner, tuning.Tuner):
         listener.tuned(len(planner.operators), planner.changed, len(planner.left))
+    for note in idle_classes(experiment.train, experiment.nets.train.net):
+        listener.warned(note)
     for name in executor.unreached:
         listener.warned(f"no loss depends on `{name}`: it will not be trained")
     trained = {p.name for p in experiment.nets.train.net.parameters}

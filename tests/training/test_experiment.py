@@ -139,3 +139,18 @@ def test_a_reader_that_leaves_does_not_end_the_training(tmp_path: Path) -> None:
 def test_a_spec_without_data_is_refused() -> None:
     with pytest.raises(NetspecError, match="training needs a"):
         train(read("vgg16"), device="cpu")
+
+
+@pytest.mark.parametrize(("outputs", "told"), [(3, 0), (5, 1)])
+def test_classes_that_no_label_names_are_told(tmp_path: Path, outputs: int, told: int) -> None:
+    layers = f'input "data" {{ shape: 3x8x8 }}\nfc "scores" {{ num_output: {outputs} }}\n'
+    path = written(tmp_path, layers + "softmax_loss")
+    warnings: list[str] = []
+
+    class Heard(Listener):
+        def warned(self, message: str) -> None:
+            warnings.append(message)
+
+    train(read(str(path)), runs=tmp_path / "runs", device="cpu", listener=Heard())
+    said = "`scores` tells 5 classes apart, and no label of the training data is above 2"
+    assert warnings == [said] * told
