@@ -17,10 +17,13 @@ _VERBS = {
     "train": "Train a spec on its data.",
     "test": "Accuracy and loss of a run on its test data.",
     "predict": "Classes of images, with probabilities.",
+    "time": "Time of every layer, forward and backward, beside what the machine can do.",
+    "show": "Draw the graph of a spec as SVG or HTML.",
     "expand": "Print the network flat: blocks, repeats and names resolved.",
     "diff": "What changed from one spec to another: layers, parameters, arithmetic.",
     "fmt": "Format specs.",
     "layers": "The reference of every layer type.",
+    "init": "Begin a spec from one of the zoo.",
     "doctor": "Versions, devices that really work, a short training.",
 }
 

@@ -8,17 +8,25 @@ from pathlib import Path
 import click
 
 from netspec.cli import options
+from netspec.cli.formats import (
+    Formats,
+    Report,
+    format_options,
+    print_text,
+    write_faults,
+    write_files,
+)
 from netspec.compiler import elaborate, read
 from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError, printable
 from netspec.ir.analysis import Cost
 from netspec.ir.folding import folded
 from netspec.ir.layer import Phase
 from netspec.ir.memory import SLOTS
-from netspec.report.budget import Budget, check_budget, enforce
+from netspec.report.budget import check_budget, enforce
 from netspec.report.columns import DEFAULT, Column, find_columns, ordered
 from netspec.report.json import check_report, faults, faulty_report, unreadable
 from netspec.report.quantity import number_of_bytes
-from netspec.report.summary import BYTES, Summary, summarise
+from netspec.report.summary import BYTES, summarise
 from netspec.report.table import (
     Table,
     check_table,
@@ -70,6 +78,7 @@ from netspec.report.table import (
 @options.SETS
 @options.INCLUDES
 @options.JSON
+@format_options
 def command(
     spec: str,
     batch: int | None,
@@ -86,6 +95,7 @@ def command(
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     as_json: bool,
+    formats: Formats,
 ) -> int:
     """Shapes, parameters, arithmetic and memory of SPEC, or its errors."""
     view = _View.of(columns, sort, depth)
@@ -97,6 +107,7 @@ def command(
     except UsageError:
         raise
     except NetspecError as error:
+        write_faults(formats, spec, error, diagnostics)
         if not as_json:
             raise
         found = faults(error.faults) if isinstance(error, SpecErrors) else None
@@ -108,7 +119,21 @@ def command(
         exact=exact,
     )  # fmt: skip
     budgets = [check_budget(text, summary) for text in asserts]
-    _show(summary, view, budgets, diagnostics, as_json)
+    rows = view.rows(summary.cost)
+    report = Report(
+        nets[Phase(phase)].net,
+        summary.cost,
+        rows,
+        view.columns or find_columns(DEFAULT),
+        totals_table(summary),
+        depth,
+        diagnostics,
+    )
+    write_files(formats, report)
+    if as_json:
+        options.print_json(check_report(summary, rows, budgets, diagnostics))
+    else:
+        _print(report, view, formats)
     enforce(budgets)
     return 0
 
@@ -141,20 +166,10 @@ class _View:
         )
 
 
-def _show(
-    summary: Summary,
-    view: _View,
-    budgets: list[Budget],
-    diagnostics: Diagnostics,
-    as_json: bool,
-) -> None:
-    rows = view.rows(summary.cost)
-    if as_json:
-        options.print_json(check_report(summary, rows, budgets, diagnostics))
-        return
-    print_table(view.table(rows))
-    head = f"{printable(summary.name)}, phase {summary.phase}, batch {summary.cost.batch}"
-    click.secho(f"\n{head}", bold=True)
-    print_table(totals_table(summary))
-    for lint in diagnostics.warnings:
+def _print(report: Report, view: _View, formats: Formats) -> None:
+    if not print_text(formats, report):
+        print_table(view.table(report.rows))
+        click.secho(f"\n{printable(report.heading)}, {report.facts}", bold=True)
+        print_table(report.totals)
+    for lint in report.found.warnings:
         click.echo(lint.render("warning"), err=True)

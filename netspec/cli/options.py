@@ -57,6 +57,13 @@ DATA = click.option(
     type=click.Path(path_type=Path),
     help="Take the data from here instead of the sections' source.",
 )
+PHASE = click.option(
+    "--phase",
+    type=click.Choice(["TEST", "TRAIN"]),
+    default="TEST",
+    show_default=True,
+    help="The phase to show.",
+)
 BATCH = click.option("--batch", type=click.IntRange(1, 2**20), help="Batch size.")
 
 

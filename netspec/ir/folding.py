@@ -8,6 +8,9 @@ from dataclasses import replace
 from netspec.ir.analysis import Cost, LayerCost
 from netspec.ir.net import Place
 
+BLOCK = "block"
+"""What the type of folded layers is called."""
+
 
 def folded(cost: Cost, depth: int) -> Cost:
     """The cost by blocks: layers that agree in the first `depth` parts of their names are one.
@@ -29,7 +32,7 @@ def _row(name: str, layers: Sequence[LayerCost]) -> LayerCost:
     read = dict.fromkeys(b for layer in layers for b in layer.bottoms if b not in made)
     return LayerCost(
         name=name,
-        type="block",
+        type=BLOCK,
         bottoms=tuple(read),
         tops=last.tops,
         window=None,

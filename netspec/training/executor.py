@@ -137,11 +137,19 @@ class Executor:
 
         `iteration` counts from 0; random tensors and Adam's corrections hang on it.
         """
-        self._batch.run(indices, iteration)
-        self._update.run(rate, iteration)
+        self.gradients(iteration, indices)
+        self.update(iteration, rate)
         numbers = self._batch.results.numbers()
         losses, metrics = self._batch.sort(numbers)
         return StepResult(numbers["loss"], losses, metrics, bool(numbers["finite"]))
+
+    def gradients(self, iteration: int, indices: NDArray[np.int64]) -> None:
+        """The first half of a step: forward and backward."""
+        self._batch.run(indices, iteration)
+
+    def update(self, iteration: int, rate: float) -> None:
+        """The second half of a step: the solver's update by the gradients as they are."""
+        self._update.run(rate, iteration)
 
     def evaluate(self) -> Evaluation:
         """The test set through the test net, each sample once; means are over samples."""

@@ -1,0 +1,75 @@
+"""`netspec init`: a spec of one's own, begun from one of the zoo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from netspec import zoo
+from netspec.compiler import elaborate, read
+from netspec.diagnostics import UsageError, printable, suggest
+from netspec.files import write_durably
+from netspec.grammar.ast import Field, Message
+from netspec.ir.net import Net
+
+_DATA = """
+# The samples: a folder with an image folder per class, an .npz, IDX files, or `mnist`.
+data "train" { source: "data"  batch_size: 32  transform { scale: 1/255 } }
+data "test" { source: "data"  batch_size: 32  transform { scale: 1/255 } }
+"""
+
+_SOLVER = """
+solver {
+  type: SGD  base_lr: 0.01  momentum: 0.9  weight_decay: 0.0005
+  lr_policy: poly  power: 1
+  max_epoch: 10
+}
+"""
+
+
+@click.command("init")
+@click.argument("name")
+@click.option(
+    "--from", "origin", default="lenet", show_default=True, metavar="SPEC",
+    help="The bundled spec to begin from.",
+)  # fmt: skip
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(),
+    show_default=True, help="The folder to write into.",
+)  # fmt: skip
+def command(name: str, origin: str, out: Path) -> int:
+    """Begin a spec called NAME, as NAME.net: a bundled one, with data and solver to fill in."""
+    if not name or not name.isprintable() or set(name) & set('/\\"') or name.startswith((".", "-")):
+        raise UsageError(f"`{printable(name)}` is no name for a spec")
+    if zoo.find(origin) is None:
+        raise UsageError(
+            f"there is no bundled spec `{printable(origin)}`{suggest(origin, zoo.names())}"
+        )
+    file = out / f"{name}.net"
+    if os.path.lexists(file):
+        raise UsageError(f"{printable(str(file))} is there already, and stays as it is")
+    spec = read(str(zoo.find(origin)))
+    net = elaborate(spec).train.net
+    text = renamed(spec.path.read_text("utf-8"), spec.tree, name) + _missing(net)
+    write_durably(file, [text.encode()])
+    shown = printable(str(file))
+    click.echo(f"{shown}: {origin} under a new name; `netspec check {shown}` counts it")
+    return 0
+
+
+def renamed(text: str, tree: Message, name: str) -> str:
+    """The text with its `name` field changed; with one on top if it had none."""
+    for item in tree.fields("name"):
+        if isinstance(item, Field):
+            span = item.value.span
+            return f'{text[: span.start]}"{name}"{text[span.end :]}'
+    return f'name: "{name}"\n{text}'
+
+
+def _missing(net: Net) -> str:
+    """What a net with a loss lacks to be trained."""
+    if not any(node.loss_weight for node in net.nodes):
+        return ""
+    return _DATA * (net.data is None) + _SOLVER * (net.solver is None)
