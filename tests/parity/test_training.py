@@ -289,7 +289,9 @@ def test_each_step_of_adam_is_pytorchs(make: Make, name: str, target: Target) ->
     """20 single steps, each from PyTorch's weights and memory.
 
     Compared are weights and memory, not the step's difference: where a gradient is near its own
-    rounding error, Adam's g/√g² is ±1 by chance, a full step that no two programs agree on.
+    rounding error, Adam's g/√g² is ±1 by chance, a full step that no two programs agree on. A ReLU
+    that flips in one of the steps moves the memory of a filter by 3e-5; a rule that is wrong by
+    0.1 % moves all of it by 1e-3.
     """
     pair = make(name, target, "Adam")
     optimizer = torch.optim.Adam(
@@ -302,7 +304,7 @@ def test_each_step_of_adam_is_pytorchs(make: Make, name: str, target: Target) ->
         ours, theirs = pair.ours.state(), adam_state(pair, optimizer)
         assert_close(ours.weights, theirs.weights, 1e-5)
         for slot in ("m", "v"):
-            assert_close(ours.slots[slot], theirs.slots[slot], 1e-5)
+            assert_close(ours.slots[slot], theirs.slots[slot], 1e-4)
 
 
 def adam_state(pair: Pair, optimizer: Any) -> State:
