@@ -87,6 +87,14 @@ def real(
     return accept
 
 
+def logarithm_base(value: object) -> float:
+    """Accepts a number above 0, and Caffe's -1, which stands for e."""
+    number = real()(value)
+    if number <= 0 and number != -1:
+        raise ValueError(f"must be above 0, or -1 for e, not {shown(value)}")
+    return number
+
+
 def flag(value: object) -> bool:
     """Accepts `true` and `false`, and 1 and 0 as the protobuf text format does."""
     if isinstance(value, bool):
@@ -137,6 +145,9 @@ Probability: TypeAlias = Annotated[
 ]
 Share: TypeAlias = Annotated[
     float, BeforeValidator(real(minimum=0, maximum=1)), Says("number from 0 to 1")
+]
+Base: TypeAlias = Annotated[
+    float, BeforeValidator(logarithm_base), Says("number above 0, or -1 for e")
 ]
 Flag: TypeAlias = Annotated[bool, BeforeValidator(flag), Says("true or false")]
 Text: TypeAlias = Annotated[str, BeforeValidator(text), Says("string")]

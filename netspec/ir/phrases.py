@@ -1,4 +1,4 @@
-"""What gradient rules say again and again in ONNX operators: sums, spreads, pads and masks."""
+"""What layers and gradient rules say again and again in ONNX operators."""
 
 from __future__ import annotations
 
@@ -106,6 +106,21 @@ def scale(op: Ops, x: Value, factor: float) -> Value:
         return x
     scaled: Value = op.Mul(x, op.scalar(factor, x.type.dtype))
     return scaled
+
+
+def affine(op: Ops, x: Value, factor: float, summand: float) -> Value:
+    """`x` times a number plus a number, without what changes nothing."""
+    scaled = scale(op, x, factor)
+    if summand == 0:
+        return scaled
+    shifted: Value = op.Add(scaled, op.scalar(summand, x.type.dtype))
+    return shifted
+
+
+def relu6(op: Ops, x: Value) -> Value:
+    """min(max(x, 0), 6); of a tie `Min` lets its first operand win, so 6 itself has no slope."""
+    held: Value = op.Min(op.scalar(6.0, x.type.dtype), op.Relu(x))
+    return held
 
 
 def scatter(

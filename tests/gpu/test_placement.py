@@ -165,8 +165,9 @@ def truth(op: Builder) -> Value:
     return x(op, 2, 6, dtype="bool")
 
 
-UNARY = ("Abs", "Elu", "Exp", "Identity", "IsNaN", "LeakyRelu", "Log", "LogSoftmax", "Neg",
-         "Reciprocal", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh", "Transpose")  # fmt: skip
+UNARY = ("Abs", "Elu", "Erf", "Exp", "Identity", "IsNaN", "LeakyRelu", "Log", "LogSoftmax", "Neg",
+         "Reciprocal", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Tanh",
+         "Transpose")  # fmt: skip
 BINARY = ("Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
           "Mul", "Pow", "Sub", "Sum")  # fmt: skip
 NODES: dict[str, Node] = {

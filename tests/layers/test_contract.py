@@ -54,7 +54,8 @@ def test_unknown_fields_are_refused(layer: type[Layer]) -> None:
 @pytest.mark.parametrize("keyword", [k for k, c in LAYERS.items() if c.role is not Role.INPUT])
 def test_labels_are_not_numbers(keyword: str) -> None:
     layer = LAYERS[keyword]
-    needed = {"num_output": 2, "shape": {"dim": [0, -1]}, "kernel_size": 1}
+    needed = {"num_output": 2, "shape": {"dim": [0, -1]}, "kernel_size": 1,
+              "min": 0, "max": 1}  # fmt: skip
     made = layer.model_validate({k: v for k, v in needed.items() if k in layer.model_fields})
     labels = TensorType((4, 6, 6, 6), "int64")
     with pytest.raises(ShapeError, match="takes numbers, not labels"):

@@ -121,6 +121,8 @@ CASES = [
     Case("leaky relu", unary("LeakyRelu", alpha=0.2), lambda x: F.leaky_relu(x, 0.2), [X]),
     Case("prelu", unary("PRelu"), lambda x, a: F.prelu(x, a.flatten()), [X, (3, 1, 1)]),
     Case("elu", unary("Elu", alpha=0.7), lambda x: F.elu(x, 0.7), [X]),
+    Case("softplus", unary("Softplus"), F.softplus, [X]),
+    Case("erf", unary("Erf"), torch.erf, [X]),
     Case("sigmoid", unary("Sigmoid"), torch.sigmoid, [X]),
     Case("tanh", unary("Tanh"), torch.tanh, [X]),
     Case("softmax", unary("Softmax", axis=1), lambda x: x.softmax(1), [X]),

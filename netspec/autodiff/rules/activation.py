@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import pi, sqrt
+
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
 from netspec.ir.phrases import slope, sum_to
@@ -65,6 +67,22 @@ def tanh(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
     """x̄ = ȳ·(1 - y²)."""
     (y,) = primal.node.outputs
     return (op.Mul(y_bar, op.Sub(op.scalar(1, y.type.dtype), op.Mul(y, y))),)
+
+
+@vjp("Softplus")
+def softplus(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
+    """x̄ = ȳ/(1 + exp(-x))."""
+    (x,) = primal.node.inputs
+    return (op.Mul(y_bar, op.Sigmoid(x)),)
+
+
+@vjp("Erf")
+def erf(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
+    """x̄ = ȳ·2/√π·exp(-x²)."""
+    (x,) = primal.node.inputs
+    assert x is not None
+    bell = op.Exp(op.Neg(op.Mul(x, x)))
+    return (op.Mul(op.Mul(y_bar, bell), op.scalar(2 / sqrt(pi), x.type.dtype)),)
 
 
 @vjp("Softmax")

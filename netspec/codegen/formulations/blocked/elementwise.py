@@ -9,11 +9,13 @@ from netspec.codegen.formulations.blocked.words import ending, rescale, step
 from netspec.ir.graph import Op, Value
 
 _KEEPS_ZERO = frozenset(
-    {"Abs", "Add", "Elu", "Identity", "LeakyRelu", "Max", "Min", "Mul", "Neg", "Relu", "Sub", "Sum",
-     "Tanh"}
+    {"Abs", "Add", "Elu", "Erf", "Identity", "LeakyRelu", "Max", "Min", "Mul", "Neg", "Relu", "Sub",
+     "Sum", "Tanh"}
 )  # fmt: skip
 """0 for zeros."""
-_OTHERS = frozenset({"Clip", "Div", "Exp", "Log", "Pow", "Reciprocal", "Sigmoid", "Sqrt"})
+_OTHERS = frozenset(
+    {"Clip", "Div", "Exp", "Log", "Pow", "Reciprocal", "Sigmoid", "Softplus", "Sqrt"}
+)
 """Only where every block is full."""
 
 
