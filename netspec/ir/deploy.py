@@ -59,7 +59,7 @@ def _without_label(net: Net) -> tuple[list[Node], list[str]]:
             taken.add(name)
             node = _prediction(node, layer, name)
             predictions.append(name)
-        elif fed.intersection(node.bottoms):
+        elif node.layer.role is not Role.SINK and fed.intersection(node.bottoms):
             fed.update(node.tops)
             continue
         if node.parameters or learned.intersection(node.bottoms):

@@ -117,12 +117,12 @@ def many(value: object) -> object:
 
 
 def per_axis(value: object) -> object:
-    """One value stands for height and width alike, as in Caffe."""
+    """One value stands for every spatial axis alike, as in Caffe."""
     values = many(value)
     assert isinstance(values, tuple)
     if len(values) not in (1, 2):
         raise ValueError(f"takes one value, or height and width, not {len(values)} values")
-    return values * 2 if len(values) == 1 else values
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +157,13 @@ Texts: TypeAlias = Annotated[tuple[Text, ...], BeforeValidator(many), Says("stri
 Extent: TypeAlias = Annotated[
     tuple[Positive, ...], BeforeValidator(many), Says("size, such as 3x224x224")
 ]
-PositivePair: TypeAlias = Annotated[
-    tuple[Positive, Positive],
+PositivePerAxis: TypeAlias = Annotated[
+    tuple[Positive, ...],
     BeforeValidator(per_axis),
     Says("whole number from 1, or height x width"),
 ]
-NonNegativePair: TypeAlias = Annotated[
-    tuple[NonNegative, NonNegative],
+NonNegativePerAxis: TypeAlias = Annotated[
+    tuple[NonNegative, ...],
     BeforeValidator(per_axis),
     Says("whole number from 0, or [height, width]"),
 ]

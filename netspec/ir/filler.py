@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Literal
 
 from netspec.ir.fields import Fields, NonNegativeReal, Real
-from netspec.ir.types import Shape
+from netspec.ir.types import Shape, size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +17,12 @@ if TYPE_CHECKING:
 class Filler(Fields):
     """`weight_filler { type: msra }`: the distribution a weight is drawn from."""
 
-    type: Literal["constant", "uniform", "gaussian", "xavier", "msra"] = "constant"
-    """`xavier` draws U(±√(3/n)), `msra` N(0, √(2/n)), n as `variance_norm` says."""
+    type: Literal[
+        "constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball", "bilinear"
+    ] = "constant"
+    """`xavier` draws U(±√(3/n)), `msra` N(0, √(2/n)), n as `variance_norm` says;
+    `positive_unitball` draws U(0, 1) and divides by the sum over each output; `bilinear` makes of
+    every window the weights with which a `deconv` interpolates."""
     value: Real = 0.0
     """What `constant` fills with."""
     min: Real = 0.0
@@ -40,6 +45,12 @@ class Filler(Fields):
             return fan_in
         return fan_out if self.variance_norm == "FAN_OUT" else (fan_in + fan_out) / 2
 
+    def misfit(self, shape: Shape) -> str | None:
+        """Why it cannot fill a weight of `shape`, if so."""
+        if self.type == "bilinear" and len(shape) < 3:
+            return f"bilinear fills windows, and a weight of {size(shape)} has none"
+        return None
+
     def sample(self, shape: Shape, generator: np.random.Generator) -> npt.NDArray[np.float32]:
         """A float32 array of `shape`, drawn from `generator`."""
         import numpy as np
@@ -56,4 +67,19 @@ class Filler(Fields):
                 drawn = generator.uniform(-limit, limit, shape)
             case "msra":
                 drawn = generator.normal(0.0, sqrt(2 / self.fan(shape)), shape)
-        return np.asarray(drawn, np.float32)
+            case "positive_unitball":
+                drawn = generator.uniform(0.0, 1.0, shape)
+                drawn /= drawn.sum(tuple(range(1, len(shape))), keepdims=True)
+            case "bilinear":
+                tents = reduce(np.multiply.outer, map(_tent, shape[2:]))
+                drawn = np.broadcast_to(tents, shape)
+        return np.array(drawn, np.float32)
+
+
+def _tent(cells: int) -> npt.NDArray[np.float64]:
+    """A window's weights on one axis, falling from its middle (Caffe's BilinearFiller)."""
+    import numpy as np
+
+    half = -(-cells // 2)
+    weights: npt.NDArray[np.float64] = 1 - np.abs(np.arange(cells) - (cells - 1) / 2) / half
+    return weights

@@ -39,6 +39,8 @@ class Role(StrEnum):
     """Reads the current blob and `label`, leaves the flow where it was, and is minimised."""
     METRIC = "metric"
     """Like a loss, but only reported."""
+    SINK = "sink"
+    """Reads blobs, makes none, and leaves the flow where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ class Layer(Fields):
 
         Nothing does for a metric, and for a loss whose bottom is the prediction itself.
         """
-        return self if self.role in (Role.HIDDEN, Role.INPUT) else None
+        return None if self.role in (Role.LOSS, Role.METRIC) else self
 
     def with_tops(self, count: int) -> Layer:
         """The layer when the spec names `count` tops; for one whose tops follow from that."""

@@ -48,6 +48,8 @@ def _advance(
     frame: Frame,
 ) -> None:
     """Move the flow on; a layer that failed leaves poison where its tops would be."""
+    if layer.role is Role.SINK:
+        return
     tops = made or _poison(c, wiring, element, name, frame)
     begins = layer.role is Role.INPUT and frame.flow.current is None and name != "label"
     if layer.role is Role.HIDDEN or begins:
@@ -198,8 +200,11 @@ def _tops(
     name: str,
     frame: Frame,
 ) -> list[Blob]:
-    names = list(wiring.top) or [name.removeprefix(frame.prefix)]
+    unnamed = [] if layer.role is Role.SINK else [name.removeprefix(frame.prefix)]
+    names = list(wiring.top) or unnamed
     spans = spans_of(element, "top")
+    if layer.role is Role.SINK and names:
+        raise SpecError(f"{layer.keyword} makes no blobs", spans.fallback, code="flow")
     if len(names) != len(types):
         given = f"not {len(names)}" if wiring.top else "name each with `top`"
         message = f"{layer.keyword} makes {len(types)} blob{'s' * (len(types) > 1)}, {given}"

@@ -172,10 +172,7 @@ def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
         elif isinstance(value, str) and kind.words:
             items.append(Field(key, _word(value), _NOWHERE, _NOWHERE))
         else:
-            if kind.pair and len(set(value)) == 1:  # height and width alike
-                value = value[0]
-            written = _value(value)
-            items.append(Field(key, written, _NOWHERE, _NOWHERE))
+            items.append(Field(key, _value(value), _NOWHERE, _NOWHERE))
     return items
 
 

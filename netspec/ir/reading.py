@@ -58,8 +58,6 @@ class Kind:
     """Whether any string will do."""
     message: type[Fields] | None
     """The model of the sub-message it takes."""
-    pair: bool
-    """Whether it takes height and width, for which one value may stand."""
 
 
 @cache
@@ -75,8 +73,6 @@ def kind_of(model: type[Fields], name: str) -> Kind:
         elif origin in (Union, UnionType, tuple, Annotated):
             if origin is tuple:
                 seen.add(tuple)
-                if Ellipsis not in get_args(annotation):
-                    seen.add("pair")
             for argument in get_args(annotation):
                 walk(argument)
         elif annotation not in (NoneType, Ellipsis):
@@ -85,7 +81,7 @@ def kind_of(model: type[Fields], name: str) -> Kind:
     walk(model.model_fields[name].annotation)
     messages = [t for t in seen if isinstance(t, type) and issubclass(t, Fields)]
     message = messages[0] if messages else None
-    return Kind(tuple in seen, tuple(words), str in seen, message, "pair" in seen)
+    return Kind(tuple in seen, tuple(words), str in seen, message)
 
 
 @dataclass

@@ -34,6 +34,10 @@ def parameters_of(
             field_span(element, "param", len(weights)),
             code="field",
         )
+    for weight in weights:
+        if misfit := weight.filler.misfit(weight.shape):
+            span = field_span(element, f"{weight.name}_filler")
+            raise SpecError(f"{layer.keyword} `{name}`: {misfit}", span, code="shape")
     specs = [*wiring.param, *[Param()] * (len(weights) - len(wiring.param))]
     return tuple(
         _parameter(c, weight, spec, field_span(element, "param", i), name, frame)

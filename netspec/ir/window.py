@@ -50,6 +50,15 @@ class Window:
             counts.append(count)
         return tuple(counts)
 
+    def counted(self, extent: Shape, positions: Shape) -> list[list[int]]:
+        """Cells that each window counts on each axis: padding, but not what hangs over it."""
+        return [
+            [min(k, n + 2 * p - s * i) for i in range(count)]
+            for n, k, s, p, count in zip(
+                extent, self.kernel, self.stride, self.pad, positions, strict=True
+            )
+        ]
+
     def uncovered(self, extent: Shape, positions: Shape) -> Shape:
         """Input cells at the end of each axis that lie past the last of `positions` windows."""
         return tuple(

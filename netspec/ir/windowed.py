@@ -1,4 +1,4 @@
-"""The fields of a layer that slides a window over two spatial axes."""
+"""The fields of a layer that slides a window over one spatial axis or two."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ from typing import Any
 
 from pydantic import model_validator
 
-from netspec.ir.fields import NonNegative, NonNegativePair, Positive, PositivePair
-from netspec.ir.layer import Layer, ShapeError, Types
-from netspec.ir.types import Shape, size
+from netspec.ir.fields import NonNegative, NonNegativePerAxis, Positive, PositivePerAxis
+from netspec.ir.layer import Layer, ShapeError, Types, numbers
+from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 
 _AXES = (("kernel_size", "kernel"), ("stride", "stride"), ("pad", "pad"))
+_NAMES = {1: ("cell",), 2: ("row", "column")}
+"""What is lost on each spatial axis, by how many there are."""
 
 
 class Windowed(Layer):
     """Kernel, stride and padding: one value, height x width, or Caffe's `_h` and `_w`.
 
-    After validation the pairs are whole: `kernel_size`, `stride` and `pad` hold height and width.
+    One value is for every spatial axis; channels x length has one, and takes nothing else. After
+    validation `kernel_size`, `stride` and `pad` hold one value, or height and width.
     """
 
-    kernel_size: PositivePair | None = None
-    """Height and width of the window, in cells."""
+    kernel_size: PositivePerAxis | None = None
+    """Height and width of the window, or its length, in cells."""
     kernel_h: Positive | None = None
     """Height of the window, with `kernel_w` instead of `kernel_size`."""
     kernel_w: Positive | None = None
     """Width of the window, with `kernel_h` instead of `kernel_size`."""
-    stride: PositivePair = (1, 1)
+    stride: PositivePerAxis = (1,)
     """Cells between neighbouring windows."""
     stride_h: Positive | None = None
     """Vertical stride, with `stride_w` instead of `stride`."""
     stride_w: Positive | None = None
     """Horizontal stride, with `stride_h` instead of `stride`."""
-    pad: NonNegativePair = (0, 0)
+    pad: NonNegativePerAxis = (0,)
     """Cells added to each side of each spatial axis."""
     pad_h: NonNegative | None = None
     """Vertical padding, with `pad_w` instead of `pad`."""
@@ -60,11 +63,32 @@ class Windowed(Layer):
             data[pair] = [height, width]
         return data
 
-    def _kernel(self) -> Shape:
-        """Height and width of the window; a ShapeError if none is given."""
+    def _blob(self, bottoms: Types) -> TensorType:
+        """The one bottom, a ShapeError unless it has one spatial axis or two."""
+        (x,) = numbers(bottoms)
+        if len(x.spatial) not in (1, 2):
+            raise ShapeError(
+                f"takes channels x height x width, or channels x length, not {size(x.sample)}"
+            )
+        return x
+
+    def _kernel(self, x: TensorType) -> Shape:
+        """The window on each spatial axis; a ShapeError if none is given."""
         if self.kernel_size is None:
             raise ShapeError("needs kernel_size, or kernel_h and kernel_w")
-        return self.kernel_size
+        return self._per_axis("kernel_size", x)
+
+    def _per_axis(self, field: str, x: TensorType) -> Shape:
+        """A field's value on each spatial axis."""
+        values: Shape = getattr(self, field)
+        if len(values) == 1:
+            return values * len(x.spatial)
+        if len(values) != len(x.spatial):
+            raise ShapeError(
+                f"{field} {size(values)} is height x width, but {size(x.sample)} has one axis",
+                field=field,
+            )
+        return values
 
     def _fit(self, window: Window, extent: Shape) -> None:
         """A ShapeError if the window is larger than the padded input."""
@@ -84,7 +108,7 @@ class Windowed(Layer):
         lost = window.uncovered(x.spatial, y.spatial)
         axes = [
             f"{n} {axis}{'s' * (n > 1)}"
-            for n, axis in zip(lost, ("row", "column"), strict=True)
+            for n, axis in zip(lost, _NAMES[len(lost)], strict=True)
             if n
         ]
         if not axes:

@@ -183,6 +183,7 @@ NODES: dict[str, Node] = {
     "ConvTranspose": lambda op: op.ConvTranspose(
         x(op), x(op, 6, 4, 3, 3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)
     ),
+    "CumSum": lambda op: op.CumSum(x(op), op.scalar(0, "int64")),
     "Expand": lambda op: op.Expand(x(op, 1, 6), op.ints(4, 6)),
     "Gather": lambda op: op.Gather(x(op, 8, 3, dtype="uint8"), x(op, 2, dtype="int64"), axis=0),
     "GatherElements": lambda op: op.GatherElements(x(op, 4, 6), x(op, 4, 6, dtype="int64"), axis=1),
@@ -207,6 +208,8 @@ NODES: dict[str, Node] = {
     "Slice": lambda op: op.Slice(x(op), op.ints(-1), op.ints(-9), op.ints(2), op.ints(-1)),
     "Split": lambda op: op.Split(x(op), op.ints(3, 3), outputs=2, axis=1)[0],
     "Squeeze": lambda op: op.Squeeze(x(op, 2, 1, 3), op.ints(1)),
+    "Tile": lambda op: op.Tile(x(op), op.ints(1, 3, 1, 1)),
+    "TopK": lambda op: op.TopK(x(op), op.ints(3), outputs=2, axis=1)[0],
     "Unsqueeze": lambda op: op.Unsqueeze(x(op, 2, 3), op.ints(1)),
     "Where": lambda op: op.Where(truth(op), x(op, 2, 6), x(op, 2, 6)),
 }  # fmt: skip

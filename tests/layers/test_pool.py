@@ -40,7 +40,10 @@ def caffe_pool(x: np.ndarray, kernel: Any, stride: Any, pad: Any, mode: str, kin
         cells = x[:, :, top:bottom, left:right]
         if cells.size == 0:
             return None
-        y[:, :, i, j] = cells.max((2, 3)) if kind == "MAX" else cells.sum((2, 3)) / area
+        if kind == "MAX":
+            y[:, :, i, j] = cells.max((2, 3))
+        else:
+            y[:, :, i, j] = cells.sum((2, 3)) / (area if kind == "AVE" else 1)
     return y
 
 
@@ -56,7 +59,7 @@ def geometries(draw: st.DrawFn) -> dict[str, Any]:
     return {
         "extent": extent, "kernel": kernel, "stride": stride, "pad": pad,
         "mode": draw(st.sampled_from(["CEIL", "CEIL", "FLOOR"])),
-        "kind": draw(st.sampled_from(["MAX", "AVE"])),
+        "kind": draw(st.sampled_from(["MAX", "AVE", "SUM"])),
     }  # fmt: skip
 
 
@@ -147,19 +150,64 @@ def test_caffes_shapes(case: str, fields: Any, caffe_cases: Any) -> None:
     assert top.shape == tuple(caffe_cases[case]["out_shape"])
 
 
-@pytest.mark.parametrize("kind", ["MAX", "AVE"])
+@pytest.mark.parametrize("kind", ["MAX", "AVE", "SUM"])
 def test_global(kind: str, forward: Any) -> None:
     x = np.random.default_rng(2).normal(size=(2, 3, 5, 7)).astype(np.float32)
     (y,) = forward(Pooling(pool=kind, global_pooling=True), x)
-    expected = x.max((2, 3)) if kind == "MAX" else x.mean((2, 3))
+    expected = {"MAX": x.max, "AVE": x.mean, "SUM": x.sum}[kind]((2, 3))
+    np.testing.assert_allclose(y[:, :, 0, 0], expected, rtol=1e-4)
+
+
+def sums(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
+    """The sum of each window, rounded up."""
+    return np.array(
+        [
+            [
+                x[:, :, i : i + kernel, j : j + kernel].sum((2, 3))
+                for j in range(0, (-(-(x.shape[3] - kernel) // stride)) * stride + 1, stride)
+            ]
+            for i in range(0, (-(-(x.shape[2] - kernel) // stride)) * stride + 1, stride)
+        ]
+    ).transpose(2, 3, 0, 1)
+
+
+def test_stochastic_test_is_what_is_to_be_expected(forward: Any) -> None:
+    x = np.random.default_rng(4).uniform(0, 3, (2, 3, 8, 9)).astype(np.float32)
+    x[0, 0] = 0  # nothing to draw from
+    (y,) = forward(Pooling(pool="STOCHASTIC", kernel_size=3, stride=2), x)
+    total = sums(x, 3, 2)
+    expected = sums(x * x, 3, 2) / np.where(total, total, 1)
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    (y,) = forward(Pooling(pool="STOCHASTIC", global_pooling=True), x[1:])
+    expected = (x[1:] ** 2).sum((2, 3)) / x[1:].sum((2, 3))
     np.testing.assert_allclose(y[:, :, 0, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("window", [{"kernel_size": 2, "stride": 2}, {"global_pooling": True}])
+def test_stochastic_training_draws_in_proportion(window: Any, forward: Any) -> None:
+    # Caffe's loop: the first cell, row by row, with which the running sum passes the draw.
+    cells = np.array([[1, 0], [3, 4]], np.float32)
+    x = np.broadcast_to(cells, (50, 16, 2, 2)).copy()
+    draws = (np.random.default_rng(5).permutation(800) / 800).reshape(50, 16, 1, 1)
+    (y,) = forward(Pooling(pool="STOCHASTIC", **window), x, training=True, random0=draws)
+    np.testing.assert_array_equal(y, np.select([draws * 8 < 1, draws * 8 < 4], [1, 3], 4))
+    assert [np.mean(y == v) for v in (1, 3, 4)] == [1 / 8, 3 / 8, 4 / 8]
+
+
+def test_stochastic_training_of_zeros_and_of_what_hangs_over(forward: Any) -> None:
+    x = np.zeros((1, 1, 3, 3), np.float32)
+    x[0, 0, 2, 2] = 5
+    layer = Pooling(pool="STOCHASTIC", kernel_size=2, stride=2)
+    for draws in (0, 1 - 2**-24):
+        (y,) = forward(layer, x, training=True, random0=np.full((1, 1, 2, 2), draws))
+        np.testing.assert_array_equal(y[0, 0], [[0, 0], [0, 5]])
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({}, "needs kernel_size"),
-        ({"pool": "STOCHASTIC", "kernel_size": 2}, "STOCHASTIC is not supported"),
+        ({"pool": "STOCHASTIC", "kernel_size": 2, "pad": 1}, "STOCHASTIC draws no padding"),
         ({"kernel_size": 2, "pad": 2}, "pad 2 must be less than kernel_size 2"),
         ({"kernel_size": 7}, "a window of 7x7 does not fit into 6x6"),
         ({"kernel_size": 1, "stride": 4}, "rounded up to 3x3 of them, starts outside of 6x6"),

@@ -23,7 +23,7 @@ from netspec.layers import LAYERS
 PER_LAYER = 70
 """Random layers of each type: some thousand in all."""
 
-LOWERED = [k for k, layer in LAYERS.items() if layer.role is not Role.INPUT]
+LOWERED = [k for k, layer in LAYERS.items() if layer.role not in (Role.INPUT, Role.SINK)]
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:

@@ -33,6 +33,16 @@ def gather_elements(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]
     return [scatter(op, x.type.shape, indices, y_bar, axis), None]
 
 
+@vjp("TopK")
+def top_k(op: Ops, primal: Primal, y_bar: Value, *_: None) -> list[Value | None]:
+    """x̄ = the cells of ȳ where they were taken from, zeros elsewhere."""
+    x, *_rest = primal.node.inputs
+    indices = primal.node.outputs[1]
+    assert x is not None
+    axis = primal.node.attrs.get("axis", -1) % len(x.type.shape)
+    return [scatter(op, x.type.shape, indices, y_bar, axis, add=False), None]
+
+
 @vjp("Where")
 def where(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
     """ā = ȳ·[c]; b̄ = ȳ·[not c]; each summed over what its operand is broadcast to."""

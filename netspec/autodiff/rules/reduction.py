@@ -46,6 +46,15 @@ def reduce_mean(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
     return _only_first(primal, spread(op, reshape(op, share, *kept), x.type.shape))
 
 
+@vjp("CumSum")
+def cumulative_sum(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
+    """x̄ᵢ = Σ of the ȳⱼ that xᵢ is in: the sums from the other end."""
+    _, axis = primal.node.inputs
+    attrs = dict(primal.node.attrs)
+    attrs["reverse"] = 1 - attrs.get("reverse", 0)
+    return _only_first(primal, op.CumSum(y_bar, axis, **attrs))
+
+
 @vjp("ReduceMax")
 def reduce_max(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
     """x̄ = ȳ·[x = y]/Σ[x = y]: equal maxima share alike, as in torch.amax."""

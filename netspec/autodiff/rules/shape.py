@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
-from netspec.ir.phrases import cast_to, pad, reshape, sum_to, zeros
+from netspec.ir.phrases import cast_to, pad, reshape, sum_over, sum_to, zeros
 
 
 def _only_first(primal: Primal, x_bar: Value) -> list[Value | None]:
@@ -60,6 +60,20 @@ def expand(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
     x, *_ = primal.node.inputs
     assert x is not None
     return _only_first(primal, sum_to(op, y_bar, x.type.shape))
+
+
+@vjp("Tile")
+def tile(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
+    """x̄ = Σ of the copies of x in ȳ."""
+    x, *_ = primal.node.inputs
+    assert x is not None
+    shape = x.type.shape
+    for axis, (n, tiled) in enumerate(zip(shape, y_bar.type.shape, strict=True)):
+        if tiled > n:
+            before, after = shape[:axis], y_bar.type.shape[axis + 1 :]
+            copies = reshape(op, y_bar, *before, tiled // n, n, *after)
+            y_bar = reshape(op, sum_over(op, copies, [axis]), *before, n, *after)
+    return _only_first(primal, y_bar)
 
 
 @vjp("Concat")

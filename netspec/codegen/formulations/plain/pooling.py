@@ -84,13 +84,13 @@ def _overlay(
 ) -> Value:
     """Windows that overlap or leave gaps: a product for each axis with [window o holds cell i].
 
-    Each product also turns the axes, so that two bring them back. For a 3x3 window at stride 2
-    a half of the time of a transposed convolution with ones, and needs no cut behind it.
+    Of two, each product also turns the axes, and so the second brings them back. For a 3x3 window
+    at stride 2 a half of the time of a transposed convolution with ones, and needs no cut behind.
     """
-    (*lead, height, width), (h, w) = share.type.shape, shape[2:]
-    cells = reshape(op, share, prod(lead), height, width)
-    for n, o, k, s, p in zip((h, w), (height, width), kernel, stride, begin, strict=True):
+    extent, positions = shape[2:], share.type.spatial
+    cells, turned = reshape(op, share, prod(shape[:2]), *positions), int(len(extent) == 2)
+    for n, o, k, s, p in zip(extent, positions, kernel, stride, begin, strict=True):
         distance = np.arange(n) - (np.arange(o) * s - p)[:, None]
         holds = (distance >= 0) & (distance < k)
-        cells = op.FusedMatMul(cells, op.constant(holds.astype(share.type.dtype)), transA=1)
+        cells = op.FusedMatMul(cells, op.constant(holds.astype(share.type.dtype)), transA=turned)
     return reshape(op, cells, *shape)

@@ -1,0 +1,59 @@
+"""Deconvolution: every cell lays its filters over the top, where they add up."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import ClassVar
+
+from netspec.ir.filtered import Filtered
+from netspec.ir.graph import Value
+from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, Weight, checked
+from netspec.ir.types import TensorType, size
+
+
+class Deconvolution(Filtered):
+    """The transpose of the convolution that the same fields describe, and a bias.
+
+    y[o] at stride·i + dilation·tap - pad is Σ w[c, o, tap] · x[c, i] + b[o]; each spatial axis
+    gives stride·(x - 1) + dilation·(kernel - 1) + 1 - 2·pad cells (Caffe, `deconv_layer.cpp`). A
+    weight is channels x num_output/group x kernel; with `group` as many as channels and a
+    `bilinear` filler it enlarges each channel smoothly (Long et al. 2015, arXiv:1411.4038).
+    """
+
+    keyword: ClassVar = "deconv"
+    caffe: ClassVar = CaffeType("Deconvolution", "convolution_param", "DECONVOLUTION")
+    example: ClassVar = """
+        input "data" { shape: 21x16x16 }
+        deconv "upscore" {
+          num_output: 21  group: 21  kernel_size: 4  stride: 2  pad: 1
+          bias_term: false  weight_filler { type: bilinear }
+        }
+    """
+
+    def lints(self, bottoms: Types) -> tuple[str, ...]:
+        return ()  # the windows lie on the top, and make it as large as they reach
+
+    def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
+        x = self._blob(bottoms)
+        self._check_groups(x, "channels of the top")
+        window = self._slide(x)
+        extent = tuple(
+            s * (n - 1) + r - 2 * p
+            for n, s, r, p in zip(x.spatial, window.stride, window.reach, window.pad, strict=True)
+        )
+        if min(extent) < 1:
+            laid = size(tuple(n + 2 * p for n, p in zip(extent, window.pad, strict=True)))
+            raise ShapeError(f"pad {size(window.pad)} takes all of {laid} cells away", field="pad")
+        return checked(x.with_shape(x.batch, self.num_output, *extent))
+
+    def weights(self, bottoms: Types) -> tuple[Weight, ...]:
+        (x,) = bottoms
+        return self._learned((x.channels, self.num_output // self.group, *self._kernel(x)))
+
+    def macs(self, bottoms: Types) -> int:
+        (x,) = bottoms
+        return x.numel * (self.num_output // self.group) * prod(self._kernel(x))
+
+    def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
+        (x,) = bottoms
+        return (context.op.ConvTranspose(x, *weights, **self._attrs(x.type)),)
