@@ -45,11 +45,10 @@ class Library:
         try:
             if name.startswith(ZOO):
                 return self._open_bundled(name)
-            bundled = span.source.path.startswith(ZOO)
-            base = zoo.folder() if bundled else Path(span.source.path).parent
-            path, shown = self._inside(base, name)
-            if bundled:
-                return self.open(path, ZOO + path.name)
+            if span.source.path.startswith(ZOO):
+                folder = PurePosixPath(span.source.path.removeprefix(ZOO)).parent
+                return self._open_bundled(ZOO + os.path.normpath(folder / name))
+            path, shown = self._inside(Path(span.source.path).parent, name)
             source = self.open(path, shown)
             self.included[self._place(name, shown, span)] = source.text
             return source
@@ -58,11 +57,10 @@ class Library:
 
     def _open_bundled(self, shown: str) -> Source:
         name = shown.removeprefix(ZOO)
-        found = zoo.find(name.removesuffix(".net"))
-        if found is None:
-            known = suggest(name, [f"{n}.net" for n in zoo.names()])
-            raise NetspecError(f"netspec comes with no `{name}`{known}")
-        return self.open(found, ZOO + found.name)
+        file = name.removesuffix(".net") + ".net"
+        if file not in zoo.files():
+            raise NetspecError(f"netspec comes with no `{name}`{suggest(file, zoo.files())}")
+        return self.open(zoo.folder() / file, ZOO + file)
 
     def _place(self, name: str, shown: str, span: Span) -> str:
         """Where an included file stands in a copy of the spec's folder: where no -I is needed."""
@@ -74,8 +72,7 @@ class Library:
         """The file and how to show it; links are followed before it is asked where they lead."""
         if not name or "\0" in name or "\\" in name or Path(name).is_absolute():
             raise NetspecError(f"`{name}` is no relative path of a spec")
-        root = zoo.folder().resolve() if base == zoo.folder() else self.root
-        allowed = (root, *self.include_paths)
+        allowed = (self.root, *self.include_paths)
         for folder in (base, *self.include_paths):
             shown = os.path.normpath(folder / name)
             path = _resolved(folder / name, name)

@@ -1,4 +1,4 @@
-"""The zoo: specs that come with netspec, found by name."""
+"""The zoo: specs that come with netspec, and the blocks they are made of, found by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def folder() -> Path:
 def names() -> tuple[str, ...]:
     """The names of every bundled spec, sorted."""
     return tuple(sorted(path.stem for path in folder().glob("*.net")))
+
+
+def files() -> tuple[str, ...]:
+    """What `include "netspec:…"` reaches, sorted: bundled specs, and blocks that several share."""
+    here = folder()
+    return tuple(sorted(path.relative_to(here).as_posix() for path in here.rglob("*.net")))
 
 
 def find(name: str) -> Path | None:

@@ -1,11 +1,14 @@
-"""What `check` counts, against papers and lectures, to the unit."""
+"""What `check` counts, against papers, lectures and others' models, to the unit."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
+from netspec import zoo
 from netspec.compiler import Elaborated, elaborate, read
-from netspec.ir.analysis import Cost, cost
+from netspec.ir.analysis import cost
 from netspec.ir.layer import Phase
 
 VGG_TABLE = [
@@ -35,10 +38,167 @@ VGG_TABLE = [
 """Stanford CS231n, notes on convolutional networks, "VGGNet in detail": memory and weights of each
 layer. The lecture rounds the memory (3.2M) and leaves the biases out."""
 
+TORCHVISION = "torchvision, metadata of the weights: num_params; _ops are the MACs in units of 1e9"
+CAFFE = "BVLC/caffe"
+RESNET = "He, Zhang, Ren, Sun, CVPR 2016"
+EARLY = "torchvision's without what the 3x3 convolutions read more (test_where_a_stage_strides)"
+CIFAR = f"{RESNET}, section 4.2 and table 6 (0.27M, 0.85M, 1.7M, with option A)"
+CS231N = "Stanford CS231n"
+NETSCOPE = "netscope's analyzer"
+GSCHWEND = "Gschwend, thesis (zynqnet, networks.xlsx)"
 
-def counted(name: str, phase: Phase = Phase.TEST) -> Cost:
-    """What a bundled spec costs."""
-    return cost(elaborate(read(name))[phase].net)
+
+@dataclass(frozen=True)
+class Row:
+    """What a bundled spec is made of by a source that is not netspec."""
+
+    name: str
+    parameters: int
+    macs: int | None
+    """Multiply-accumulates of convolutions and fully connected layers; None: nobody says."""
+    source: str
+    sets: tuple[str, ...] = ()
+    phase: Phase = Phase.TEST
+
+    def __str__(self) -> str:
+        return " ".join([self.name, *self.sets, *([self.phase.name] if self.phase.value else [])])
+
+
+def conv(cells: int, kernel: int, inputs: int, outputs: int) -> int:
+    """MACs of a convolution that gives cells x cells."""
+    return cells**2 * kernel**2 * inputs * outputs
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int = 3) -> int:
+    """Parameters of a convolution without bias, normalised."""
+    return inputs * outputs * kernel**2 + 2 * outputs
+
+
+def cifar_net(n: int, projections: int) -> int:
+    """Parameters of 6n + 2 layers: one convolution, three stages of 2n, one of ten neurons."""
+    stages = ((16, 16), (16, 32), (32, 64))
+    convolutions = sum(conv_bn(a, b) + (2 * n - 1) * conv_bn(b, b) for a, b in stages)
+    return conv_bn(3, 16) + convolutions + projections + 64 * 10 + 10
+
+
+def cifar_macs(n: int, projections: int) -> int:
+    """MACs of the same: a stage's first convolution reads half the channels, twice as wide."""
+    stages = ((32, 16, 16), (16, 16, 32), (8, 32, 64))
+    return conv(32, 3, 3, 16) + sum(
+        conv(cells, 3, a, b) + (2 * n - 1) * conv(cells, 3, b, b) for cells, a, b in stages
+    ) + projections + 64 * 10  # fmt: skip
+
+
+OPTION_B = conv_bn(16, 32, 1) + conv_bn(32, 64, 1)
+OPTION_B_MACS = conv(16, 1, 16, 32) + conv(8, 1, 32, 64)
+
+ALEXNET = [11**2 * 3 * 96, 5**2 * 48 * 256, 3**2 * 256 * 384, 3**2 * 192 * 384,
+           3**2 * 192 * 256, 6**2 * 256 * 4096, 4096 * 4096, 4096 * 1000]  # fmt: skip
+ALEXNET_BIASES = 96 + 256 + 384 + 384 + 256 + 4096 + 4096 + 1000
+ALEXNET_CELLS = [55**2, 27**2, 13**2, 13**2, 13**2, 1, 1, 1]
+
+ZFNET = [(110, 7, 3, 96), (26, 5, 96, 256), (13, 3, 256, 512), (13, 3, 512, 1024),
+         (13, 3, 1024, 512), (1, 6, 512, 4096), (1, 1, 4096, 4096), (1, 1, 4096, 1000)]  # fmt: skip
+"""Cells, kernel, inputs and outputs of each layer."""
+
+HEADS = sum((n * 128 + 128) + (2048 * 1024 + 1024) + (1024 * 1000 + 1000) for n in (512, 528))
+"""GoogLeNet's: conv 1x1 of 128 channels on 4a and 4d, fc 2048x1024 and fc 1024x1000."""
+
+WIDE = ((32, 16, 160), (16, 160, 320), (8, 320, 640))
+"""Cells, inputs and outputs of the stages of WRN-28-10."""
+
+
+ROWS = [
+    Row("linear_cifar", 3072 * 10 + 10, 30_720, f"{CS231N}, lecture 2: W is 10x3072, b 10"),
+    Row("two_layer_net", 3072 * 100 + 100 + 100 * 10 + 10, 308_200,
+        f"{CS231N}, lecture 4: W1 is 100x3072, W2 10x100"),
+    Row("cs231n_toy", 12 * 75 + 12 + 16 * 16 * 12 * 10 + 10, 32 * 32 * 12 * 75 + 30_720,
+        f"{CS231N}, notes on convolutional networks; by formula for filters of 5x5x3"),
+    Row("lenet5", 156 + 2_416 + 48_120 + 10_164 + 850, 28**2 * 150 + 10**2 * 2_400 + 58_920,
+        "LeCun et al. 1998, figure 2, with every map of C3 connected: the lectures' 61,706"),
+    Row("lenet5_rgb", 61_706 + 6 * 2 * 25, 28**2 * 450 + 10**2 * 2_400 + 58_920,
+        "University of Virginia, vision and language: LeNet-5 on 3x32x32"),
+    Row("lenet", 520 + 25_050 + 400_500 + 5_010, 24**2 * 500 + 8**2 * 25_000 + 400_000 + 5_000,
+        f"{CAFFE}, lenet_train_test.prototxt"),
+    Row("cifar10_quick", 2_432 + 25_632 + 51_264 + 65_600 + 650, 12_354_176,
+        f"{CAFFE}, cifar10_quick_train_test.prototxt"),
+    Row("cifar10_full", 2_432 + 25_632 + 51_264 + 10_250, 12_298_240,
+        f"{CAFFE}, cifar10_full_train_test.prototxt"),
+    Row("alexnet", sum(ALEXNET) + ALEXNET_BIASES,
+        sum(w * n for w, n in zip(ALEXNET, ALEXNET_CELLS, strict=True)),
+        f"{CAFFE}, bvlc_alexnet; {NETSCOPE}: 60,965,228, of which 4 are given to two LRN layers, "
+        "and 724,406,816 MACs"),
+    Row("alexnet", sum(ALEXNET) + ALEXNET_BIASES + sum(ALEXNET[i] for i in (1, 3, 4)),
+        sum(w * n * (1 + (i in (1, 3, 4)))
+            for i, (w, n) in enumerate(zip(ALEXNET, ALEXNET_CELLS, strict=True))),
+        f"{GSCHWEND}: 62.4M and 1140M", sets=("group=1", "lrn=0")),
+    Row("zfnet", sum(k**2 * a * b + b for _, k, a, b in ZFNET), sum(conv(*row) for row in ZFNET),
+        "Zeiler, Fergus, ECCV 2014, figure 3, filters of table 3; by formula"),
+    Row("vgg11", 132_863_336, 7_609_090_048, TORCHVISION),
+    Row("vgg11_lrn", 132_863_336, 7_609_090_048, "Simonyan, Zisserman, table 2: A-LRN as A, 133M"),
+    Row("vgg13", 133_047_848, 11_308_466_176, TORCHVISION),
+    Row("vgg16_c", 138_357_544 - 8 * (256**2 + 2 * 512**2), 11_770_888_192,
+        "Simonyan, Zisserman, table 2: 134M; configuration D less 8 of 9 taps of three layers"),
+    Row("vgg16", 138_357_544, 15_470_264_320, TORCHVISION),
+    Row("vgg19", 143_667_240, 19_632_062_464, TORCHVISION),
+    Row("nin", 7_595_176, 1_100_188_800, f"{GSCHWEND}: 7.6M and 1100M"),
+    Row("googlenet", 6_998_552, 1_582_671_872,
+        f"{NETSCOPE} for bvlc_googlenet: 6,998,556, of which 4 are given to two LRN layers; "
+        f"{GSCHWEND}: 1582.67M MACs; Szegedy et al., CVPR 2015, table 1, says 6.8M and 1.5G"),
+    Row("googlenet", 6_998_552 + HEADS, None,
+        "Szegedy et al., section 5: the heads", phase=Phase.TRAIN),
+    Row("inception_naive", 32_896 + 442_560 + 614_496,
+        784 * (128 * 256 + 192 * 9 * 256 + 96 * 25 * 256), f'{CS231N}, lecture 9: "854M ops"'),
+    Row("inception_reduced", 32_896 + 3 * 16_448 + 110_784 + 153_696,
+        358_055_936 - 784 * 192 * 9 * 64,
+        f'{CS231N}, lecture 9: "358M ops", where the 3x3 convolution is counted twice'),
+    Row("resnet18", 11_689_512, 1_814_073_344, TORCHVISION),
+    Row("resnet34", 21_797_672, 3_663_761_408, TORCHVISION),
+    Row("resnet50", 25_557_032, 4_089_184_256, TORCHVISION),
+    Row("resnet101", 44_549_160, 7_801_405_440, TORCHVISION),
+    Row("resnet152", 60_192_808, 11_513_626_624, TORCHVISION),
+    Row("resnet50", 25_557_032, 3_857_973_248, f"{RESNET}, table 1: 3.8e9; {EARLY}",
+        sets=("early=true",)),
+    Row("resnet101", 44_549_160, 7_570_194_432, f"{RESNET}, table 1: 7.6e9; {EARLY}",
+        sets=("early=true",)),
+    Row("resnet152", 60_192_808, 11_282_415_616, f"{RESNET}, table 1: 11.3e9; {EARLY}",
+        sets=("early=true",)),
+    *[Row(f"resnet{6 * n + 2}", cifar_net(n, OPTION_B), cifar_macs(n, OPTION_B_MACS), CIFAR)
+      for n in (3, 9, 18)],
+    *[Row(f"plain{6 * n + 2}", cifar_net(n, 0), cifar_macs(n, 0), CIFAR) for n in (3, 9)],
+    Row("wide_resnet50_2", 68_883_240, 11_398_021_120, TORCHVISION),
+    Row("wrn_28_10", 36_479_194,
+        conv(32, 3, 3, 16) + 6_400
+        + sum(conv(c, 3, a, b) + 7 * conv(c, 3, b, b) + conv(c, 1, a, b) for c, a, b in WIDE),
+        "Zagoruyko, Komodakis, BMVC 2016, table 4: 36.5M; MACs by formula"),
+    Row("resnext50_32x4d", 25_028_904, 4_230_479_872, TORCHVISION),
+    Row("resnext101_64x4d", 83_455_272, 15_460_270_080, TORCHVISION),
+    Row("densenet121", 7_978_856, 2_834_161_664, TORCHVISION),
+    Row("densenet169", 14_149_480, 3_359_843_328, TORCHVISION),
+    Row("densenet201", 20_013_928, 4_291_365_888, TORCHVISION),
+    Row("densenet161", 28_681_000, 7_727_907_072, TORCHVISION),
+    Row("se_resnet50", 28_088_024, 3_860_488_192,
+        "Hu, Shen, Sun, CVPR 2018, table 2: 3.87 GFLOPs; SE-ResNet-50.prototxt, hujie-frank/SENet"),
+    Row("senet154", 115_088_984, 20_688_363_520,
+        "Cadene, pretrained-models.pytorch: 115.089M; Hu, Shen, Sun, table 8: 20.7 GFLOPs"),
+    Row("squeezenet1_0", 1_248_424, 861_339_936,
+        f"{TORCHVISION}; {GSCHWEND}: 1.2M and 860M, at 227x227 as Caffe pools"),
+    Row("squeezenet1_1", 1_235_496, 387_747_520,
+        f"{TORCHVISION}; {NETSCOPE}, preset squeezenet_v11, at 227x227 as Caffe pools"),
+    Row("mobilenet_v1", 4_231_976, 568_740_352,
+        "Howard et al., arXiv:1704.04861, table 4: 4.2M and 569M"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_row(row: Row) -> None:
+    found = cost(elaborate(read(row.name, sets=row.sets))[row.phase].net)
+    assert found.parameters == row.parameters
+    assert row.macs in (None, found.macs)
+
+
+def test_every_bundled_spec_has_a_row() -> None:
+    assert {row.name for row in ROWS} == set(zoo.names())
 
 
 @pytest.fixture(scope="module")
@@ -55,140 +215,54 @@ def test_the_vgg_table(vgg16: Elaborated, name: str, shape: str, values: int, we
     assert layer.activations == values
 
 
-def test_vgg16() -> None:
-    """138M parameters: Simonyan, Zisserman, ICLR 2015, table 2; the lecture's sum and the biases.
-
-    Multiply-accumulates: 15.47 GMACs, torchvision's `vgg16` (`GFLOPS` of its weights' metadata).
-    """
-    found = counted("vgg16")
+def test_the_sums_of_the_vgg_table() -> None:
+    """Of the weights the lecture says 138M; of the activations 24M, which its rows are not."""
     weights = sum(row[3] for row in VGG_TABLE)
     biases = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512 + 2 * 4096 + 1000
     assert (weights, weights + biases) == (138_344_128, 138_357_544)
-    assert found.parameters == 138_357_544
-    assert found.macs == 15_470_264_320
+    values = sum(row[2] for row in VGG_TABLE)
+    assert values == 15_237_608
+    assert f"{4 * values / 2**20:.1f} MiB" == "58.1 MiB"
 
 
-def test_googlenet() -> None:
-    """Szegedy et al., CVPR 2015, table 1: 6.8M weights and 1.5G operations, both rounded.
-
-    With biases, netscope's analyzer says 6,998,556 for Caffe's `bvlc_googlenet`, and gives 4 of
-    them to the two LRN layers, which have no weights; 1582.67M multiply-accumulates at 224x224 are
-    in the tables of Gschwend's thesis (zynqnet, networks.xlsx). A head is conv 1x1x512 (528) x128,
-    fc 2048x1024 and fc 1024x1000.
-    """
-    found = counted("googlenet")
-    assert found.parameters == 6_998_552
-    assert found.macs == 1_582_671_872
-    heads = sum(
-        (channels * 128 + 128) + (2048 * 1024 + 1024) + (1024 * 1000 + 1000)
-        for channels in (512, 528)
-    )
-    assert counted("googlenet", Phase.TRAIN).parameters == 6_998_552 + heads == 13_378_280
+def test_squeeze_and_excitation() -> None:
+    """Two layers on each bottleneck of ResNet-50, to a sixteenth of its channels and back."""
+    gates = [(256, 3), (512, 4), (1024, 6), (2048, 3)]
+    weights = sum(n * 2 * c * c // 16 for c, n in gates)
+    biases = sum(n * (c // 16 + c) for c, n in gates)
+    assert 25_557_032 + weights + biases == 28_088_024
+    assert 3_857_973_248 + weights == 3_860_488_192
 
 
-def test_resnet18() -> None:
-    """He et al., CVPR 2016, table 1 (1.8G); torchvision's `resnet18` has 11,689,512 parameters."""
-    found = counted("resnet18")
-    assert found.parameters == 11_689_512
-    assert found.macs == 1_814_073_344
-
-
-def test_resnet50() -> None:
-    """torchvision's `resnet50`: 25,557,032 parameters and 4.09 GMACs (its weights' metadata).
-
-    He et al., CVPR 2016, table 1, says 3.8G: the paper's stride is in the 1x1 convolution, so that
-    the 3x3 behind it reads a quarter of the cells; Caffe's ResNet-50 has 3,857,973,248.
-    """
-    found = counted("resnet50")
-    assert found.parameters == 25_557_032
-    assert found.macs == 4_089_184_256
+def test_where_a_stage_strides() -> None:
+    """In the first 1x1 convolution of a bottleneck instead of the 3x3, it reads a quarter."""
     strided = [(56, 256, 128), (28, 512, 256), (14, 1024, 512)]
     more = sum((cells**2 - (cells // 2) ** 2) * wide * narrow for cells, wide, narrow in strided)
-    assert found.macs - more == 3_857_973_248
+    for late, early in ((4_089_184_256, 3_857_973_248), (7_801_405_440, 7_570_194_432),
+                        (11_513_626_624, 11_282_415_616)):  # fmt: skip
+        assert late - more == early
 
 
-def test_alexnet() -> None:
-    """Caffe's `bvlc_alexnet`, by netscope's analyzer: 60,965,228 and 724,406,816 MACs at 227x227.
-
-    It counts 4 parameters of two LRN layers, which have none. Without groups, as in the tables of
-    Gschwend's thesis (zynqnet, networks.xlsx: 62.4M and 1140M), conv2, conv4 and conv5 double.
-    """
-    found = counted("alexnet")
-    weights = [11**2 * 3 * 96, 5**2 * 48 * 256, 3**2 * 256 * 384, 3**2 * 192 * 384,
-               3**2 * 192 * 256, 6**2 * 256 * 4096, 4096 * 4096, 4096 * 1000]  # fmt: skip
-    biases = 96 + 256 + 384 + 384 + 256 + 4096 + 4096 + 1000
-    assert found.parameters == sum(weights) + biases == 60_965_228 - 4
-    cells = [55**2, 27**2, 13**2, 13**2, 13**2, 1, 1, 1]
-    assert found.macs == sum(w * n for w, n in zip(weights, cells, strict=True)) == 724_406_816
-    joined = cost(elaborate(read("alexnet", sets=["group=1", "lrn=0"])).test.net)
-    assert f"{joined.parameters / 1e6:.1f}M" == "62.4M"
-    grouped = [1, 3, 4]
-    assert joined.macs == found.macs + sum(weights[i] * cells[i] for i in grouped)
-    assert joined.macs == pytest.approx(1140e6, rel=0.005)
-
-
-def test_squeezenet() -> None:
-    """torchvision's `squeezenet1_1` has 1,235,496 parameters (its weights' metadata).
-
-    387,747,520 MACs at 227x227 with Caffe's pooling, which rounds up, are netscope's for its preset
-    `squeezenet_v11`; Gschwend's thesis (zynqnet, networks.xlsx) rounds to 390M.
-    """
-    found = counted("squeezenet1_1")
-    assert found.parameters == 1_235_496
-    assert found.macs == 387_747_520
-
-
-def test_densenet121() -> None:
-    """torchvision's `densenet121`: 7,978,856 parameters and 2.83 GMACs (its weights' metadata).
-
-    Huang et al., CVPR 2017, table 1: L layers, each of a 1x1 and a 3x3 convolution.
-    """
-    found = counted("densenet121")
-    channels, total = 64, 3 * 64 * 49 + 2 * 64
-    for layers in (6, 12, 24, 16):
-        for _ in range(layers):
-            total += 2 * channels + channels * 128 + 2 * 128 + 128 * 32 * 9
-            channels += 32
+@pytest.mark.parametrize(
+    ("name", "layers", "growth"),
+    [
+        ("densenet121", (6, 12, 24, 16), 32),
+        ("densenet169", (6, 12, 32, 32), 32),
+        ("densenet201", (6, 12, 48, 32), 32),
+        ("densenet161", (6, 12, 36, 24), 48),
+    ],
+)
+def test_densenet(name: str, layers: tuple[int, ...], growth: int) -> None:
+    """Huang et al., CVPR 2017, table 1: layers of a 1x1 and a 3x3 convolution."""
+    channels = 2 * growth
+    total = 3 * channels * 49 + 2 * channels
+    for stage, count in enumerate(layers):
+        for _ in range(count):
+            total += 2 * channels + channels * 4 * growth + 8 * growth + 36 * growth * growth
+            channels += growth
         total += 2 * channels  # of the transition, and of the last normalisation
-        if layers != 16:
+        if stage < 3:
             total += channels * channels // 2
             channels //= 2
-    assert found.parameters == total + channels * 1000 + 1000 == 7_978_856
-    assert found.macs == 2_834_161_664
-
-
-def test_resnet20() -> None:
-    """He et al., section 4.2, table 6: 0.27M for n = 3, with shortcuts that hold no weights."""
-
-    def conv_bn(inputs: int, outputs: int, kernel: int = 3) -> int:
-        return inputs * outputs * kernel**2 + 2 * outputs
-
-    stages = sum(
-        conv_bn(first, wide) + 5 * conv_bn(wide, wide)
-        for first, wide in ((16, 16), (16, 32), (32, 64))
-    )
-    paper = conv_bn(3, 16) + stages + 64 * 10 + 10
-    assert paper == 269_722
-    projections = conv_bn(16, 32, 1) + conv_bn(32, 64, 1)
-    found = counted("resnet20").parameters
-    assert found in (paper, paper + projections)
-    assert f"{found / 1e6:.2f}M" == "0.27M"
-
-
-def test_lenet() -> None:
-    """Caffe's LeNet: `lenet_train_test.prototxt`; 520 + 25,050 + 400,500 + 5,010 parameters."""
-    found = counted("lenet")
-    assert found.parameters == 520 + 25_050 + 400_500 + 5_010 == 431_080
-    assert found.macs == 24 * 24 * 20 * 25 + 8 * 8 * 50 * 500 + 800 * 500 + 5_000 == 2_293_000
-
-
-def test_lenet5() -> None:
-    """LeCun et al. 1998, figure 2, with every map of C3 connected: the lectures' 61,706."""
-    assert counted("lenet5").parameters == 156 + 2_416 + 48_120 + 10_164 + 850 == 61_706
-
-
-def test_cifar10_quick() -> None:
-    """Caffe's `cifar10_quick_train_test.prototxt`: 2,432 + 25,632 + 51,264 + 65,600 + 650."""
-    found = counted("cifar10_quick")
-    assert found.parameters == 2_432 + 25_632 + 51_264 + 65_600 + 650 == 145_578
-    assert found.macs == 12_354_176
+    (row,) = (row for row in ROWS if row.name == name)
+    assert row.parameters == total + channels * 1000 + 1000

@@ -30,7 +30,7 @@ def test_content(wheel: Path) -> None:
     assert wheel.stat().st_size <= MAX_BYTES
     assert wheel.name == f"netspec-{__version__}-py3-none-any.whl"
     names = set(ZipFile(wheel).namelist())
-    assert {f"netspec/specs/{name}.net" for name in zoo.names()} <= names
+    assert {f"netspec/specs/{file}" for file in zoo.files()} <= names
     assert {"netspec/py.typed", "netspec/grammar/netspec.lark"} <= names
     bundled = {p.relative_to(ROOT).as_posix() for p in (ROOT / "netspec/data/bundled").iterdir()}
     assert bundled <= names

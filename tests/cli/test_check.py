@@ -54,7 +54,8 @@ def test_json(name: str, netspec: Netspec) -> None:
     assert totals["parameters"] == sum(layer["parameters"] for layer in report["layers"])
     assert totals["macs"] == sum(layer["macs"] for layer in report["layers"])
     assert totals["trained"] + totals["frozen"] == totals["parameters"]
-    assert totals["training_memory"] > totals["forward_memory"] / report["batch"]
+    if not name.startswith("inception_"):  # a part of a network, without a loss
+        assert totals["training_memory"] > totals["forward_memory"] / report["batch"]
 
 
 def test_batch_and_sets(netspec: Netspec) -> None:

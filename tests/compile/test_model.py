@@ -22,6 +22,8 @@ from netspec.ir.layer import Role
 
 Compile = Callable[[str], Compiled]
 each_spec = pytest.mark.parametrize("name", zoo.names())
+MODULES = ("inception_naive", "inception_reduced")
+"""Parts of networks, which end in no class."""
 
 
 def run(model: onnx.ModelProto, x: NDArray[Any]) -> NDArray[Any]:
@@ -41,7 +43,7 @@ def test_well_formed(name: str, compiled: Compile) -> None:
     assert [(i.domain, i.version) for i in model.opset_import] == [("", 18)]
     assert model.ir_version == 8
     (x,), (y,) = model.graph.input, model.graph.output
-    assert (x.name, y.name) == ("data", "prob")
+    assert (x.name, y.name) == ("data", "module/concat1" if name in MODULES else "prob")
     for end in (x, y):
         batch, *rest = end.type.tensor_type.shape.dim
         assert batch.dim_param == "N"
@@ -57,7 +59,8 @@ def test_any_batch_is_the_fixed_one(
     x = np.random.default_rng(0).standard_normal((5, *sample)).astype(np.float32)
     five = run(made.model, x)
     assert five.shape[0] == 5
-    np.testing.assert_allclose(five.reshape(5, -1).sum(1), 1, atol=1e-5)
+    if name not in MODULES:
+        np.testing.assert_allclose(five.reshape(5, -1).sum(1), 1, atol=1e-5)
     one = np.concatenate([run(made.model, x[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(five, one, atol=1e-6)
     fixed = compile_spec(small(name), seed=1, batch=5).model

@@ -36,6 +36,13 @@ from netspec.runtime.session import session_options
 
 Node = Callable[[Builder], Value]
 
+DEEPER = {"densenet161", "densenet169", "densenet201", "resnet101", "resnet110", "resnet152",
+          "resnext101_64x4d", "senet154"}  # fmt: skip
+"""Specs whose blocks another one has too."""
+each_spec = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEPER)) for n in zoo.names()]
+)
+
 
 def placed(
     placement: Path, stand_ins: Path, models: dict[str, onnx.ModelProto], folder: Path
@@ -73,14 +80,14 @@ def astray(
 Astray = Callable[[dict[str, onnx.ModelProto]], dict[str, str]]
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@each_spec
 def test_steps_are_on_cuda(name: str, astray: Astray) -> None:
     made = cuda_graphs.steps(name)
     assert {kind: cuda_graphs.model(step) for kind, step in made.items()}
     assert not astray({kind: cuda_graphs.model(step) for kind, step in made.items()})
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@each_spec
 def test_steps_are_fit_for_cuda(name: str) -> None:
     for kind, step in cuda_graphs.steps(name).items():
         assert not list(cuda_graphs.hazards(step.graph)), kind

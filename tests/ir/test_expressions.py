@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from netspec import zoo
 from netspec.compiler import Elaborated, elaborate, read
 from netspec.diagnostics import SpecErrors, UsageError
 from netspec.ir.sections import Solver
@@ -149,6 +150,29 @@ class TestInclude:
         net = nets(text).test.net
         assert net.nodes[-1].name == "basic1/relu1"
         assert net.name == "net"
+
+    def test_bundled_blocks_include_what_is_beside_them(
+        self, nets: Nets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(zoo, "folder", lambda: tmp_path)
+        (tmp_path / "blocks").mkdir()
+        (tmp_path / "top.net").write_text("let n = 2")
+        (tmp_path / "blocks" / "lets.net").write_text('include "../top.net"\nlet m = 3')
+        text = 'include "lets.net"\nblock b() { fc { num_output: n * m } }'
+        (tmp_path / "blocks" / "b.net").write_text(text)
+        assert width(nets('include "netspec:blocks/b.net"\n' + IMAGE + "b()")) == 6
+
+    @pytest.mark.parametrize("name", ["../x.net", "/etc/passwd", "nothing.net", "", "./"])
+    def test_bundled_blocks_include_bundled_files_only(
+        self, name: str, nets: Nets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "x.net").write_text("let n = 2")
+        folder = tmp_path / "specs"
+        folder.mkdir()
+        monkeypatch.setattr(zoo, "folder", lambda: folder)
+        (folder / "b.net").write_text(f'include "{name}"')
+        with pytest.raises(SpecErrors, match="netspec comes with no"):
+            nets('include "netspec:b.net"\n' + IMAGE + "relu")
 
 
 class TestSet:
