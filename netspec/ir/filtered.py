@@ -22,7 +22,7 @@ class Filtered(Windowed):
     group: Positive = 1
     """Channel groups filtered apart; as many groups as channels is depthwise."""
     bias_term: Flag = True
-    """Whether each map of the top adds a learned bias."""
+    """Whether each filter adds a learned bias."""
     weight_filler: Filler = Filler(type="msra")
     """How the filters are initialised."""
     bias_filler: Filler = Filler()
@@ -30,8 +30,8 @@ class Filtered(Windowed):
 
     def _slide(self, x: TensorType) -> Window:
         """How the filters slide over a bottom, or over the top that they make of it."""
-        fields = (self._per_axis(field, x) for field in ("stride", "pad", "dilation"))
-        return Window(self._kernel(x), *fields)
+        stride, pad, dilation = (self._per_axis(f, x) for f in ("stride", "pad", "dilation"))
+        return Window(self._kernel(x), stride, pad, dilation)
 
     def _learned(self, shape: Shape) -> tuple[Weight, ...]:
         """The filters, of a shape with the kernel behind, and their biases."""

@@ -166,9 +166,13 @@ def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
     items: list[Item] = []
     for key, value in data.items():
         kind = kind_of(model, key)
-        if kind.message is not None:
-            for message in value if isinstance(value, list) else [value]:
+        values = value if isinstance(value, list) else [value]
+        if kind.message is not None and all(isinstance(v, dict) for v in values):
+            for message in values:
                 items.append(_message(key, _items(kind.message, message)))
+        elif kind.words and isinstance(value, list):
+            listed = List(tuple(map(_word, value)), _NOWHERE)
+            items.append(Field(key, listed, _NOWHERE, _NOWHERE))
         elif isinstance(value, str) and kind.words:
             items.append(Field(key, _word(value), _NOWHERE, _NOWHERE))
         else:

@@ -154,7 +154,7 @@ class Reader:
                 inner = self.read(kind.message, _only_fields(message, key), path)
                 entry.add(data_of(inner), message.span, within=inner)
             return
-        if kind.message is not None:
+        if kind.message is not None and not kind.words:
             raise _wants_message(what, key, item.value.span)
         try:
             value = evaluate(item.value, self.environment)

@@ -11,13 +11,15 @@ from netspec.ir.types import Shape, size
 class Window:
     """A window of `kernel` cells, `dilation` apart, stepping by `stride` over a padded input.
 
-    Every member has one entry per spatial axis.
+    Kernel, stride, pad and dilation have one entry per spatial axis.
     """
 
     kernel: Shape
     stride: Shape
     pad: Shape
     dilation: Shape
+    transposed: bool = False
+    """Whether it spreads each cell of the bottom over a window of the top, as `deconv` does."""
 
     @property
     def reach(self) -> Shape:

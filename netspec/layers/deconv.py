@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ from netspec.ir.filtered import Filtered
 from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, Weight, checked
 from netspec.ir.types import TensorType, size
+from netspec.ir.window import Window
 
 
 class Deconvolution(Filtered):
@@ -29,6 +31,10 @@ class Deconvolution(Filtered):
           bias_term: false  weight_filler { type: bilinear }
         }
     """
+
+    def window(self, bottoms: Types) -> Window:
+        (x,) = bottoms
+        return replace(self._slide(x), transposed=True)
 
     def lints(self, bottoms: Types) -> tuple[str, ...]:
         return ()  # the windows lie on the top, and make it as large as they reach

@@ -21,9 +21,9 @@ class Pooling(Windowed):
 
     Each spatial axis gives ceil((x + 2·pad - kernel) / stride) + 1 cells, and with padding one
     less if the last window would start past the image. MAX never sees the padding; AVE counts it
-    as zeros, but not what hangs over it (Caffe, `pooling_layer.cpp`). STOCHASTIC is for cells
-    from 0 on: TRAIN draws one with a probability in proportion to its value, TEST takes Σ x²/Σ x,
-    the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557).
+    as zeros, but not what hangs over it (Caffe, `pooling_layer.cpp`). STOCHASTIC, for
+    which cells below 0 are 0: TRAIN draws one with a probability in proportion to its value, TEST
+    takes Σ x²/Σ x, the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557).
     """
 
     keyword: ClassVar = "pool"
@@ -85,6 +85,7 @@ class Pooling(Windowed):
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x,), op = bottoms, context.op
         if self.pool == "STOCHASTIC":
+            x = op.Relu(x)
             if context.training:
                 return (drawn(context, self._met(context, x)),)
             total = op.Max(self._mean(context, x), op.scalar(SMALLEST))

@@ -8,6 +8,7 @@ from netspec.ir.fields import Positive
 from netspec.ir.graph import Value
 from netspec.ir.layer import Context, Layer, ShapeError, Types, Values, checked, numbers
 from netspec.ir.types import TensorType, size
+from netspec.ir.window import Window
 
 
 class Upsample(Layer):
@@ -37,6 +38,13 @@ class Upsample(Layer):
                 f"takes channels x height x width, or channels x length, not {size(x.sample)}"
             )
         return checked(x.with_shape(x.batch, x.channels, *(n * self.scale for n in x.spatial)))
+
+    def window(self, bottoms: Types) -> Window:
+        (x,) = bottoms
+        scale, odd = self.scale, self.scale % 2
+        reach, pad = (scale, 0) if self.mode == "NEAREST" else (2 * scale - odd, (scale - odd) // 2)
+        kernel, stride, padding, ones = ((n,) * len(x.spatial) for n in (reach, scale, pad, 1))
+        return Window(kernel, stride, padding, ones, transposed=True)
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         import numpy as np

@@ -228,6 +228,16 @@ INTEGERS: dict[str, Node] = {
     "Where": lambda op: op.Where(truth(op), x(op, 2, 6), op.scalar(0)),
 }
 """Operators with the other types that graphs have for them."""
+ONE_AXIS: dict[str, Node] = {
+    "AveragePool": lambda op: op.AveragePool(x(op, 2, 6, 9), kernel_shape=(3,), ceil_mode=1),
+    "Conv": lambda op: op.Conv(x(op, 2, 6, 9), x(op, 4, 6, 3), x(op, 4), pads=(1, 1)),
+    "ConvTranspose": lambda op: op.ConvTranspose(x(op, 2, 6, 9), x(op, 6, 4, 3), strides=(2,)),
+    "MaxPool": lambda op: op.MaxPool(x(op, 2, 6, 9), outputs=2, kernel_shape=(3,))[0],
+    "Resize": lambda op: op.Resize(
+        x(op, 2, 6, 9), None, op.constant(np.array([1, 1, 2], np.float32)), mode="nearest"
+    ),
+}
+"""Operators over channels x length."""
 ABSENT = ("Atan", "Celu", "Mean", "Tan")
 """Operators without a kernel on CUDA; some of them look harmless."""
 
@@ -242,7 +252,8 @@ def test_the_table_says_what_is_on_cuda(astray: Astray) -> None:
     assert NODES.keys() == target._ON_CUDA
     models = {word: alone(node) for word, node in NODES.items() if word != "LRN"}
     others = {f"{word}, other type": alone(node) for word, node in INTEGERS.items()}
-    assert not astray(models | others)
+    lines = {f"{word}, one axis": alone(node) for word, node in ONE_AXIS.items()}
+    assert not astray(models | others | lines)
 
 
 def test_what_is_not_on_cuda_is_not_in_the_table(astray: Astray) -> None:

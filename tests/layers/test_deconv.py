@@ -41,6 +41,8 @@ def test_counts() -> None:
     assert layer.macs([x]) == 2 * 16 * 16 * 21 * 21 * 64 * 64
     apart = Deconvolution(num_output=21, kernel_size=64, stride=32, group=21)
     assert apart.parameters([x]) == 21 * 64 * 64 + 21
+    window = layer.window([x])
+    assert (window.kernel, window.stride, window.transposed) == ((64, 64), (32, 32), True)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])

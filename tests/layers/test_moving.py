@@ -58,6 +58,20 @@ def test_formula(keyword: str, fields: Any, bottoms: Any, expected: Any, forward
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 8])
+@pytest.mark.parametrize("mode", ["NEAREST", "BILINEAR"])
+def test_upsampling_spreads_cells_over_its_window(mode: str, scale: int, forward: Any) -> None:
+    x = np.zeros((1, 1, 5, 5), np.float32)
+    x[0, 0, 2, 2] = 1
+    layer = LAYERS["upsample"].model_validate({"mode": mode, "scale": scale})
+    (y,) = forward(layer, x)
+    window = layer.window([TensorType(x.shape)])
+    assert window is not None
+    start = 2 * scale - window.pad[0]
+    reached = np.flatnonzero(y[0, 0].any(0))
+    np.testing.assert_array_equal(reached, np.arange(start, start + window.kernel[0]))
+
+
 @pytest.mark.parametrize("top_k", [1, 3])
 def test_argmax_of_a_sample(top_k: int, forward: Any) -> None:
     flat = X.reshape(3, -1)

@@ -171,13 +171,20 @@ def sums(x: np.ndarray, kernel: int, stride: int) -> np.ndarray:
     ).transpose(2, 3, 0, 1)
 
 
+def expectation(x: np.ndarray) -> np.ndarray:
+    """Σ x²/Σ x of windows of 3 cells, every 2, and 0 of nothing."""
+    total = sums(x, 3, 2)
+    return np.asarray(sums(x * x, 3, 2) / np.where(total, total, 1))
+
+
 def test_stochastic_test_is_what_is_to_be_expected(forward: Any) -> None:
     x = np.random.default_rng(4).uniform(0, 3, (2, 3, 8, 9)).astype(np.float32)
     x[0, 0] = 0  # nothing to draw from
+    below = np.where(x < 1, x - 1, x).astype(np.float32)
+    (y,) = forward(Pooling(pool="STOCHASTIC", kernel_size=3, stride=2), below)
+    np.testing.assert_allclose(y, expectation(np.where(x < 1, 0, x)), rtol=1e-5)
     (y,) = forward(Pooling(pool="STOCHASTIC", kernel_size=3, stride=2), x)
-    total = sums(x, 3, 2)
-    expected = sums(x * x, 3, 2) / np.where(total, total, 1)
-    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    np.testing.assert_allclose(y, expectation(x), rtol=1e-5)
     (y,) = forward(Pooling(pool="STOCHASTIC", global_pooling=True), x[1:])
     expected = (x[1:] ** 2).sum((2, 3)) / x[1:].sum((2, 3))
     np.testing.assert_allclose(y[:, :, 0, 0], expected, rtol=1e-5)

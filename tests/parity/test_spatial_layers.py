@@ -73,6 +73,30 @@ def pyramid(pool: Callable[..., Any], height: int) -> Callable[..., Any]:
     return theirs
 
 
+def turned(w: Any, degrees: float, scale: float = 1) -> Any:
+    """Filters as pictures: turned counter-clockwise and enlarged, by torch's own sampling."""
+    a = torch.deg2rad(torch.tensor(degrees, dtype=w.dtype))
+    back = torch.stack([a.cos(), -a.sin(), a.sin(), a.cos()]).reshape(2, 2) / scale
+    affine = F.pad(back, (0, 1)).expand(w.shape[0], 2, 3)
+    grid = F.affine_grid(affine, list(w.shape), align_corners=True)
+    return F.grid_sample(w, grid, align_corners=True)
+
+
+def transformed(
+    *maps: Callable[..., Any], pooled: bool = False, **attrs: Any
+) -> Callable[..., Any]:
+    """A convolution by each filter as it is and through each map, side by side or their largest."""
+
+    def theirs(x: Any, w: Any, b: Any) -> Any:
+        filters = torch.stack([w, *(f(w) for f in maps)], 1).flatten(0, 1)
+        count = 1 + len(maps)
+        y = F.conv2d(x, filters, b.repeat_interleave(count), **attrs)
+        return y.unflatten(1, (-1, count)).amax(2) if pooled else y
+
+    return theirs
+
+
+RIGHT_ANGLES = [lambda w, k=k: w.rot90(k, (2, 3)) for k in (1, 2, 3)]
 X = (2, 4, 5, 6)
 STEPS = (2, 4, 17)
 CASES = [
@@ -108,6 +132,40 @@ CASES = [
         )
         for stride in (1, 2, 3)
         for channels in (4, 16)
+    ),
+    Case(
+        "conv",
+        {"num_output": 4, "kernel_size": 3, "group": 2, "pad": 1}
+        | {"transforms": ["rot90", "rot180", "rot270", "flip"]},
+        [X],
+        transformed(*RIGHT_ANGLES, lambda w: w.flip(3), padding=1, groups=2),
+    ),
+    Case(
+        "conv",
+        {"num_output": 16, "kernel_size": 4, "pool_transforms": "MAX"}
+        | {"transforms": ["rot90", "rot180", "rot270"]},
+        [(2, 16, 8, 8)],
+        transformed(*RIGHT_ANGLES, pooled=True),
+    ),
+    Case(
+        "conv",
+        {"num_output": 3, "kernel_size": 5}
+        | {"transforms": {"rotate": [45, 90, -30], "scale": [0.5, 1, 2], "flip": True}},
+        [(2, 4, 7, 7)],
+        transformed(
+            lambda w: turned(w, 45),
+            lambda w: turned(w, 90),
+            lambda w: turned(w, -30),
+            lambda w: turned(w, 0, 0.5),
+            lambda w: turned(w, 0, 2),
+            lambda w: w.flip(3),
+        ),
+    ),
+    Case(
+        "conv",
+        {"num_output": 3, "kernel_size": 3, "bias_term": False, "transforms": "flip"},
+        [STEPS],
+        lambda x, w: F.conv1d(x, torch.stack([w, w.flip(2)], 1).flatten(0, 1)),
     ),
     Case("pool", {"pool": "AVE", "global_pooling": True}, [STEPS], lambda x: x.mean(2, True)),
     Case("pool", {"pool": "SUM", "global_pooling": True}, [X], lambda x: x.sum((2, 3), True)),
