@@ -21,16 +21,21 @@ def sum_over(op: Ops, x: Value, axes: Sequence[int]) -> Value:
     """`x` summed over `axes`, which vanish: trailing ones first, then the others.
 
     onnxruntime's CUDA has fast kernels only for one block of axes that touches the first or the
-    last; the two stages over N,H,W each are one.
+    last; the two stages over N,H,W each are one. Where they are none, `keepdims` shows the target
+    which axes go.
     """
     wide = [axis for axis in axes if x.type.shape[axis] > 1]
     last = len(x.type.shape)
     while last - 1 in wide or (last and x.type.shape[last - 1] == 1):
         last -= 1
     kept = tuple(n for axis, n in enumerate(x.type.shape) if axis not in axes)
-    for block in ([axis for axis in wide if axis >= last], [axis for axis in wide if axis < last]):
-        if block:
-            x = op.ReduceSum(x, op.ints(*block), keepdims=0)
+    ends, others = [a for a in wide if a >= last], [a for a in wide if a < last]
+    if ends:
+        x = op.ReduceSum(x, op.ints(*ends), keepdims=0)
+    if others:
+        before = enumerate(x.type.shape[: max(others)])
+        first = all(n == 1 or axis in others for axis, n in before)
+        x = op.ReduceSum(x, op.ints(*others), keepdims=int(not first))
     return reshape(op, x, *kept)
 
 

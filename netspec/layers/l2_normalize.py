@@ -21,7 +21,8 @@ class L2Normalize(Layer):
     keyword: ClassVar = "l2_normalize"
     caffe: ClassVar = CaffeType("Normalize", "norm_param")
     example: ClassVar = """
-        input "data" { shape: 64x8x8 }
+        input "data" { shape: 3x32x32 }
+        conv { num_output: 16  kernel_size: 3 }
         l2_normalize { scale: true  scale_filler { value: 20 } }
     """
 
