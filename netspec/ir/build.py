@@ -97,7 +97,8 @@ def _report_idle(c: Construction, tree: Message, frame: Frame) -> None:
         blobs = [c.blobs.made[top] for top in node.tops]
         if node.layer.role is Role.INPUT and not any(b.reads for b in blobs):
             c.warn(f"nothing reads the input `{node.name}`", spot.span, frame)
-        if node.layer.role is Role.HIDDEN and not any(b.reads or b in ends for b in blobs):
+        chained = node.layer.role is Role.HIDDEN and not node.loss_weight
+        if chained and not any(b.reads or b in ends for b in blobs):
             _report_unread(c, node, spot)
 
 

@@ -45,13 +45,15 @@ def _without_label(net: Net) -> tuple[list[Node], list[str]]:
     """
     fed = {"label"}
     learned: set[str] = set()
+    read = {bottom for node in net.nodes for bottom in node.bottoms}
     taken = {top for node in net.nodes for top in node.tops}
     nodes: list[Node] = []
     predictions: list[str] = []
     for node in net.nodes:
-        layer = node.layer.deploy()
+        ends = node.loss_weight > 0 and not read.intersection(node.tops)
+        layer = None if ends and node.layer.role is Role.HIDDEN else node.layer.deploy()
         if layer is None or node.tops == ("label",):
-            if node.layer.role is Role.LOSS:
+            if ends or node.layer.role is Role.LOSS:
                 predictions += [b for b in node.bottoms if b in learned][:1]
             continue
         if node.layer.role is Role.LOSS:

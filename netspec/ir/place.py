@@ -78,13 +78,7 @@ def add_node(
     if layer.role is Role.METRIC and tops[0].name == "loss":
         message = "a metric cannot be called `loss`: reports call the sum of the losses so"
         raise SpecError(message, span, code="name")
-    loss_weight = 0.0
-    if layer.role is Role.LOSS:
-        loss_weight = 1.0 if wiring.loss_weight is None else wiring.loss_weight
-    elif wiring.loss_weight is not None:
-        place = field_span(element, "loss_weight")
-        message = f"{layer.keyword} is no loss: it has no loss_weight"
-        raise SpecError(message, place, code="field")
+    loss_weight = _loss_weight(layer, wiring, types, element)
     for lint in layer.lints(given):
         c.warn(f"{name}: {lint}", span, frame)
     c.nodes.append(
@@ -104,6 +98,21 @@ def add_node(
     for bottom in bottoms:
         bottom.reads += 1
     return tops
+
+
+def _loss_weight(
+    layer: Layer, wiring: Wiring, types: Sequence[TensorType], element: Element
+) -> float:
+    """The share in the sum that is minimised; one number for the whole batch may have one too."""
+    given = wiring.loss_weight
+    if layer.role is Role.LOSS:
+        return 1.0 if given is None else given
+    if given is None:
+        return 0.0
+    if layer.role is Role.HIDDEN and types[0].shape == ():
+        return given
+    message = f"{layer.keyword} is no loss: it has no loss_weight"
+    raise SpecError(message, field_span(element, "loss_weight"), code="field")
 
 
 def _fields(c: Construction, element: Element, frame: Frame) -> list[Field | Element]:

@@ -83,7 +83,7 @@ def _unread(net: Net) -> list[str]:
     if not any(node.loss_weight for node in net.nodes):
         return []
     read = {bottom for node in net.nodes for bottom in node.bottoms}
-    hidden = [node for node in net.nodes if node.layer.role is Role.HIDDEN]
+    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.loss_weight]
     return [node.tops[0] for node in hidden if not read.intersection(node.tops)]
 
 
@@ -115,7 +115,7 @@ class _Flow:
             items += [_string("top", top) for top in node.tops]
         items += fields(node.layer)
         items += _params(node)
-        if node.layer.role is Role.LOSS and node.loss_weight != 1:
+        if node.loss_weight != (1 if node.layer.role is Role.LOSS else 0):
             items.append(Field("loss_weight", _number(node.loss_weight), _NOWHERE, _NOWHERE))
         return items
 

@@ -13,8 +13,8 @@ from netspec.ir.types import TensorType
 class Reduction(Layer):
     """y = coeff · Σ x, Σ |x|, Σ x², or the mean, over `axis` and all after it.
 
-    From axis 0 on, as unless given, one number is left of the whole batch (Caffe,
-    `reduction_layer.cpp`).
+    From axis 0 on, as unless given, one number is left of the whole batch, and with a `loss_weight`
+    it is minimised (Caffe, `reduction_layer.cpp`).
     """
 
     keyword: ClassVar = "reduction"
