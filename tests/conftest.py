@@ -93,7 +93,7 @@ SMALL: dict[str, dict[str, str]] = {
     "vgg16_c": VGG,
     "vgg19": VGG,
     "wide_resnet50_2": IMAGE | SLIM,
-    "wrn_28_10": {"k = 10": "k = 1"},
+    "wrn_28_10": {"k = 10": "k = 2"},
     "zfnet": {"3x224x224": "3x67x67", "512": "64", "1024": "64", "4096": "128"},
 }
 """What keeps a test of a big net short: its text, and what stands there instead."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.util import module_from_spec, spec_from_file_location
+import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
@@ -18,9 +23,22 @@ def twins() -> ModuleType:
     import torch
 
     torch.set_num_threads(1)
-    spec = spec_from_file_location("twins", Path(__file__).with_name("twins.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_module("twins")
+
+
+@pytest.fixture(scope="session")
+def zoo(twins: ModuleType) -> ModuleType:
+    """`twins_zoo.py`."""
+    return import_module("twins_zoo")
+
+
+@pytest.fixture(scope="session")
+def twin_of(twins: ModuleType, zoo: ModuleType) -> Callable[..., Any]:
+    """`twin_of(name, **options)` is a net of one of the modules of twins."""
+    modules = (zoo, twins, import_module("twins_imagenet"))
+
+    def make(name: str, **options: Any) -> Any:
+        module = next(m for m in modules if hasattr(m, name))
+        return getattr(module, name)(**options)
+
+    return make

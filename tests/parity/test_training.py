@@ -10,7 +10,6 @@ and so is the walk. With v = lr·b:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from spec_text import SPECS, whole, without_relu
 
 from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import elaborate, read
@@ -44,8 +44,6 @@ TARGETS = list(dict.fromkeys([find_target("cpu").target, CPU_PLAIN]))
 each_target = pytest.mark.parametrize("target", TARGETS, ids=str)
 
 Tensors = dict[str, npt.NDArray[np.float32]]
-
-SPECS = Path(__file__).parents[2] / "specs"
 
 INCEPTION = """
 data "train" { source: "?"  batch_size: 64  transform { mean_value: [120, 125, 130]  scale: 1/64 } }
@@ -99,14 +97,7 @@ class Case:
 
 
 def zoo(name: str) -> str:
-    return (SPECS / f"{name}.net").read_text("utf-8")
-
-
-def linear(text: str) -> str:
-    """A spec without its ReLUs."""
-    text, count = re.subn(r"^ *relu\n", "", text, flags=re.MULTILINE)
-    assert count == 3
-    return text
+    return whole(SPECS / f"{name}.net")
 
 
 CIFAR = ((3, 32, 32), (125.0, 123.0, 114.0), 1 / 64)
@@ -116,7 +107,9 @@ CASES = {
         INCEPTION, "Inception", (3, 32, 32), (120.0, 125.0, 130.0), 1 / 64, {}, 64, ("conv", 3)
     ),
     "resnet20": Case(zoo("resnet20"), "ResNet20", *CIFAR, {}, 32),
-    "resnet20 without ReLU": Case(linear(zoo("resnet20")), "ResNet20", *CIFAR, {"relu": False}, 16),
+    "resnet20 without ReLU": Case(
+        without_relu(zoo("resnet20")), "ResNet20", *CIFAR, {"relu": False}, 16
+    ),
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from spec_text import SPECS, whole, without_relu
 
 from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import elaborate, read
@@ -25,7 +25,6 @@ F = torch.nn.functional
 pytestmark = pytest.mark.parity
 
 TESTS = Path(__file__).parents[1]
-SPECS = TESTS.parent / "specs"
 NETS = TESTS / "benchmarks" / "nets"
 TWINS = {
     SPECS / "lenet.net": "LeNet",
@@ -87,26 +86,10 @@ Twin = Callable[[Path], Any]
 Gradients = dict[str, npt.NDArray[np.float64]]
 
 
-@pytest.fixture(scope="session")
-def zoo() -> ModuleType:
-    """`twins_zoo.py`."""
-    spec = spec_from_file_location("twins_zoo", Path(__file__).with_name("twins_zoo.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def twin(twins: ModuleType, zoo: ModuleType) -> Twin:
+def twin(twin_of: Callable[[str], Any]) -> Twin:
     """`twin(path)` is a spec's twin."""
-
-    def make(path: Path) -> Any:
-        name = TWINS[path]
-        return getattr(zoo if hasattr(zoo, name) else twins, name)()
-
-    return make
+    return lambda path: twin_of(TWINS[path])
 
 
 @dataclass
@@ -156,7 +139,7 @@ def make(tmp_path: Path, twin: Twin, twins: ModuleType, zoo: ModuleType) -> Make
         path: Path, batch: int, size: int | None = None, *, batches: int = 1, linear: bool = False
     ) -> Pair:
         spec = tmp_path / path.name
-        text = re.sub(r"dropout_ratio: [0-9.]+", "dropout_ratio: 0", path.read_text("utf-8"))
+        text = re.sub(r"dropout_ratio: [0-9.]+", "dropout_ratio: 0", whole(path))
         text = without_choices(text) if linear else text
         spec.write_text(resized(text, size) if size else text, "utf-8")
         net = elaborate(read(str(spec)), batch=batch).train.net.model_copy(update=SETTINGS)
@@ -187,9 +170,7 @@ def make(tmp_path: Path, twin: Twin, twins: ModuleType, zoo: ModuleType) -> Make
 
 def without_choices(text: str) -> str:
     """A spec without what rounding may decide: its ReLUs, and maxima, which become averages."""
-    text, count = re.subn(r"^ *relu\n", "", text, flags=re.MULTILINE)
-    assert count
-    return text.replace("pool: MAX", "pool: AVE")
+    return without_relu(text).replace("pool: MAX", "pool: AVE")
 
 
 class WithoutChoices(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
