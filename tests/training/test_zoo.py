@@ -75,6 +75,25 @@ def test_small(name: str, small: Callable[..., Spec]) -> None:
     assert last < first
 
 
+@pytest.mark.parametrize(
+    ("name", "was", "becomes"),
+    [
+        ("resnet20", "option_a = false", "option_a = true"),
+        ("speech1d", "over_time = true", "over_time = false"),
+        ("unet", "learned = true", "learned = false"),
+    ],
+)
+def test_choices(name: str, was: str, becomes: str, small: Callable[..., Spec]) -> None:
+    """What a `let` of a spec offers instead."""
+
+    def edit(text: str) -> str:
+        assert was in text
+        return certain(text.replace(was, becomes))
+
+    first, *_, last = losses(small(name, edit=edit))
+    assert last < first
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in LEARNING if cost(net(n)).parameters <= LARGE])
 def test_with_every_weight(name: str, small: Callable[..., Spec]) -> None:
