@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+MAX_MAP = 2**24
+"""The most values of the matrix that makes all transforms of a filter."""
+
 Word: TypeAlias = Literal["identity", "rot90", "rot180", "rot270", "flip"]
 
 

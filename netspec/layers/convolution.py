@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from netspec.ir.filtered import Filtered
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, Weight, checked
-from netspec.ir.transforms import Transform, Transforms, listed
+from netspec.ir.transforms import MAX_MAP, Transform, Transforms, listed
 from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 
@@ -65,6 +65,12 @@ class Convolution(Filtered):
         if len(set(kernel)) > 1 and any(transform.quarter for transform in found):
             raise ShapeError(
                 f"only a square filter can be turned, not {size(kernel)}", field="transforms"
+            )
+        if len(found) > 1 and len(found) * prod(kernel) ** 2 > MAX_MAP:
+            raise ShapeError(
+                f"{len(found)} transforms of {size(kernel)} filters take a matrix of more than "
+                "2^24 values",
+                field="transforms",
             )
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import product
+from math import prod
 from typing import Any, ClassVar, Literal
 
 from netspec.ir.fields import Flag
@@ -14,6 +15,9 @@ from netspec.ir.sampling import SMALLEST, drawn
 from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 from netspec.ir.windowed import Windowed
+
+MAX_DRAWN = 1024
+"""The most cells of a window, each of which is a tensor of its own while one is drawn."""
 
 
 class Pooling(Windowed):
@@ -51,11 +55,11 @@ class Pooling(Windowed):
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         x = self._blob(bottoms)
-        if self.pool == "STOCHASTIC" and any(self.pad):
-            raise ShapeError("STOCHASTIC draws no padding: it takes none", field="pad")
         if self.global_pooling:
             self._forbid_window()
         window = self.window(bottoms)
+        if self.pool == "STOCHASTIC":
+            self._check_drawn(window)
         for p, kernel in zip(window.pad, window.kernel, strict=True):
             if p >= kernel:
                 raise ShapeError(f"pad {p} must be less than kernel_size {kernel}", field="pad")
@@ -70,6 +74,17 @@ class Pooling(Windowed):
                 hint="round_mode: FLOOR leaves that window out",
             )
         return checked(x.with_shape(x.batch, x.channels, *positions))
+
+    def _check_drawn(self, window: Window) -> None:
+        """A ShapeError if cells of such windows are not drawn."""
+        if any(window.pad):
+            raise ShapeError("STOCHASTIC draws no padding: it takes none", field="pad")
+        if not self.global_pooling and prod(window.kernel) > MAX_DRAWN:
+            raise ShapeError(
+                f"STOCHASTIC draws of {MAX_DRAWN} cells at most, not of {size(window.kernel)}",
+                field="kernel_size",
+                hint="global_pooling draws of as many as there are",
+            )
 
     def _forbid_window(self) -> None:
         given = {"kernel_size": self.kernel_size is not None, "stride": set(self.stride) != {1},

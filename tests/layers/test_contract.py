@@ -56,9 +56,10 @@ def test_unknown_fields_are_refused(layer: type[Layer]) -> None:
 )
 def test_labels_are_not_numbers(keyword: str) -> None:
     layer = LAYERS[keyword]
-    needed = {"num_output": 2, "shape": {"dim": [0, -1]}, "kernel_size": 1, "scale": 1,
+    needed = {"num_output": 2, "shape": {"dim": [0, -1]}, "scale": 2,
               "order": [0, 1], "tiles": 2, "pyramid_height": 2, "min": 0, "max": 1}  # fmt: skip
-    made = layer.model_validate({k: v for k, v in needed.items() if k in layer.model_fields})
+    required = [k for k, field in layer.model_fields.items() if field.is_required()]
+    made = layer.model_validate({k: needed[k] for k in required})
     labels = TensorType((4, 6, 6, 6), "int64")
     with pytest.raises(ShapeError, match="takes numbers, not labels"):
         made.infer([labels] * layer.bottoms.start)

@@ -215,6 +215,7 @@ def test_stochastic_training_of_zeros_and_of_what_hangs_over(forward: Any) -> No
     [
         ({}, "needs kernel_size"),
         ({"pool": "STOCHASTIC", "kernel_size": 2, "pad": 1}, "STOCHASTIC draws no padding"),
+        ({"pool": "STOCHASTIC", "kernel_size": 33}, "draws of 1024 cells at most, not of 33x33"),
         ({"kernel_size": 2, "pad": 2}, "pad 2 must be less than kernel_size 2"),
         ({"kernel_size": 7}, "a window of 7x7 does not fit into 6x6"),
         ({"kernel_size": 1, "stride": 4}, "rounded up to 3x3 of them, starts outside of 6x6"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from math import prod
 
 import numpy as np
@@ -9,13 +10,13 @@ import numpy.typing as npt
 
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
-from netspec.ir.phrases import reshape, scale
+from netspec.ir.phrases import pad, reshape, scale
 from netspec.ir.types import Shape
 
 
 @vjp("Resize")
 def resize(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
-    """x̄ = Σ of the ȳ that repeat a cell; or, axis by axis, Aᵀ·ȳ for a linear y = A·x."""
+    """x̄ = Σ of the ȳ that repeat a cell, or that it has a share in, by that share."""
     x, *rest = primal.node.inputs
     assert x is not None
     attrs, extent = primal.node.attrs, x.type.spatial
@@ -28,7 +29,7 @@ def resize(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
         x_bar = _sum_copies(op, y_bar, times)
     else:
         assert how == ("linear", "half_pixel"), f"{primal.node.name}: {how} has no gradient rule"
-        x_bar = _mix_back(op, y_bar, extent)
+        x_bar = _mix_back(op, y_bar, times)
     return [x_bar, *(None for _ in rest)]
 
 
@@ -38,20 +39,44 @@ def _sum_copies(op: Ops, y_bar: Value, times: Shape) -> Value:
     return scale(op, mean, prod(times))
 
 
-def _mix_back(op: Ops, y_bar: Value, extent: Shape) -> Value:
-    """A product for each axis, which also turns the two; an image has two that are not 1."""
+def _mix_back(op: Ops, y_bar: Value, times: Shape) -> Value:
+    """A convolution by the shares that a cell has in those around it, one step per cell of x̄.
+
+    What lies beyond the last cells of x is as they are, so that their cotangents take its part.
+    """
     n, c, *grown = y_bar.type.shape
-    assert len(grown) == 2, f"{len(grown)} axes"
-    cells = reshape(op, y_bar, n * c, *grown)
-    for cells_out, cells_in in zip(grown, extent, strict=True):
-        mixing = op.constant(_mixing(cells_in, cells_out).astype(y_bar.type.dtype))
-        cells = op.FusedMatMul(cells, mixing, transA=1)
-    return reshape(op, cells, n, c, *extent)
+    pads = [k + k // 2 if k > 1 else 0 for k in times]
+    shares = reduce(np.multiply.outer, map(_shares, times))
+    x_bar = op.Conv(
+        reshape(op, y_bar, n * c, 1, *grown),
+        op.constant(shares[None, None].astype(y_bar.type.dtype)),
+        kernel_shape=shares.shape,
+        strides=times,
+        pads=(*pads, *pads),
+    )
+    for axis, k in enumerate(times, 2):
+        if k > 1:
+            x_bar = _fold_ends(op, x_bar, axis)
+    return reshape(op, x_bar, n, c, *x_bar.type.spatial)
 
 
-def _mixing(cells_in: int, cells_out: int) -> npt.NDArray[np.float64]:
-    """A, out x in: the shares that interpolation takes of its two nearest cells."""
-    place = (np.arange(cells_out) + 0.5) * cells_in / cells_out - 0.5
-    place = place.clip(0, cells_in - 1)[:, None]
-    shares: npt.NDArray[np.float64] = (1 - np.abs(place - np.arange(cells_in))).clip(0)
+def _shares(times: int) -> npt.NDArray[np.float64]:
+    """What a cell gives to those of y that lie around it, on one axis."""
+    reach = 2 * times - times % 2
+    distance = (np.arange(reach) - (reach - 1) / 2) / times
+    shares: npt.NDArray[np.float64] = 1 - np.abs(distance)
     return shares
+
+
+def _fold_ends(op: Ops, x: Value, axis: int) -> Value:
+    """`x` without the first and the last cell of an axis, which are added to their neighbours."""
+    length = x.type.shape[axis]
+    none = [0] * (len(x.type.shape) - axis - 1)
+    first, inner, last = (
+        op.Slice(x, op.ints(start), op.ints(end), op.ints(axis))
+        for start, end in ((0, 1), (1, length - 1), (length - 1, length))
+    )
+    first = pad(op, first, [0, *none], [length - 3, *none])
+    last = pad(op, last, [length - 3, *none], [0, *none])
+    folded: Value = op.Add(op.Add(inner, first), last)
+    return folded
