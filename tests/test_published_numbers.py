@@ -68,7 +68,8 @@ class Row:
     phase: Phase = Phase.TEST
 
     def __str__(self) -> str:
-        return " ".join([self.name, *self.sets, *([self.phase.name] if self.phase.value else [])])
+        phase = [] if self.phase is Phase.TEST else [self.phase.name]
+        return " ".join([self.name, *self.sets, *phase])
 
 
 def conv(cells: int, kernel: int, inputs: int, outputs: int) -> int:
@@ -230,6 +231,10 @@ ROWS = [
         sets=("early=true",)),
     *[Row(f"resnet{6 * n + 2}", cifar_net(n, OPTION_B), cifar_macs(n, OPTION_B_MACS), CIFAR)
       for n in (3, 9, 18)],
+    *[Row(f"resnet{6 * n + 2}", cifar_net(n, 0), cifar_macs(n, 0), CIFAR, sets=("option_a=true",))
+      for n in (3, 9, 18)],
+    Row("stochastic_depth_110", cifar_net(18, OPTION_B), cifar_macs(18, OPTION_B_MACS),
+        "Huang et al., ECCV 2016, section 4: ResNet-110 (1.7M)"),
     *[Row(f"plain{6 * n + 2}", cifar_net(n, 0), cifar_macs(n, 0), CIFAR) for n in (3, 9)],
     Row("wide_resnet50_2", 68_883_240, 11_398_021_120, TORCHVISION),
     Row("wrn_28_10", 36_479_194,
@@ -252,6 +257,7 @@ ROWS = [
         f"{TORCHVISION}; {NETSCOPE}, preset squeezenet_v11, at 227x227 as Caffe pools"),
     Row("mobilenet_v1", 4_231_976, 568_740_352,
         "Howard et al., arXiv:1704.04861, table 4: 4.2M and 569M"),
+    Row("mobilenet_v2", 3_504_872, 300_774_272, TORCHVISION),
     Row("fcn32s", FCN_TRUNK + 21 * 64**2, FCN_TRUNK_MACS + conv(16, 64, 21, 1), FCN),
     Row("fcn16s", FCN_TRUNK + POOL4 + 21 * (4**2 + 32**2),
         FCN_TRUNK_MACS + POOL4_MACS + conv(16, 4, 21, 1) + conv(34, 32, 21, 1), FCN),

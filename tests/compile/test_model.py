@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,6 +114,28 @@ def test_metadata(name: str, compiled: Compile) -> None:
     assert isinstance(preprocessing, dict)
     if name == "lenet":
         assert preprocessing["scale"] == pytest.approx(1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("alexnet", "group = 1"), ("alexnet", "lrn = 0"), ("resnet50", "early = true"),
+        ("resnet20", "option_a = true"),
+        ("se_resnet50", "early = false"),
+        ("squeezenet1_0", "pad10 = 0"), ("wrn_28_10", "dropout = 0.3"),
+    ],
+)  # fmt: skip
+def test_where_sources_disagree_the_other_choice_compiles(
+    name: str, choice: str, small: Callable[..., Spec]
+) -> None:
+    let = choice.partition("=")[0]
+
+    def choose(text: str) -> str:
+        text, count = re.subn(rf"^let {let}= \S+", f"let {choice}", text, flags=re.MULTILINE)
+        assert count == 1
+        return text
+
+    assert compile_spec(small(name, edit=choose), seed=1).difference < 1e-4
 
 
 def test_classes_are_named() -> None:

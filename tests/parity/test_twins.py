@@ -38,6 +38,10 @@ TWINS = {
     SPECS / "squeezenet1_1.net": "SqueezeNet",
     SPECS / "googlenet.net": "GoogLeNet",
     SPECS / "densenet121.net": "DenseNet121",
+    SPECS / "nin.net": "NIN",
+    SPECS / "mobilenet_v1.net": "MobileNet",
+    SPECS / "resnext50_32x4d.net": "ResNeXt50",
+    SPECS / "se_resnet50.net": "SEResNet50",
 }
 BY_NAME = {path.stem: path for path in TWINS}
 TARGETS = list(dict.fromkeys([find_target("cpu").target, CPU_PLAIN]))
@@ -69,6 +73,7 @@ the terms both lose 2e-7 at most: 1.5e-7 and 1.8e-7 in `densenet121`, 4e-8 and 1
 SMALL = {
     "lenet": (16, None), "resnet20": (16, None), "vgg6": (16, None), "depthwise": (16, None),
     "squeezenet1_1": (4, 99), "googlenet": (1, None), "densenet121": (8, 64),
+    "nin": (4, 99), "mobilenet_v1": (8, 64), "resnext50_32x4d": (8, 64), "se_resnet50": (8, 64),
 }  # fmt: skip
 """Samples, and the images' size unless it is the spec's: what takes seconds."""
 CHAOTIC = {

@@ -46,6 +46,7 @@ CASES = [
     Case("vgg11", "VGG11", {"cells": 1}),
     Case("nin", "NIN"),
     Case("mobilenet_v1", "MobileNet"),
+    Case("mobilenet_v2", "MobileNetV2"),
     Case("resnext50_32x4d", "ResNeXt50"),
     pytest.param(Case("wide_resnet50_2", "WideResNet50"), marks=pytest.mark.slow),
     Case("se_resnet50", "SEResNet50"),

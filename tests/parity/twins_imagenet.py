@@ -68,6 +68,39 @@ class MobileNet(nn.Sequential):
         super().__init__(*layers, *_mean(), nn.Linear(1024, 1000))
 
 
+class MobileNetV2(nn.Sequential):
+    """Sandler et al. 2018, table 2."""
+
+    def __init__(self) -> None:
+        layers = [_conv_bn(3, 32, 3, 2), nn.ReLU6()]
+        channels = 32
+        for expand, width, count, stride in (
+            (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
+            (6, 160, 3, 2), (6, 320, 1, 1),
+        ):  # fmt: skip
+            for i in range(count):
+                layers.append(_Inverted(channels, width, expand, 1 if i else stride))
+                channels = width
+        layers += [_conv_bn(channels, 1280, 1), nn.ReLU6()]
+        super().__init__(*layers, *_mean(), nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+
+class _Inverted(nn.Module):
+    def __init__(self, inputs: int, outputs: int, expand: int, stride: int) -> None:
+        super().__init__()
+        wide = expand * inputs
+        self.body = nn.Sequential(
+            *([_conv_bn(inputs, wide, 1), nn.ReLU6()] if expand > 1 else []),
+            _conv_bn(wide, wide, 3, stride, wide), nn.ReLU6(),
+            _conv_bn(wide, outputs, 1),
+        )  # fmt: skip
+        self.residual = inputs == outputs and stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        body: Tensor = self.body(x)
+        return x + body if self.residual else body
+
+
 class Gate(nn.Module):
     """Squeeze and excitation."""
 
