@@ -41,6 +41,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 IMAGE = {"3x224x224": "3x64x64"}
 SLIM = {"let width = 64": "let width = 8"}
+FCN = {"size = 500": "size = 32", "4096": "64"} | SLIM
 VGG = {"3x224x224": "3x32x32", "512": "64", "4096": "128"}
 SMALL: dict[str, dict[str, str]] = {
     "alexnet": {"3x227x227": "3x67x67", "4096": "128"},
@@ -61,11 +62,16 @@ SMALL: dict[str, dict[str, str]] = {
         "dense(48,": "dense(2,",
         "dense(32,": "dense(2,",
     },
+    "fcn16s": FCN,
+    "fcn32s": FCN,
+    "fcn8s": FCN,
     "googlenet": {"3x224x224": "3x112x112"},
+    "localizer": IMAGE | SLIM,
     "mobilenet_v1": IMAGE | {"let width = 32": "let width = 8"},
     "mobilenet_v2": IMAGE,
     "nin": {"3x224x224": "3x67x67"},
     "plain56": {"let n = 9": "let n = 2"},
+    "pose": {"3x220x220": "3x68x68", "4096": "128"},
     "resnet101": IMAGE | SLIM | {"stage(23,": "stage(2,"},
     "resnet110": {"let n = 18": "let n = 2"},
     "resnet152": IMAGE | SLIM | {"stage(36,": "stage(2,"},
@@ -80,6 +86,8 @@ SMALL: dict[str, dict[str, str]] = {
     "squeezenet1_0": {"size = 227": "size = 67"},
     "squeezenet1_1": {"size = 227": "size = 67"},
     "stochastic_depth_110": {"let n = 18": "let n = 2"},
+    "triplet": {"size = 220": "size = 44", "hidden = 4096": "hidden = 64"},
+    "unet": {"size = 512": "size = 32"} | SLIM,
     "vgg11": VGG,
     "vgg11_lrn": VGG,
     "vgg13": VGG,

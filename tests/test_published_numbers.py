@@ -48,6 +48,13 @@ NETSCOPE = "netscope's analyzer"
 GSCHWEND = "Gschwend, thesis (zynqnet, networks.xlsx)"
 
 
+FCN = "Long, Shelhamer, Darrell, CVPR 2015, table 1: 134M; by formula, see test_fcn"
+UNETS = (
+    "Ronneberger et al., MICCAI 2015, figure 1; 31,030,658 in Keras' summary of it, and in "
+    "jakeret/tf_unet with five layers of 64 features"
+)
+
+
 @dataclass(frozen=True)
 class Row:
     """What a bundled spec is made of by a source that is not netspec."""
@@ -90,6 +97,26 @@ def cifar_macs(n: int, projections: int) -> int:
     ) + projections + 64 * 10  # fmt: skip
 
 
+def spoken(channels: int, cells: int) -> int:
+    """Parameters of a word's net, whose windows slide over the cells."""
+    left = spoken_cells(cells)[1]
+    windows = (channels * 8 + 1) * 128 + (128 * 4 + 1) * 128
+    return windows + (128 * left + 1) * 256 + (256 + 1) * 12
+
+
+def spoken_macs(channels: int, cells: int) -> int:
+    """MACs of the same."""
+    first, second = spoken_cells(cells)
+    windows = first * channels * 8 * 128 + second * 128 * 4 * 128
+    return windows + 128 * second * 256 + 256 * 12
+
+
+def spoken_cells(cells: int) -> tuple[int, int]:
+    """What windows of 8 leave, and, of a third of those rounded up, windows of 4."""
+    first = cells - 7
+    return first, -(-first // 3) - 3
+
+
 OPTION_B = conv_bn(16, 32, 1) + conv_bn(32, 64, 1)
 OPTION_B_MACS = conv(16, 1, 16, 32) + conv(8, 1, 32, 64)
 
@@ -107,6 +134,44 @@ HEADS = sum((n * 128 + 128) + (2048 * 1024 + 1024) + (1024 * 1000 + 1000) for n 
 
 WIDE = ((32, 16, 160), (16, 160, 320), (8, 320, 640))
 """Cells, inputs and outputs of the stages of WRN-28-10."""
+
+FCN_CELLS = [(698, 3, 64), (698, 64, 64), (349, 64, 128), (349, 128, 128), (175, 128, 256),
+             (175, 256, 256), (175, 256, 256), (88, 256, 512), (88, 512, 512), (88, 512, 512),
+             (44, 512, 512), (44, 512, 512), (44, 512, 512)]  # fmt: skip
+"""Cells, inputs and outputs of VGG-16's convolutions on 500x500 pixels, padded by 100."""
+FCN_HIDDEN = [(16, 7, 512, 4096), (16, 1, 4096, 4096), (16, 1, 4096, 21)]
+"""Of the layers that were fully connected, and the scores: cells, kernel, inputs and outputs."""
+FCN_TRUNK = 138_357_544 - (4096 * 1000 + 1000) + (4096 * 21 + 21)
+"""VGG-16 with 21 classes."""
+FCN_TRUNK_MACS = sum(conv(c, 3, a, b) for c, a, b in FCN_CELLS) + sum(
+    conv(*row) for row in FCN_HIDDEN
+)
+POOL4, POOL3 = 512 * 21 + 21, 256 * 21 + 21
+"""Scores of what two poolings give."""
+POOL4_MACS, POOL3_MACS = conv(44, 1, 512, 21), conv(88, 1, 256, 21)
+
+UNET = [(64, 512), (128, 256), (256, 128), (512, 64)]
+"""Channels and cells at each size of the U-Net; 1024 and 32 at its bottom."""
+UNET_BOTTOM = [(512, 1024), (1024, 1024)]
+UNET_DOWN = [(c // 2 if c > 64 else 1, c) for c, _ in UNET]
+UNET_CONVOLUTIONS = [(a, b, n) for (a, c), (_, n) in zip(UNET_DOWN, UNET, strict=True)
+                     for a, b in ((a, c), (c, c))] + [
+    (a, b, 32) for a, b in UNET_BOTTOM] + [
+    (a, c, n) for c, n in UNET for a in (2 * c, c)]  # fmt: skip
+"""Inputs, outputs and cells of the convolutions of 3x3."""
+
+FACENET = [(110, 7, 3, 64), (55, 1, 64, 64), (55, 3, 64, 192), (28, 1, 192, 192),
+           (28, 3, 192, 384), (14, 1, 384, 384), (14, 3, 384, 256), (14, 1, 256, 256),
+           (14, 3, 256, 256), (14, 1, 256, 256), (14, 3, 256, 256), (1, 7, 256, 2 * 4096),
+           (1, 1, 4096, 2 * 4096), (1, 1, 4096, 128)]  # fmt: skip
+"""Cells, kernel, inputs and outputs of each layer; before a maxout of two pieces twice as many."""
+
+DEEPPOSE = [(55, 11, 3, 96), (27, 5, 96, 256), (13, 3, 256, 384), (13, 3, 384, 384),
+            (13, 3, 384, 256), (1, 6, 256, 4096), (1, 1, 4096, 4096), (1, 1, 4096, 28)]  # fmt: skip
+
+MAXOUT = [(21, 8, 1, 96), (9, 8, 48, 96), (6, 5, 48, 96), (1, 3, 24, 10)]
+TURNED = [(24, 5, 1, 20), (8, 5, 20, 40), (2, 3, 40, 80)]
+"""Each filter is applied in four turns, and learned once."""
 
 
 ROWS = [
@@ -193,6 +258,39 @@ ROWS = [
     Row("mobilenet_v1", 4_231_976, 568_740_352,
         "Howard et al., arXiv:1704.04861, table 4: 4.2M and 569M"),
     Row("mobilenet_v2", 3_504_872, 300_774_272, TORCHVISION),
+    Row("fcn32s", FCN_TRUNK + 21 * 64**2, FCN_TRUNK_MACS + conv(16, 64, 21, 1), FCN),
+    Row("fcn16s", FCN_TRUNK + POOL4 + 21 * (4**2 + 32**2),
+        FCN_TRUNK_MACS + POOL4_MACS + conv(16, 4, 21, 1) + conv(34, 32, 21, 1), FCN),
+    Row("fcn8s", FCN_TRUNK + POOL4 + POOL3 + 21 * (2 * 4**2 + 16**2),
+        FCN_TRUNK_MACS + POOL4_MACS + POOL3_MACS
+        + conv(16, 4, 21, 1) + conv(34, 4, 21, 1) + conv(70, 16, 21, 1), FCN),
+    Row("unet", 31_030_658,
+        sum(conv(n, 3, a, b) for a, b, n in UNET_CONVOLUTIONS)
+        + sum(conv(n // 2, 2, 2 * c, c) for c, n in UNET) + conv(512, 1, 64, 2), UNETS),
+    Row("unet", 31_030_658 + 5 * sum(2 * c * c for c, _ in UNET), None,
+        f"{UNETS}; 9 taps where a deconvolution has 4", sets=("learned=false",)),
+    Row("localizer", 11_689_512 + 512 * 4 + 4, 1_814_073_344 + 512 * 4,
+        f"resnet18 and a head of four numbers; {TORCHVISION}"),
+    Row("pose", sum(k**2 * a * b + b for _, k, a, b in DEEPPOSE),
+        sum(conv(*row) for row in DEEPPOSE),
+        'Toshev, Szegedy, CVPR 2014, section 3.1, by formula; "about 40M" there is not its layers'),
+    Row("siamese", 431_080 + 10 * 2 + 2, 2 * (2_293_000 + 10 * 2),
+        f"{CAFFE}, mnist_siamese_train_test.prototxt: LeNet and a layer of two neurons, twice run"),
+    Row("triplet", sum(k**2 * a * b + b for _, k, a, b in FACENET),
+        3 * sum(conv(*row) for row in FACENET),
+        "Schroff, Kalenichenko, Philbin, CVPR 2015, table 1: 140M and, once run, 1.6G"),
+    Row("svm_cifar", 3072 * 10 + 10, 30_720, f"{CS231N}, lecture 3: W is 10x3072, b 10"),
+    Row("maxout_net", sum(k**2 * a * b + b for _, k, a, b in MAXOUT),
+        sum(conv(*row) for row in MAXOUT),
+        "pylearn2, scripts/papers/maxout/mnist.yaml; by formula"),
+    Row("rotation_invariant", sum(k**2 * a * b + b for _, k, a, b in TURNED) + 80 * 10 + 10,
+        4 * sum(conv(*row) for row in TURNED) + 80 * 10, "by formula"),
+    Row("speech1d", spoken(40, 98), spoken_macs(40, 98), "by formula: bands are channels"),
+    Row("speech1d", spoken(98, 40), spoken_macs(98, 40), "by formula: frames are channels",
+        sets=("over_time=false",)),
+    Row("text1d", 100 * 300 * (3 + 4 + 5) + 300 + 300 * 2 + 2,
+        100 * 300 * (3 * 62 + 4 * 61 + 5 * 60) + 300 * 2,
+        "Kim, EMNLP 2014, section 3.1: 100 maps of each width; by formula"),
 ]  # fmt: skip
 
 
@@ -229,6 +327,36 @@ def test_the_sums_of_the_vgg_table() -> None:
     values = sum(row[2] for row in VGG_TABLE)
     assert values == 15_237_608
     assert f"{4 * values / 2**20:.1f} MiB" == "58.1 MiB"
+
+
+def test_fcn() -> None:
+    """Others' FCN-8s has 134,489,759 (wkentaro/pytorch-fcn; YBIGTA/DL_Models, models/fcn).
+
+    They, and the authors' files, interpolate by weights from each class to each, 21 times as many,
+    of which all but those from a class to itself are 0. Table 1's 134M is without interpolation.
+    """
+    ours = next(row.parameters for row in ROWS if row.name == "fcn8s")
+    taps = 4**2 + 4**2 + 16**2
+    assert ours - 21 * taps + 21**2 * taps == 134_489_759
+    assert FCN_TRUNK == 134_346_581
+
+
+def test_unet() -> None:
+    """23 layers of weights: 18 convolutions of 3x3, 4 deconvolutions, one that scores."""
+    convolutions = sum(9 * a * b + b for a, b, _ in UNET_CONVOLUTIONS)
+    deconvolutions = sum(4 * 2 * c * c + c for c, _ in UNET)
+    assert len(UNET_CONVOLUTIONS) + len(UNET) + 1 == 23
+    assert convolutions + deconvolutions + 64 * 2 + 2 == 31_030_658
+
+
+def test_the_facenet_table() -> None:
+    """Table 1 rounds each layer's parameters and multiplications."""
+    parameters = [k**2 * a * b + b for _, k, a, b in FACENET]
+    rounded = [f"{n / 1e6:.0f}M" if n >= 1e6 else f"{n / 1e3:.0f}K" for n in parameters]
+    assert rounded == ["9K", "4K", "111K", "37K", "664K", "148K", "885K", "66K", "590K", "66K",
+                       "590K", "103M", "34M", "524K"]  # fmt: skip
+    assert f"{sum(parameters) / 1e6:.0f}M" == "140M"
+    assert f"{sum(conv(*row) for row in FACENET) / 1e9:.1f}G" == "1.6G"
 
 
 def test_squeeze_and_excitation() -> None:

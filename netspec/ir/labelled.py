@@ -67,6 +67,20 @@ class Labelled(Layer):
         hot: Value = op.OneHot(label, depth, op.constant(off_on), axis=axis)
         return hot
 
+    def _over_classes(self, op: Ops, x: Value) -> Value:
+        """Σ over the axis of the classes, which vanishes.
+
+        Where positions lie behind it, `keepdims` lets a target see which axis goes: CUDA has no
+        fast kernel for one in the middle.
+        """
+        axis = axis_of(self.axis, x.type)
+        total: Value
+        if prod(x.type.shape[axis + 1 :]) == 1:
+            total = op.ReduceSum(x, op.ints(axis), keepdims=0)
+        else:
+            total = op.Squeeze(op.ReduceSum(x, op.ints(axis), keepdims=1), op.ints(axis))
+        return total
+
     def _counts(self, op: Ops, label: Value) -> Value | None:
         """1 where a position counts, 0 where its label is ignored; None if all count."""
         if self.ignore_label is None:

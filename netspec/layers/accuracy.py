@@ -45,7 +45,7 @@ class Accuracy(Labelled):
         # A product with the one-hot would let an infinite score elsewhere make the label's NaN.
         own = op.ReduceSum(op.Where(hot, scores, op.scalar(0)), axis, keepdims=1)
         above = op.Cast(op.GreaterOrEqual(scores, own), to="float32")
-        rank = op.ReduceSum(above, axis, keepdims=0)
+        rank = self._over_classes(op, above)
         # The label's score is at least itself, unless it is not a number: then its rank is 0.
         right = op.And(
             op.GreaterOrEqual(rank, op.scalar(1)), op.LessOrEqual(rank, op.scalar(self.top_k))

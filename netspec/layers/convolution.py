@@ -95,7 +95,7 @@ class Convolution(Filtered):
         if self.pool_transforms:
             extent = y.type.spatial
             apart = op.Reshape(y, op.ints(0, self.num_output, len(transforms), *extent))
-            y = op.ReduceMax(apart, op.ints(2), keepdims=0)
+            y = op.Squeeze(op.ReduceMax(apart, op.ints(2), keepdims=1), op.ints(2))
         return (y,)
 
     def _applied(self, op: Ops, filters: Value, transforms: tuple[Transform, ...]) -> Value:

@@ -52,5 +52,5 @@ class HingeLoss(LabelledLoss):
         term = op.Relu(short)
         if self.norm == "L2":
             term = op.Mul(term, term)
-        each = op.ReduceSum(term, axis, keepdims=0)
+        each = self._over_classes(op, term)
         return (normalized(op, each, self._counts(op, label), self.normalization),)

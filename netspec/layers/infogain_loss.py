@@ -67,7 +67,7 @@ class InfogainLoss(LabelledLoss):
         label = self._label(op, scores, label)
         worth = self._worth(op, scores, label, *matrix)
         picked = op.Mul(op.LogSoftmax(scores, axis=axis), worth)
-        each = op.Neg(op.ReduceSum(picked, op.ints(axis), keepdims=0))
+        each = op.Neg(self._over_classes(op, picked))
         return (normalized(op, each, self._counts(op, label), self.normalization),)
 
     def _worth(self, op: Ops, scores: Value, label: Value, matrix: Value | None = None) -> Value:

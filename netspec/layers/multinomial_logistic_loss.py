@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from netspec.ir.graph import Value
 from netspec.ir.labelled import LabelledLoss
-from netspec.ir.layer import CaffeType, Context, Values, axis_of
+from netspec.ir.layer import CaffeType, Context, Values
 from netspec.ir.normalization import Normalization, normalized
 
 _FLOOR = 1e-20
@@ -37,9 +37,8 @@ class MultinomialLogisticLoss(LabelledLoss):
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (probabilities, label), op = bottoms, context.op
-        axis = op.ints(axis_of(self.axis, probabilities.type))
         label = self._label(op, probabilities, label)
         hot = self._one_hot(op, probabilities, label)
-        own = op.ReduceSum(op.Mul(probabilities, hot), axis, keepdims=0)
+        own = self._over_classes(op, op.Mul(probabilities, hot))
         each = op.Neg(op.Log(op.Clip(own, op.scalar(_FLOOR))))
         return (normalized(op, each, self._counts(op, label), self.normalization),)

@@ -61,8 +61,8 @@ class SoftmaxLoss(LabelledLoss):
             weight = self._class_weight(op, scores)
             target = op.Mul(target, weight)
             own = op.Mul(self._one_hot(op, scores, label), weight)
-            shares = op.ReduceSum(own, op.ints(axis), keepdims=0)
-        each = op.Neg(op.ReduceSum(op.Mul(logarithm, target), op.ints(axis), keepdims=0))
+            shares = self._over_classes(op, own)
+        each = op.Neg(self._over_classes(op, op.Mul(logarithm, target)))
         return (normalized(op, each, self._counts(op, label), self.normalization, shares),)
 
     def _class_weight(self, op: Ops, scores: Value) -> Value:

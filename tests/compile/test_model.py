@@ -23,18 +23,27 @@ from netspec.ir.layer import Role
 
 Compile = Callable[[str], Compiled]
 each_spec = pytest.mark.parametrize("name", zoo.names())
-MODULES = ("inception_naive", "inception_reduced")
-"""Parts of networks, which end in no class."""
+PROBABILITIES = ("prob",)
+ENDS = {
+    "inception_naive": ("module/concat1",),
+    "inception_reduced": ("module/concat1",),
+    "localizer": ("where/corners", "prob"),
+    "pose": ("pose",),
+    "siamese": ("point/feat",),
+    "svm_cifar": ("score",),
+    "triplet": ("face/l2_normalize1",),
+}
+"""What a net puts out, if not the probabilities of classes alone."""
 
 
-def run(model: onnx.ModelProto, x: NDArray[Any]) -> NDArray[Any]:
+def run(model: onnx.ModelProto, x: NDArray[Any]) -> dict[str, NDArray[Any]]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    (y,) = session.run(None, {"data": x})
-    return np.asarray(y)
+    ends = [end.name for end in session.get_outputs()]
+    return dict(zip(ends, map(np.asarray, session.run(None, {"data": x})), strict=True))
 
 
 @each_spec
@@ -43,9 +52,10 @@ def test_well_formed(name: str, compiled: Compile) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert [(i.domain, i.version) for i in model.opset_import] == [("", 18)]
     assert model.ir_version == 8
-    (x,), (y,) = model.graph.input, model.graph.output
-    assert (x.name, y.name) == ("data", "module/concat1" if name in MODULES else "prob")
-    for end in (x, y):
+    (x,), ends = model.graph.input, model.graph.output
+    assert x.name == "data"
+    assert tuple(end.name for end in ends) == ENDS.get(name, PROBABILITIES)
+    for end in (x, *ends):
         batch, *rest = end.type.tensor_type.shape.dim
         assert batch.dim_param == "N"
         assert all(d.dim_value > 0 for d in rest)
@@ -59,14 +69,16 @@ def test_any_batch_is_the_fixed_one(
     sample = made.net.inputs["data"].sample
     x = np.random.default_rng(0).standard_normal((5, *sample)).astype(np.float32)
     five = run(made.model, x)
-    assert five.shape[0] == 5
-    if name not in MODULES:
-        np.testing.assert_allclose(five.reshape(5, -1).sum(1), 1, atol=1e-5)
-    one = np.concatenate([run(made.model, x[i : i + 1]) for i in range(5)])
-    np.testing.assert_allclose(five, one, atol=1e-6)
+    if "prob" in five:
+        np.testing.assert_allclose(five["prob"].sum(1), 1, atol=1e-5)
+    ones = [run(made.model, x[i : i + 1]) for i in range(5)]
     fixed = compile_spec(small(name), seed=1, batch=5).model
     assert fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 5
-    np.testing.assert_allclose(five, run(fixed, x), atol=1e-6)
+    same = run(fixed, x)
+    for end, y in five.items():
+        assert y.shape[0] == 5
+        np.testing.assert_allclose(y, np.concatenate([one[end] for one in ones]), atol=1e-6)
+        np.testing.assert_allclose(y, same[end], atol=1e-6)
 
 
 @each_spec

@@ -35,7 +35,8 @@ def zoo(twins: ModuleType) -> ModuleType:
 @pytest.fixture(scope="session")
 def twin_of(twins: ModuleType, zoo: ModuleType) -> Callable[..., Any]:
     """`twin_of(name, **options)` is a net of one of the modules of twins."""
-    modules = (zoo, twins, import_module("twins_imagenet"))
+    others = ("twins_imagenet", "twins_beyond")
+    modules = (zoo, twins, *map(import_module, others))
 
     def make(name: str, **options: Any) -> Any:
         module = next(m for m in modules if hasattr(m, name))

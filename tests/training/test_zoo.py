@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from netspec import zoo
 from netspec.codegen.target import CPU_PLAIN
@@ -18,6 +21,8 @@ from netspec.training.executor import Executor
 BATCH, STEPS = 8, 3
 LARGE = 30_000_000
 """Parameters beyond which a test would need too much memory."""
+CLASSES = {"U-Net": 2, "Sentence classifier": 2, "Siamese": 2}
+"""Of nets that have fewer than there are samples."""
 SETTINGS = {
     "data": DataSection(source="?", batch_size=BATCH, transform=Transform(scale=1 / 64)),
     "solver": Solver(type="Adam", base_lr=1e-4, max_iter=STEPS),
@@ -41,13 +46,28 @@ def certain(net: Net) -> Net:
     return net.model_copy(update={**SETTINGS, "nodes": nodes})
 
 
+def arrays(train: Net) -> dict[str, NDArray[Any]]:
+    """A batch of noise for each input: pixels for what the transform is for, else numbers near 0.
+
+    Labels are different ones, as far as the net has classes; what a label is for each pixel of is
+    cut in stripes.
+    """
+    rng = np.random.default_rng(0)
+    made: dict[str, NDArray[Any]] = {}
+    for name, type in train.inputs.items():
+        shape = (BATCH, *type.sample)
+        if type.dtype == "int64":
+            made[name] = np.arange(prod(shape)).reshape(shape) % CLASSES.get(train.name, BATCH)
+        else:
+            spread = 64 if name in train.transformed else 1
+            made[name] = rng.normal(0, spread, shape).astype(np.float32)
+    return made
+
+
 def losses(spec: Spec) -> list[float]:
     """Of one batch: at first, and after each step."""
     train = certain(elaborate(spec, batch=BATCH).train.net)
-    rng = np.random.default_rng(0)
-    images = rng.normal(0, 64, (BATCH, *train.inputs["data"].sample)).astype(np.float32)
-    arrays = {"data": images, "label": np.arange(BATCH)}
-    executor = Executor(train, None, arrays, None, device="cpu", seed=1, target=CPU_PLAIN)
+    executor = Executor(train, None, arrays(train), None, device="cpu", seed=1, target=CPU_PLAIN)
     return [executor.step(i, np.arange(BATCH), 1e-4).loss for i in range(STEPS + 1)]
 
 
@@ -55,6 +75,24 @@ def losses(spec: Spec) -> list[float]:
 def test_small(name: str, small: Callable[..., Spec]) -> None:
     """GoogLeNet has no narrow form, and is slow."""
     first, *_, last = losses(small(name))
+    assert last < first
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "becomes"),
+    [
+        ("speech1d", "over_time = true", "over_time = false"),
+        ("unet", "learned = true", "learned = false"),
+    ],
+)
+def test_choices(name: str, was: str, becomes: str, small: Callable[..., Spec]) -> None:
+    """What a `let` of a spec offers instead."""
+
+    def edit(text: str) -> str:
+        assert was in text
+        return text.replace(was, becomes)
+
+    first, *_, last = losses(small(name, edit=edit))
     assert last < first
 
 

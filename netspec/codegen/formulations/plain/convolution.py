@@ -7,6 +7,7 @@ from itertools import product
 from math import prod
 
 from netspec.codegen.formulation import Forms, formulation
+from netspec.codegen.formulations.plain.shape import PARTS, joined
 from netspec.codegen.formulations.slide import Slide
 from netspec.ir.graph import Op, Ops, Value
 from netspec.ir.phrases import pad, reshape, sum_over
@@ -14,8 +15,6 @@ from netspec.ir.types import Shape
 
 _FEW_CHANNELS = 4
 """Up to here a product per tap is too narrow to be worth its call: LeNet's first 2.5 ms, or 0.5."""
-_PARTS = 32
-"""Operands that a Concat takes on CUDA without a copy from the host."""
 
 
 @formulation("ConvGradInput", "transposed")
@@ -77,7 +76,7 @@ def _filters(op: Ops, window: Slide, x: Value, y_bar: Value, shape: Shape) -> Va
         by_tap = [_depthwise(op, y_bar, _met(op, window, x, tap, y_bar)) for tap in taps]
     else:
         by_tap = _products(op, window, x, y_bar, shape, taps)
-    w_bar = op.Concat(*by_tap, axis=1) if len(by_tap) > 1 else by_tap[0]
+    w_bar = joined(op, by_tap, axis=1)
     if c > 1 and len(taps) > 1:
         w_bar = op.Transpose(w_bar, perm=(0, 2, 1))
     return reshape(op, w_bar, *shape)
@@ -97,21 +96,21 @@ def _products(
     (n, _, *extent), (m, c, *_), group = y_bar.type.shape, shape, window.group
     # One product per image is a sum over images of m x c results each; where those outweigh what
     # they are made of, the images are laid side by side and the product does the sum.
-    joined = n > 1 and m * c > prod(extent) * (m + c * group)
-    if joined:
+    beside = n > 1 and m * c > prod(extent) * (m + c * group)
+    if beside:
         x, y_bar = (op.Transpose(v, perm=(1, 0, *range(2, len(shape)))) for v in (x, y_bar))
-    lead, cells = ((group,), n * prod(extent)) if joined else ((n, group), prod(extent))
+    lead, cells = ((group,), n * prod(extent)) if beside else ((n, group), prod(extent))
     left = reshape(op, y_bar, *lead, m // group, cells)
-    run = _PARTS if group == 1 and c <= _FEW_CHANNELS else 1
+    run = PARTS if group == 1 and c <= _FEW_CHANNELS else 1
     parts = []
     for first in range(0, len(taps), run):
         columns = [
             reshape(op, _met(op, window, x, tap, y_bar), *lead, c, cells)
             for tap in taps[first : first + run]
         ]
-        right = op.Concat(*columns, axis=len(lead)) if len(columns) > 1 else columns[0]
+        right = joined(op, columns, axis=len(lead))
         part = op.FusedMatMul(left, right, transB=1)
-        part = part if joined else sum_over(op, part, [0])
+        part = part if beside else sum_over(op, part, [0])
         parts.append(reshape(op, part, m, len(columns), c))
     return parts
 

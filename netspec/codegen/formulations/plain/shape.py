@@ -11,10 +11,19 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from netspec.codegen.formulation import Forms, Sight, formulation
-from netspec.ir.graph import Op, Value
+from netspec.ir.graph import Op, Ops, Value
 
 PARTS = 32
 """As many as a launch carries."""
+
+
+def joined(op: Ops, parts: Sequence[Value], axis: int) -> Value:
+    """Parts of a tensor side by side: some at a time, until they are one."""
+    while len(parts) > 1:
+        runs = [parts[i : i + PARTS] for i in range(0, len(parts), PARTS)]
+        parts = [op.Concat(*run, axis=axis) if len(run) > 1 else run[0] for run in runs]
+    (whole,) = parts
+    return whole
 
 
 def _unequal(sight: Sight, node: Op) -> bool:
@@ -42,9 +51,6 @@ def _many(sight: Sight, node: Op) -> bool:
 
 @formulation("Concat", "by parts", accepts=_many)
 def concat(forms: Forms, node: Op) -> Sequence[Value]:
-    """Some at a time, until they are one."""
-    parts, axis = [forms.plain(v) for v in node.inputs if v], node.attrs["axis"]
-    while len(parts) > 1:
-        runs = [parts[i : i + PARTS] for i in range(0, len(parts), PARTS)]
-        parts = [forms.op.Concat(*run, axis=axis) if len(run) > 1 else run[0] for run in runs]
-    return parts
+    """In several steps."""
+    parts = [forms.plain(v) for v in node.inputs if v]
+    return (joined(forms.op, parts, node.attrs["axis"]),)
