@@ -158,19 +158,12 @@ class Grouping:
         assert body.type is not None
         assert shortcut.type is not None
         there, given = body.type.sample, shortcut.type.sample
-        hint = None
-        stride = -(-given[-1] // there[-1])
-        fits = all(-(-n // stride) == m for n, m in zip(given[1:], there[1:], strict=False))
-        if not group.found and len(there) == len(given) == 3 and fits:
-            hint = f"give it `shortcut {{ … }}` with a convolution of num_output: {there[0]}"
-            if stride > 1:
-                hint += f" and stride: {stride}"
         return SpecError(
             f"residual branches disagree: body gives {size(there)}, shortcut gives {size(given)}",
             where(element),
             code="shape",
             notes=chain(body),
-            hint=hint,
+            hint=None if group.found else _projection(given, there),
         )
 
     def _concatenate(self, group: Branches, flow: Flow, element: Element, frame: Frame) -> Blob:
@@ -215,3 +208,14 @@ def _listed(ends: list[Blob], shapes: list[Shape]) -> str:
     """Where each of the first branches ends."""
     given = [f"{b.name} gives {size(s)}" for b, s in zip(ends, shapes, strict=True)]
     return ", ".join([*given[:_BRANCHES], *(["…"] if len(given) > _BRANCHES else [])])
+
+
+def _projection(given: Shape, wanted: Shape) -> str | None:
+    """The convolution that makes a shortcut of images fit, if one by a whole stride does."""
+    if not len(given) == len(wanted) == 3:
+        return None
+    stride = -(-given[-1] // wanted[-1])
+    if any(-(-n // stride) != m for n, m in zip(given[1:], wanted[1:], strict=True)):
+        return None
+    steps = f" and stride: {stride}" if stride > 1 else ""
+    return f"give it `shortcut {{ … }}` with a convolution of num_output: {wanted[0]}{steps}"

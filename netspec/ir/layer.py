@@ -99,6 +99,13 @@ def numbers(bottoms: Types) -> Types:
     return bottoms
 
 
+def batched(bottoms: Types) -> Types:
+    """The bottoms themselves; a ShapeError if one is a single number for the whole batch."""
+    if any(not bottom.shape for bottom in bottoms):
+        raise ShapeError("takes a value for each sample, not one number for the whole batch")
+    return bottoms
+
+
 def image(bottoms: Types) -> TensorType:
     """The one bottom, a ShapeError unless it is batch x channels x height x width."""
     (x,) = numbers(bottoms)

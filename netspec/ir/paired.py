@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netspec.ir.graph import Ops, Value
-from netspec.ir.layer import ShapeError, Types
+from netspec.ir.layer import ShapeError, Types, batched
 from netspec.ir.types import TensorType, occupied, size
 
 
@@ -19,6 +19,7 @@ def paired(bottoms: Types) -> tuple[TensorType, ...]:
                 f"takes numbers, not labels ({bottom})",
                 hint='declare what it compares with, `input "target" { shape: … }`, and name both',
             )
+    batched(bottoms)
     for other in others:
         if other.batch != first.batch:
             raise ShapeError(f"bottoms have {first.batch} and {other.batch} samples")
@@ -30,6 +31,7 @@ def paired(bottoms: Types) -> tuple[TensorType, ...]:
 
 def per_sample(label: TensorType, first: TensorType) -> None:
     """A ShapeError unless `label` has one value for each sample of `first`."""
+    batched([label])
     if label.batch != first.batch:
         raise ShapeError(f"{first.batch} samples, but labels for {label.batch}")
     if occupied(label.sample):

@@ -6,7 +6,17 @@ from typing import ClassVar
 
 from netspec.ir.fields import Flag, Int, Positive
 from netspec.ir.graph import Ops, Value
-from netspec.ir.layer import CaffeType, Context, Layer, ShapeError, Types, Values, axis_of, numbers
+from netspec.ir.layer import (
+    CaffeType,
+    Context,
+    Layer,
+    ShapeError,
+    Types,
+    Values,
+    axis_of,
+    batched,
+    numbers,
+)
 from netspec.ir.types import TensorType
 
 
@@ -34,7 +44,7 @@ class ArgMax(Layer):
     """The axis along which cells are compared; unless given, all but the batch are one."""
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
-        (x,) = numbers(bottoms)
+        (x,) = batched(numbers(bottoms))
         if self.axis is None:
             cells = x.numel // x.batch
             top = (x.batch, 2 if self.out_max_val else 1, self.top_k, *(1 for _ in x.shape[3:]))

@@ -12,11 +12,22 @@ from pydantic import ValidationError
 
 from netspec.compiler import compile_spec, read
 from netspec.ir.layer import Layer, Role, ShapeError
-from netspec.ir.types import TensorType
+from netspec.ir.types import Shape, TensorType
 from netspec.layers import LAYERS
 from netspec.report.reference import reference
 
 each_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS.keys())
+each_reader = pytest.mark.parametrize(
+    "keyword", [k for k, c in LAYERS.items() if c.role not in (Role.INPUT, Role.SINK)]
+)
+
+NEEDED = {"num_output": 2, "shape": {"dim": [0, -1]}, "scale": 2, "order": [0, 1], "tiles": 2,
+          "pyramid_height": 2, "min": 0, "max": 1}  # fmt: skip
+
+
+def required(layer: type[Layer]) -> dict[str, object]:
+    """The fields that a layer must be given."""
+    return {k: NEEDED[k] for k, field in layer.model_fields.items() if field.is_required()}
 
 
 @each_layer
@@ -51,18 +62,30 @@ def test_unknown_fields_are_refused(layer: type[Layer]) -> None:
         layer.model_validate({"no_such_field": 1})
 
 
-@pytest.mark.parametrize(
-    "keyword", [k for k, c in LAYERS.items() if c.role not in (Role.INPUT, Role.SINK)]
-)
+@each_reader
 def test_labels_are_not_numbers(keyword: str) -> None:
     layer = LAYERS[keyword]
-    needed = {"num_output": 2, "shape": {"dim": [0, -1]}, "scale": 2,
-              "order": [0, 1], "tiles": 2, "pyramid_height": 2, "min": 0, "max": 1}  # fmt: skip
-    required = [k for k, field in layer.model_fields.items() if field.is_required()]
-    made = layer.model_validate({k: needed[k] for k in required})
+    made = layer.model_validate(required(layer))
     labels = TensorType((4, 6, 6, 6), "int64")
     with pytest.raises(ShapeError, match="takes numbers, not labels"):
         made.infer([labels] * layer.bottoms.start)
+
+
+@each_reader
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 6, 6)], ids=str)
+def test_one_number_for_the_batch_is_taken_or_refused(keyword: str, shape: Shape) -> None:
+    """What `reduction` gives by default, as each of the bottoms in turn."""
+    layer = LAYERS[keyword]
+    made = layer.model_validate(required(layer))
+    for count in {layer.bottoms.start, min(3, layer.bottoms.stop - 1)}:
+        for place in range(count):
+            bottoms = [TensorType(() if i == place else shape) for i in range(count)]
+            try:
+                tops = made.infer(bottoms)
+            except ShapeError:
+                continue
+            assert len(tops) == 1
+            assert (made.weights(bottoms), made.macs(bottoms)) == ((), 0)
 
 
 @each_layer
