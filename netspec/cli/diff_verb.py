@@ -16,7 +16,7 @@ from netspec.report.difference import (
     difference_report,
     difference_tables,
 )
-from netspec.report.summary import summarise
+from netspec.report.summary import is_small, summarise
 from netspec.report.table import print_table
 
 
@@ -45,12 +45,17 @@ def command(
     --set goes to AFTER alone, so that a spec can be compared with itself.
     """
     chosen = Phase(phase)
-    sides = []
-    for spec, given in ((before, ()), (after, sets)):
-        nets = elaborate(read(spec, sets=given, include_paths=include_paths), batch=batch)
-        summary = summarise(nets, chosen, exact=False)
-        sides.append(Side(spec, nets[chosen].net, summary))
-    found = difference(*sides)
+    both = [
+        elaborate(read(spec, sets=given, include_paths=include_paths), batch=batch)
+        for spec, given in ((before, ()), (after, sets))
+    ]
+    exact = all(map(is_small, both))  # memory that was counted is not set beside an estimate
+    found = difference(
+        *(
+            Side(spec, nets[chosen].net, summarise(nets, chosen, exact=exact))
+            for spec, nets in zip((before, after), both, strict=True)
+        )
+    )
     if as_json:
         options.print_json(difference_report(found))
         return 0

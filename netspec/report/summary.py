@@ -89,12 +89,17 @@ def summarise(
     value_bytes = BYTES[dtype]
     training = training_memory(train, train.solver, optimizer=optimizer, value_bytes=value_bytes)
     if exact is None:
-        exact = value_bytes == FLOAT and len(train.nodes) <= SMALL
+        exact = value_bytes == FLOAT and is_small(nets)
     if exact and training is not None:
         training = _counted(nets, training, target)
     block = assumed_target(target).block
     counted = cost(built.net, built.places, value_bytes=value_bytes, block=block)
     return Summary(built.net.name, phase, counted, training, memory)
+
+
+def is_small(nets: Elaborated) -> bool:
+    """Whether a net is small enough for its memory to be counted on its operators unasked."""
+    return len(nets.train.net.nodes) <= SMALL
 
 
 def _counted(nets: Elaborated, estimate: TrainingMemory, target: str) -> TrainingMemory:
