@@ -21,7 +21,7 @@ from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageErro
 from netspec.ir.analysis import Cost
 from netspec.ir.folding import folded
 from netspec.ir.layer import Phase
-from netspec.ir.memory import SLOTS
+from netspec.ir.training_memory import SLOTS
 from netspec.report.budget import check_budget, enforce
 from netspec.report.columns import DEFAULT, Column, find_columns, ordered
 from netspec.report.json import check_report, faults, faulty_report, unreadable

@@ -9,9 +9,9 @@ from netspec.codegen.arena import arena_bytes
 from netspec.codegen.memory import peak
 from netspec.codegen.step import Differentiate, gradient_graph
 from netspec.codegen.target import Target
-from netspec.ir.memory import TrainingMemory
 from netspec.ir.net import Net
 from netspec.ir.sections import Transform
+from netspec.ir.training_memory import TrainingMemory
 from netspec.ir.types import TensorType
 
 

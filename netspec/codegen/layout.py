@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from netspec.codegen.formulation import Epilogue, Formulation, Sight
 from netspec.codegen.formulations import FORMULATIONS
-from netspec.codegen.override import BY_RULES, Choose
+from netspec.codegen.measured import BY_RULES, Choose
 from netspec.codegen.target import Target
 from netspec.ir.graph import Graph, Op, Value, consumers
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from netspec.ir.backward import BIAS, WayBack, backward_macs, ways_back
-from netspec.ir.forward import FLOAT, forward_peak, nbytes
+from netspec.ir.forward_memory import FLOAT, caffe_bytes, forward_peak, nbytes
 from netspec.ir.layer import Role
-from netspec.ir.memory import caffe_bytes, kept_values
 from netspec.ir.net import Net, Node, Parameter, Place
 from netspec.ir.receptive import Receptive, receptive_fields
+from netspec.ir.training_memory import kept_values, node_statistics
 from netspec.ir.types import Shape
 from netspec.ir.window import Window
 
@@ -178,7 +178,7 @@ def _layer_cost(
         weights=sum(p.numel for p in own.values()) - biases,
         biases=biases,
         frozen=sum(p.numel for p in own.values() if p.frozen),
-        statistics=sum(prod(s.shape) for s in node.statistics),
+        statistics=node_statistics(node),
         units=values if window is not None or macs else 0,
         connections=macs or (values * prod(window.kernel) if window is not None else 0),
         macs=macs,

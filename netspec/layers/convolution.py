@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import ClassVar, Literal
 
+from netspec.ir.filter_transforms import MAX_MAP, FilterTransform, Transforms, listed
 from netspec.ir.filtered import Filtered
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, Weight, checked
-from netspec.ir.transforms import MAX_MAP, Transform, Transforms, listed
 from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 
@@ -52,7 +52,7 @@ class Convolution(Filtered):
         maps = self.num_output * (1 if self.pool_transforms else count)
         return checked(x.with_shape(x.batch, maps, *window.positions(x.spatial)))
 
-    def _transforms(self, kernel: Shape) -> tuple[Transform, ...]:
+    def _transforms(self, kernel: Shape) -> tuple[FilterTransform, ...]:
         """What each filter is applied in, the identity first; a ShapeError if it cannot be."""
         try:
             found = listed(self.transforms)
@@ -98,7 +98,7 @@ class Convolution(Filtered):
             y = op.Squeeze(op.ReduceMax(apart, op.ints(2), keepdims=1), op.ints(2))
         return (y,)
 
-    def _applied(self, op: Ops, filters: Value, transforms: tuple[Transform, ...]) -> Value:
+    def _applied(self, op: Ops, filters: Value, transforms: tuple[FilterTransform, ...]) -> Value:
         """Every filter in every transform: a product of its taps with all their maps at once."""
         import numpy as np
 

@@ -9,9 +9,9 @@ from netspec.codegen.target import assumed_target
 from netspec.compiler import Elaborated, stored_inputs
 from netspec.diagnostics import NetspecError
 from netspec.ir.analysis import Cost, cost
-from netspec.ir.forward import FLOAT
+from netspec.ir.forward_memory import FLOAT
 from netspec.ir.layer import Phase
-from netspec.ir.memory import TrainingMemory, training_memory
+from netspec.ir.training_memory import TrainingMemory, training_memory
 
 SMALL = 300
 """Layers of a net whose training step is built only to be counted, which takes some 0.3 s."""

@@ -12,7 +12,7 @@ import click
 
 from netspec.diagnostics import printable
 from netspec.ir.analysis import Cost
-from netspec.ir.memory import TrainingMemory
+from netspec.ir.training_memory import TrainingMemory
 from netspec.report.columns import DEFAULT, LEAST, Column, bytes_text, find_columns
 from netspec.report.summary import Summary
 

@@ -15,7 +15,7 @@ from netspec.codegen.choice import preferred
 from netspec.codegen.emit import emit
 from netspec.codegen.formulation import Formulation, Sight
 from netspec.codegen.layout import Plan, plan
-from netspec.codegen.override import is_close, key
+from netspec.codegen.measured import is_close, key
 from netspec.codegen.target import Target
 from netspec.ir.graph import Graph, Op, Value
 from netspec.runtime.device import Device

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import onnxruntime as ort
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, field_validator
 
-from netspec.codegen.override import Choices
+from netspec.codegen.measured import Choices
 from netspec.diagnostics import printable
 from netspec.files import write_durably
 from netspec.runtime.device import cores

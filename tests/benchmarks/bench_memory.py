@@ -18,7 +18,7 @@ from netspec.autodiff import grad
 from netspec.codegen import memory
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import gradient_graph
-from netspec.ir.memory import training_memory
+from netspec.ir.training_memory import training_memory
 from netspec.training.bound import array_types, transform_of
 from netspec.training.targets import find_target
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 FORMS = {
     "chain": lambda n: "".join(
         f'conv "c{i}" {{ num_output: 8  kernel_size: 3  pad: 1 }}\nrelu\n' for i in range(n // 2)
@@ -33,10 +34,21 @@ def check(text: str, *options: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "generated.net"
         path.write_text(HEAD + text + TAIL)
-        command = [sys.executable, "-m", "netspec", "check", str(path), *options]
-        before, begin = os.times(), time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        after, end = os.times(), time.monotonic()
+        return taken("-m", "netspec", "check", str(path), *options)
+
+
+def taken(*arguments: str) -> tuple[float, float]:
+    """Seconds of wall and of processor time of one process of Python."""
+    before, begin = os.times(), time.monotonic()
+    subprocess.run(
+        [sys.executable, *arguments],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    after, end = os.times(), time.monotonic()
     used = after.children_user + after.children_system
     return end - begin, used - before.children_user - before.children_system
 

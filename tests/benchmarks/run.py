@@ -1,4 +1,4 @@
-"""Measure and print: `python tests/benchmarks/run.py [accuracy memory scaling startup step]`.
+"""Measure and print: `python tests/benchmarks/run.py [accuracy report step …]`.
 
 Each `bench_<name>.py` beside this file has `measure()`, which yields rows (what, figure), or a
 `main()` that prints its own. Without names all are run. `step:lenet,resnet20` and the same of

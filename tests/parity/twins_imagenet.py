@@ -12,23 +12,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class VGG11(nn.Sequential):
-    """Simonyan and Zisserman 2015, table 1, A; the last pool leaves `cells` x `cells`."""
+class VGG(nn.Sequential):
+    """Simonyan and Zisserman 2015, table 1; the last pool leaves `cells` x `cells`."""
 
-    def __init__(self, cells: int = 7) -> None:
+    def __init__(self, stages: Iterable[int], cells: int = 7) -> None:
         layers: list[nn.Module] = []
         channels = 3
-        for width, pooled in ((64, True), (128, True), (256, False), (256, True), (512, False),
-                              (512, True), (512, False), (512, True)):  # fmt: skip
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)] * pooled
-            channels = width
+        for width, count in zip((64, 128, 256, 512, 512), stages, strict=True):
+            for _ in range(count):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
         super().__init__(
             *layers, nn.Flatten(),
             nn.Linear(512 * cells**2, 4096), nn.ReLU(), nn.Dropout(),
             nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(),
             nn.Linear(4096, 1000),
         )  # fmt: skip
+
+
+class VGG11(VGG):
+    """Column A."""
+
+    def __init__(self, cells: int = 7) -> None:
+        super().__init__((1, 1, 2, 2, 2), cells)
+
+
+class VGG16(VGG):
+    """Column D."""
+
+    def __init__(self) -> None:
+        super().__init__((2, 2, 3, 3, 3))
 
 
 class NIN(nn.Sequential):

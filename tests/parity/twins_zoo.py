@@ -127,6 +127,13 @@ class ResNet50(ResNet):
         super().__init__((3, 4, 6, 3), bottleneck=True)
 
 
+class ResNet152(ResNet):
+    """Bottlenecks, three times as many."""
+
+    def __init__(self) -> None:
+        super().__init__((3, 8, 36, 3), bottleneck=True)
+
+
 class SqueezeNet(nn.Sequential):
     """DeepScale's `SqueezeNet_v1.1`, with Caffe's pooling."""
 
@@ -208,14 +215,14 @@ def _classifier(inputs: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-class DenseNet121(nn.Sequential):
+class DenseNet(nn.Sequential):
     """Huang et al. 2017, table 1: DenseNet-BC, a growth of 32."""
 
-    def __init__(self) -> None:
+    def __init__(self, stages: Iterable[int]) -> None:
         stem = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         layers = [stem, nn.BatchNorm2d(64), _relu(), nn.MaxPool2d(3, 2, 1)]
         channels = 64
-        for stage, count in enumerate((6, 12, 24, 16)):
+        for stage, count in enumerate(stages):
             if stage:
                 layers += [_bn_conv(channels, channels // 2, 1), nn.AvgPool2d(2)]
                 channels //= 2
@@ -224,6 +231,20 @@ class DenseNet121(nn.Sequential):
                 channels += 32
         layers += [nn.BatchNorm2d(channels), _relu()]
         super().__init__(*layers, *_mean(), nn.Linear(channels, 1000))
+
+
+class DenseNet121(DenseNet):
+    """Fifty-eight dense layers."""
+
+    def __init__(self) -> None:
+        super().__init__((6, 12, 24, 16))
+
+
+class DenseNet201(DenseNet):
+    """Ninety-eight."""
+
+    def __init__(self) -> None:
+        super().__init__((6, 12, 48, 32))
 
 
 class _Dense(nn.Module):

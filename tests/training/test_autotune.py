@@ -15,13 +15,13 @@ import pytest
 
 import netspec
 from netspec.autodiff import grad
-from netspec.codegen import override
+from netspec.codegen import measured
 from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
 from netspec.codegen.formulation import Formulation, Sight
 from netspec.codegen.layout import Plan, plan
-from netspec.codegen.override import BY_RULES, Choices, is_close, key
+from netspec.codegen.measured import BY_RULES, Choices, is_close, key
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import CPU_PLAIN, Target, cpu_blocked
 from netspec.diagnostics import printable
@@ -43,7 +43,7 @@ HERE = Circumstances(
 
 @pytest.fixture(autouse=True)
 def everything_is_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(override, "CLOSE", dict.fromkeys(override.CLOSE, 0.0))
+    monkeypatch.setattr(measured, "CLOSE", dict.fromkeys(measured.CLOSE, 0.0))
 
 
 SHAPES = {"x": (2, 3, 9, 9), "a": (32, 3, 3, 3), "b": (32, 32, 3, 3), "c": (16, 32, 1, 1),
@@ -112,9 +112,9 @@ def test_what_is_not_known_is_left_to_the_rules() -> None:
 def test_small_operators_and_those_with_one_formulation_are_not_close(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(override, "CLOSE", dict.fromkeys(override.CLOSE, 1e9))
+    monkeypatch.setattr(measured, "CLOSE", dict.fromkeys(measured.CLOSE, 1e9))
     assert close_ones(sample(), cpu_blocked(16)) == {}
-    monkeypatch.setattr(override, "CLOSE", {"ConvGradWeight": 2.0 * 81 * 32 * 32 * 9})
+    monkeypatch.setattr(measured, "CLOSE", {"ConvGradWeight": 2.0 * 81 * 32 * 32 * 9})
     (called,) = close_ones(sample(), cpu_blocked(16))
     assert "shape=32x32x3x3" in called
 
@@ -217,8 +217,8 @@ def test_the_fastest_is_taken_if_it_wins_by_enough(
     race.costs = {"taps": cost}
     tuner = Timed(CPU)
     assert weight_choice(tuner) == chosen
-    measured = [m for called, m in tuner.operators.items() if "shape=32x32x3x3" in called]
-    assert measured[0].ms == pytest.approx({"images": 1, "taps": 1e3 * cost})
+    times = [m for called, m in tuner.operators.items() if "shape=32x32x3x3" in called]
+    assert times[0].ms == pytest.approx({"images": 1, "taps": 1e3 * cost})
     assert tuner.changed == sum(m.chosen != m.rules for m in tuner.operators.values())
 
 
@@ -267,10 +267,10 @@ def test_on_this_machine() -> None:
     tuner = Tuner(CPU)
     tuner(graph, target)
     close = close_ones(graph, target)
-    for called, measured in tuner.operators.items():
-        assert measured.chosen in measured.ms
+    for called, times in tuner.operators.items():
+        assert times.chosen in times.ms
         if called in close:  # what is chosen before may change the form of an input
-            assert set(measured.ms) == set(close[called])
+            assert set(times.ms) == set(close[called])
 
 
 def sound(here: Circumstances = HERE) -> Tuned:

@@ -12,8 +12,8 @@ from netspec.codegen.solvers import update_rule
 from netspec.compiler import Elaborated, elaborate, read
 from netspec.ir.analysis import cost
 from netspec.ir.folding import folded
-from netspec.ir.memory import SLOTS, training_memory
 from netspec.ir.sections import Solver
+from netspec.ir.training_memory import SLOTS, training_memory
 
 Nets = Callable[[str], Elaborated]
 FLOAT = 4

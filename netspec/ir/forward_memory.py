@@ -1,4 +1,4 @@
-"""The peak of memory of a forward pass, read off the blobs of a net."""
+"""The memory of a forward pass, read off the blobs of a net: its peak, and Caffe's own sum."""
 
 from __future__ import annotations
 
@@ -43,6 +43,29 @@ def forward_peak(net: Net, value_bytes: int = FLOAT, block: int = 0) -> int:
             if dies.get(name, len(net.nodes)) == i:
                 total -= alive.pop(name, 0)
     return peak
+
+
+def caffe_bytes(net: Net) -> int:
+    """Caffe's "Memory required for data": 4 bytes for each value of the tops of all its layers.
+
+    In-place tops count again, and so do the copies of a blob that several layers read, since
+    Caffe splits it; a label is a top of the data. Its training nets leave metrics to TEST.
+    Source: `Net::Init`, `InsertSplits`, BVLC/caffe.
+    """
+    nodes = [n for n in net.nodes if n.layer.role is not Role.METRIC or net.phase is Phase.TEST]
+    version: dict[str, str] = {}
+    reads: Counter[str] = Counter()
+    sizes: dict[str, int] = {}
+    if net.label:
+        version["label"], sizes["label"] = "label", net.label.numel
+    for node in nodes:
+        reads.update(version[bottom] for bottom in node.bottoms)
+        for top, type in zip(node.tops, node.top_types, strict=True):
+            version[top] = f"{node.name}:{top}"
+            sizes[version[top]] = type.numel
+            reads[version[top]] += bool(node.loss_weight)
+    split = sum(reads[blob] * count for blob, count in sizes.items() if reads[blob] > 1)
+    return FLOAT * (sum(sizes.values()) + split)
 
 
 class _Placement:

@@ -23,7 +23,7 @@ Word: TypeAlias = Literal["identity", "rot90", "rot180", "rot270", "flip"]
 
 
 @dataclass(frozen=True, slots=True)
-class Transform:
+class FilterTransform:
     """A filter turned counter-clockwise, or enlarged, or mirrored left to right, about its centre.
 
     Its size stays: what it would reach from outside is 0.
@@ -59,12 +59,12 @@ class Transform:
         return shares
 
 
-_WORDS: dict[Word, Transform] = {
-    "identity": Transform(),
-    "rot90": Transform(degrees=90),
-    "rot180": Transform(degrees=180),
-    "rot270": Transform(degrees=270),
-    "flip": Transform(flip=True),
+_WORDS: dict[Word, FilterTransform] = {
+    "identity": FilterTransform(),
+    "rot90": FilterTransform(degrees=90),
+    "rot180": FilterTransform(degrees=180),
+    "rot270": FilterTransform(degrees=270),
+    "flip": FilterTransform(flip=True),
 }
 
 
@@ -93,7 +93,7 @@ Transforms: TypeAlias = Annotated[
 """A list of words, or a message."""
 
 
-def listed(transforms: tuple[Word, ...] | Listed) -> tuple[Transform, ...]:
+def listed(transforms: tuple[Word, ...] | Listed) -> tuple[FilterTransform, ...]:
     """The transforms in their order, the identity first whether it is listed or not.
 
     Those of a message: rotations, scales, the flip. ValueError if one is there twice.
@@ -102,12 +102,12 @@ def listed(transforms: tuple[Word, ...] | Listed) -> tuple[Transform, ...]:
         [_WORDS[word] for word in transforms]
         if isinstance(transforms, tuple)
         else [
-            *(Transform(degrees=degrees % 360) for degrees in transforms.rotate),
-            *(Transform(scale=scale) for scale in transforms.scale),
-            *([Transform(flip=True)] if transforms.flip else []),
+            *(FilterTransform(degrees=degrees % 360) for degrees in transforms.rotate),
+            *(FilterTransform(scale=scale) for scale in transforms.scale),
+            *([FilterTransform(flip=True)] if transforms.flip else []),
         ]
     )
-    others = [transform for transform in found if transform != Transform()]
+    others = [transform for transform in found if transform != FilterTransform()]
     if len(set(others)) < len(others):
         raise ValueError("a transform is listed twice")
-    return (Transform(), *others)
+    return (FilterTransform(), *others)

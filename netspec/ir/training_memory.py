@@ -1,13 +1,12 @@
-"""Memory of a net, read off its blobs: what training holds, and Caffe's own sum."""
+"""What training a net holds at once, estimated from its blobs."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 from netspec.ir.backward import ways_back
-from netspec.ir.forward import FLOAT, moves, nbytes
-from netspec.ir.layer import Phase, Role
+from netspec.ir.forward_memory import FLOAT, moves, nbytes
+from netspec.ir.layer import Role
 from netspec.ir.net import Net, Node
 from netspec.ir.sections import Solver
 from netspec.ir.types import TensorType
@@ -142,26 +141,3 @@ def _peak_backward(net: Net, value_bytes: int) -> int:
             if top not in node.bottoms:
                 total -= gradients.pop(top, 0)
     return peak
-
-
-def caffe_bytes(net: Net) -> int:
-    """Caffe's "Memory required for data": 4 bytes for each value of the tops of all its layers.
-
-    In-place tops count again, and so do the copies of a blob that several layers read, since
-    Caffe splits it; a label is a top of the data. Its training nets leave metrics to TEST.
-    Source: `Net::Init`, `InsertSplits`, BVLC/caffe.
-    """
-    nodes = [n for n in net.nodes if n.layer.role is not Role.METRIC or net.phase is Phase.TEST]
-    version: dict[str, str] = {}
-    reads: Counter[str] = Counter()
-    sizes: dict[str, int] = {}
-    if net.label:
-        version["label"], sizes["label"] = "label", net.label.numel
-    for node in nodes:
-        reads.update(version[bottom] for bottom in node.bottoms)
-        for top, type in zip(node.tops, node.top_types, strict=True):
-            version[top] = f"{node.name}:{top}"
-            sizes[version[top]] = type.numel
-            reads[version[top]] += bool(node.loss_weight)
-    split = sum(reads[blob] * count for blob, count in sizes.items() if reads[blob] > 1)
-    return FLOAT * (sum(sizes.values()) + split)
