@@ -80,6 +80,9 @@ def format_options(command: Callable[..., int]) -> Callable[..., int]:
             raise UsageError("--json, --md and --csv each print to stdout: one of them")
         if netron and others["phase"] != Phase.TEST:
             raise UsageError("--netron is for the compiled model, which is that of phase TEST")
+        files = [file.resolve() for file in (html, netron, sarif) if file]
+        if len(set(files)) < len(files):
+            raise UsageError("--html, --netron and --sarif each write a file of their own")
         return command(formats=Formats(md, csv, html, netron, sarif), **others)
 
     return gathered

@@ -12,6 +12,7 @@ from netspec.compiler import elaborate, read
 from netspec.diagnostics import UsageError, printable, suggest
 from netspec.files import write_durably
 from netspec.grammar.ast import Field, Message
+from netspec.ir.construction import MAX_NAME
 from netspec.ir.net import Net
 
 _DATA = """
@@ -41,7 +42,7 @@ solver {
 )  # fmt: skip
 def command(name: str, origin: str, out: Path) -> int:
     """Begin a spec called NAME, as NAME.net: a bundled one, with data and solver to fill in."""
-    if not name or not name.isprintable() or set(name) & set('/\\"') or name.startswith((".", "-")):
+    if not _is_name(name):
         raise UsageError(f"`{printable(name)}` is no name for a spec")
     if zoo.find(origin) is None:
         raise UsageError(
@@ -57,6 +58,12 @@ def command(name: str, origin: str, out: Path) -> int:
     shown = printable(str(file))
     click.echo(f"{shown}: {origin} under a new name; `netspec check {shown}` counts it")
     return 0
+
+
+def _is_name(text: str) -> bool:
+    """Whether a spec and its file can be called so."""
+    printed = bool(text.strip()) and text.isprintable() and len(text) <= MAX_NAME
+    return printed and not set(text) & set('/\\"') and not text.startswith((".", "-"))
 
 
 def renamed(text: str, tree: Message, name: str) -> str:

@@ -72,7 +72,7 @@ def inference_model(
     for name, value in [*present.items(), *lowered.blobs.items()]:
         names.setdefault(value, name)
     fed = frozenset(lowered.inputs.values())
-    batched = frozenset() if fixed_batch else fed | frozenset(v for v in graph.outputs)
+    batched = frozenset() if fixed_batch else fed | {v for v in graph.outputs if v.type.shape}
     return emit(
         graph,
         names=_unique(names),

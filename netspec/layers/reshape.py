@@ -9,7 +9,17 @@ from pydantic import BeforeValidator
 
 from netspec.ir.fields import Fields, Int, many, whole
 from netspec.ir.graph import Value
-from netspec.ir.layer import CaffeType, Context, Layer, ShapeError, Types, Values, checked, numbers
+from netspec.ir.layer import (
+    CaffeType,
+    Context,
+    Layer,
+    ShapeError,
+    Types,
+    Values,
+    batched,
+    checked,
+    numbers,
+)
 from netspec.ir.types import Shape, TensorType, size
 
 _Dim = Annotated[int, BeforeValidator(whole(-1))]
@@ -43,7 +53,7 @@ class Reshape(Layer):
     """How many axes are replaced: -1 is all that follow, 0 none."""
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
-        (x,) = numbers(bottoms)
+        (x,) = batched(numbers(bottoms))
         shape, _ = self._resolve(x)
         return checked(x.with_shape(*shape))
 

@@ -83,6 +83,9 @@ def check_budget(text: str, summary: Summary) -> Budget:
     except SpecError as error:
         there = f"; there are {', '.join(known)}" if error.code == "name" else ""
         raise UsageError(f"--assert '{printable(text)}': {error.message}{there}") from None
+    if not values:
+        message = f"--assert '{printable(text)}' reads no total; there are {', '.join(known)}"
+        raise UsageError(message)
     return Budget(text, holds, values, {name: _most(name, summary) for name in values})
 
 

@@ -55,8 +55,9 @@ class Table:
             widths[-1] = max(_NARROWEST, min(widths[-1], width - sum(widths[:-1]) - _gaps(widths)))
         if width:
             widths[0] = min(widths[0], max(_NARROWEST, width - sum(widths[1:]) - _gaps(widths)))
-        for first, *middle, last in rows:
-            begun = [first if len(first) <= widths[0] else f"…{first[1 - widths[0] :]}", *middle]
+        for *begun, last in rows:
+            if begun and len(begun[0]) > widths[0]:
+                begun[0] = f"…{begun[0][1 - widths[0] :]}"
             for piece in [last] if numbers_last else wrap(last, widths[-1] or 1) or [""]:
                 yield self._line([*begun, piece], widths)
                 begun = [""] * len(begun)

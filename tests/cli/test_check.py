@@ -190,6 +190,7 @@ assert not heavy, heavy
         (["--assert", "parameters <"], "is no test, such as 'parameters < 5M'"),
         (["--assert", "true {} relu when true"], "is no test, such as"),
         (["--assert", "macs < 5Q"], "is no test"),
+        (["--assert", "1 < 2"], "reads no total; there are layers, parameters"),
         (["--assert", "macs / 0 < 1"], "division by zero"),
         (["--assert", "largest_batch > 3"], "largest_batch is not known here: it takes --memory"),
     ],
@@ -206,6 +207,10 @@ def test_columns_and_sort(netspec: Netspec) -> None:
     assert lines[0].split() == ["layer", "MACs", "line"]
     assert [line.split()[0] for line in lines[1:5]] == ["conv2", "ip1", "conv1", "ip2"]
     assert lines[1].split() == ["conv2", "1,600,000", "12"]
+
+
+def test_one_column(netspec: Netspec) -> None:
+    assert netspec("check", "lenet", "--columns", "name").out.startswith("layer\ndata\nconv1\n")
 
 
 @pytest.mark.parametrize("name", ["resnet50", "googlenet", "lenet"])

@@ -147,6 +147,13 @@ def test_a_path_that_cannot_be_written(netspec: Netspec, tmp_path: Path, option:
     assert not list(tmp_path.iterdir())
 
 
+def test_one_file_for_two_reports(netspec: Netspec, tmp_path: Path) -> None:
+    refused = netspec("check", "lenet", "--html", tmp_path / "x", "--sarif", tmp_path / "x")
+    assert refused.code == 2
+    assert "each write a file of their own" in refused.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_graph_too_large_writes_nothing(netspec: Netspec, tmp_path: Path) -> None:
     spec = tmp_path / "big.net"
     spec.write_text('input "x" { shape: 4 }\nrepeat 1000 { relu }')

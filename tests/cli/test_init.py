@@ -54,7 +54,7 @@ def test_keeps_what_is_there(netspec: Netspec, tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", 'a"b', "a\nb", ".net"])
+@pytest.mark.parametrize("name", ["", " ", "a/b", "..", 'a"b', "a\nb", ".net", "a" * 129])
 def test_refuses_names_that_are_none(netspec: Netspec, tmp_path: Path, name: str) -> None:
     assert netspec("init", name, "-o", tmp_path).code == 2
     assert not list(tmp_path.iterdir())

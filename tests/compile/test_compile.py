@@ -45,6 +45,14 @@ def test_a_copy_of_the_input_is_an_output(spec: MakeSpec) -> None:
     onnx.checker.check_model(made.model, full_check=True)
 
 
+@pytest.mark.parametrize("text", ["reduction", "reduction  relu"])
+def test_one_number_for_the_whole_batch_is_an_output(text: str, spec: MakeSpec) -> None:
+    made = compile_spec(spec(HEAD + text))
+    assert not made.model.graph.output[0].type.tensor_type.shape.dim
+    assert made.difference is not None
+    assert made.difference < 1e-4
+
+
 def test_unknown_blob(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "x.onnx"
     assert main(["compile", "lenet", "--output", "poool2", "-o", str(out)]) == 1

@@ -76,6 +76,11 @@ def test_refused(fields: Any, message: str) -> None:
     assert message in str(error.value)
 
 
+def test_one_number_for_the_whole_batch_is_refused() -> None:
+    with pytest.raises(ShapeError, match="a value for each sample, not one number for the whole"):
+        Reshape.model_validate({"shape": {"dim": [1, -1]}}).infer([TensorType(())])
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [({}, (2, 90)), ({"end_axis": 2}, (2, 18, 5)), ({"axis": 2}, (2, 3, 30))],

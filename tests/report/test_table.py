@@ -29,6 +29,15 @@ def test_columns(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_one_column() -> None:
+    words, numbers = Table([("layer", False)]), Table([("MACs", True)])
+    words.add("a layer with words")
+    numbers.add("1,000")
+    assert list(words.lines()) == ["layer", "a layer with words"]
+    assert list(words.lines(8)) == ["layer", "a layer with", "words"]
+    assert list(numbers.lines()) == [" MACs", "1,000"]
+
+
 def test_a_narrow_page() -> None:
     table = Table([("layer", False), ("n", True), ("note", False)])
     table.add("stage1/basic1/residual1/conv1", "1,000,000", "multiply-accumulates for one input")

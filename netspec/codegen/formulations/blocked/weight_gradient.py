@@ -136,10 +136,10 @@ def _run(forms: Forms, x: Value, shape: Shape, start: int, stop: int, *, lead: i
     lines = reshape(op, x, *((1,) * lead), *shape)
     if stop - start == n:
         return lines
-    size = _chunk(forms, n)
-    sizes = [min(size, n - i) for i in range(0, n, size)]
     key = ("runs", x, shape)
     if forms.found((*key, 0)) is None:
+        size = _chunk(forms, n)
+        sizes = [min(size, n - i) for i in range(0, n, size)]
         parts = op.Split(lines, op.ints(*sizes), outputs=len(sizes), axis=axis)
         for i, part in enumerate(parts):
             forms.keep((*key, i * size), part)
