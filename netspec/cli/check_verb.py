@@ -65,7 +65,7 @@ from netspec.report.table import (
     help="What the training step is compiled for when its memory is counted.",
 )  # fmt: skip
 @click.option(
-    "--exact/--estimate", default=None, show_default="exact for nets of up to 300 layers",
+    "--exact/--estimate", default=None, show_default="exact for up to 300 layers and 4096 samples",
     help="Count training memory on the operators of the step, or estimate it from the blobs.",
 )  # fmt: skip
 @click.option(

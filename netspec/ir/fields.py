@@ -11,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 MAX_INT = 2**31 - 1
 """The largest integer a field takes: what ONNX runtimes index with."""
+MAX_REAL = (2 - 2**-23) * 2.0**127
+"""The largest float32, which is what every number of a net becomes."""
 
 
 class Fields(BaseModel):
@@ -74,6 +76,8 @@ def real(
             number = float("inf")
         if number != number or number in (float("inf"), float("-inf")):
             raise ValueError(f"must be finite, not {shown(value)}")
+        if abs(number) > MAX_REAL:
+            raise ValueError(f"must fit into a float32, up to 3.4e38, not {shown(value)}")
         if minimum is not None and number < minimum:
             raise ValueError(f"must be at least {minimum:g}, not {shown(value)}")
         if maximum is not None and number > maximum:

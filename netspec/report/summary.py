@@ -13,8 +13,8 @@ from netspec.ir.forward_memory import FLOAT
 from netspec.ir.layer import Phase
 from netspec.ir.training_memory import TrainingMemory, training_memory
 
-SMALL = 300
-"""Layers of a net whose training step is built only to be counted, which takes some 0.3 s."""
+SMALL, SMALL_BATCH = 300, 4096
+"""Layers and samples up to which a step is built only to be counted, which takes some 0.3 s."""
 
 BYTES: Mapping[str, int] = {"float32": FLOAT, "float16": 2}
 """The element types that memory can be counted for, and their sizes."""
@@ -83,7 +83,7 @@ def summarise(
     """Count the net of a phase, and what the net of phase TRAIN takes to train.
 
     `exact` says whether the training step is built to count its operators' memory on `target`;
-    unless given, it is for nets of at most `SMALL` layers in float32.
+    unless given, it is for small nets and batches in float32.
     """
     built, train = nets[phase], nets.train.net
     value_bytes = BYTES[dtype]
@@ -98,8 +98,12 @@ def summarise(
 
 
 def is_small(nets: Elaborated) -> bool:
-    """Whether a net is small enough for its memory to be counted on its operators unasked."""
-    return len(nets.train.net.nodes) <= SMALL
+    """Whether a net's memory is counted on its operators unasked.
+
+    A large batch makes many of them, since gradients of filters take few images at a time.
+    """
+    train = nets.train.net
+    return len(train.nodes) <= SMALL and train.batch <= SMALL_BATCH
 
 
 def _counted(nets: Elaborated, estimate: TrainingMemory, target: str) -> TrainingMemory:
