@@ -66,7 +66,7 @@ def test_the_fault_is_shown_as_it_is_printed(
 
 
 def test_every_verb_and_no_other() -> None:
-    shown = re.findall(r"^netspec (\w+)", block("netspec check"), re.MULTILINE)
+    shown = re.findall(r"^netspec (\w+)", block("netspec check SPEC     "), re.MULTILINE)
     assert list(dict.fromkeys(shown)) == cli.list_commands(click.Context(cli))
 
 
@@ -105,3 +105,11 @@ def test_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", re.findall(r"`([a-z_]+ \{ [^`…]* \})`", README))
 def test_what_is_quoted_parses(text: str) -> None:
     assert parse(Source("README.md", text)).items
+
+
+def test_what_a_network_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rows that are shown are those that are printed."""
+    command, *shown = block("$ netspec check googlenet").splitlines()
+    assert main(command.split()[2:]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [row for row in shown if row != "…"] == [row for row in printed if row in shown]
