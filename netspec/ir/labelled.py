@@ -9,6 +9,7 @@ from netspec.ir.fields import Int
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, numbers
 from netspec.ir.normalization import Normalization
+from netspec.ir.phrases import reshape_samples
 from netspec.ir.types import Shape, TensorType, occupied, size
 
 
@@ -49,11 +50,7 @@ class Labelled(Layer):
 
     def _label(self, op: Ops, scores: Value, label: Value) -> Value:
         """The labels, in the shape of the positions."""
-        positions = self._positions(scores.type)
-        if label.type.shape == positions:
-            return label
-        reshaped: Value = op.Reshape(label, op.ints(0, *positions[1:]))
-        return reshaped
+        return reshape_samples(op, label, *self._positions(scores.type)[1:])
 
     def _one_hot(
         self, op: Ops, scores: Value, label: Value, *, on: float = 1, off: float = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import ShapeError, Types, batched
+from netspec.ir.phrases import reshape_samples
 from netspec.ir.types import TensorType, occupied, size
 
 
@@ -40,10 +41,7 @@ def per_sample(label: TensorType, first: TensorType) -> None:
 
 def shaped(op: Ops, x: Value, like: Value) -> Value:
     """`x` in the shape of a bottom that it agrees with."""
-    if x.type.shape == like.type.shape:
-        return x
-    reshaped: Value = op.Reshape(x, op.ints(0, *like.type.sample))
-    return reshaped
+    return reshape_samples(op, x, *like.type.sample)
 
 
 def sample_sum(op: Ops, x: Value) -> Value:

@@ -17,6 +17,14 @@ def reshape(op: Ops, x: Value, *shape: int) -> Value:
     return reshaped
 
 
+def reshape_samples(op: Ops, x: Value, *sample: int) -> Value:
+    """`x` with each sample in another shape, whatever the batch; itself if they have that shape."""
+    if x.type.sample == sample:
+        return x
+    reshaped: Value = op.Reshape(x, op.ints(0, *sample))
+    return reshaped
+
+
 def sum_over(op: Ops, x: Value, axes: Sequence[int]) -> Value:
     """`x` summed over `axes`, which vanish: trailing ones first, then the others.
 

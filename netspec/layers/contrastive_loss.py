@@ -8,6 +8,7 @@ from netspec.ir.fields import Flag, NonNegativeReal
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import CaffeType, Context, Layer, Role, Types, Values
 from netspec.ir.paired import batch_mean, paired, per_sample, squared_distance
+from netspec.ir.phrases import reshape_samples
 from netspec.ir.types import TensorType
 
 _NEAREST = 1e-30
@@ -47,9 +48,7 @@ class ContrastiveLoss(Layer):
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (a, b, label), op = bottoms, context.op
-        if label.type.sample:
-            label = op.Reshape(label, op.ints(0))
-        alike = op.Cast(op.Cast(label, to="bool"), to="float32")
+        alike = op.Cast(op.Cast(reshape_samples(op, label), to="bool"), to="float32")
         square = squared_distance(op, a, b)
         unlike = op.Sub(op.scalar(1), alike)
         each = op.Add(op.Mul(alike, square), op.Mul(unlike, self._apart(op, square)))
