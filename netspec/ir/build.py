@@ -251,7 +251,7 @@ class _Builder:
             hint = 'the native one is `conv "conv1" { … }`'
             return SpecError(message, where(item), code="name", hint=hint)
         for word, layer in self.c.layers.items():
-            if layer.caffe and item.word in (layer.caffe.type, layer.caffe.v1):
+            if layer.caffe and item.word in layer.caffe.words:
                 message = f"unknown layer type `{item.word}`; here it is called `{word}`"
                 return SpecError(message, where(item), code="name")
         known = suggest(item.word, [*self.c.layers, *GROUPS, *PARTS, "data", "solver", *blocks])

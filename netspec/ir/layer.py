@@ -53,6 +53,14 @@ class CaffeType:
     """The block that holds its fields, such as `convolution_param`."""
     v1: str | None = None
     """The enum word of V1 `layers`, such as `CONVOLUTION`."""
+    also: tuple[str, ...] = ()
+    """What forks of Caffe call the same layer, such as `DepthwiseConvolution`."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every word for it in Caffe's files."""
+        words = (self.type, self.v1 or self.type, *self.also)
+        return tuple(dict.fromkeys(words))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ class DepthwiseConvolution(Windowed):
     """
 
     keyword: ClassVar = "depthwise_conv"
-    caffe: ClassVar = CaffeType("ConvolutionDepthwise", "convolution_param")
+    caffe: ClassVar = CaffeType(
+        "ConvolutionDepthwise", "convolution_param", also=("DepthwiseConvolution",)
+    )
     example: ClassVar = """
         input "data" { shape: 32x28x28 }
         depthwise_conv { kernel_size: 3  pad: 1 }

@@ -1,0 +1,1 @@
+"""Caffe's front door: its nets, solvers and weights, as they are."""
