@@ -129,6 +129,8 @@ class _Flow:
         return node.layer.role is Role.INPUT or self._read(node) == (self.current.get(phase),)
 
     def _bottoms(self, node: Node) -> list[Item]:
+        if not node.bottoms:
+            return [Field("bottom", List((), _NOWHERE), _NOWHERE, _NOWHERE)]
         return [_string("bottom", bottom) for bottom in self._read(node)]
 
     def _advance(self, node: Node, phase: Phase) -> None:
