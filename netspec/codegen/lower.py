@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netspec.codegen.builder import Builder
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.graph import Value
 from netspec.ir.layer import Phase, Role, ShapeError
 from netspec.ir.net import Net, Node
@@ -74,8 +74,9 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
     """The operators of `net`.
 
     `fed` gives values for input blobs that the graph computes itself (a gathered, normalised
-    batch); the others become inputs of the graph.
+    batch); the others become inputs of the graph. NetspecError if a layer cannot be run.
     """
+    _check_obstacles(net)
     op = op or Builder()
     given = fed or {}
     inputs = {
@@ -93,6 +94,15 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
         if node.layer.role is not Role.INPUT:
             _lower_node(net, node, lowered)
     return lowered
+
+
+def _check_obstacles(net: Net) -> None:
+    """A NetspecError with the first layer that is counted but never run."""
+    met = [(node.name, node.layer.obstacle) for node in net.nodes if node.layer.obstacle]
+    if met:
+        (name, obstacle), *others = met
+        more = f"; the same goes for {len(others)} more" if others else ""
+        raise NetspecError(f"`{name}` {obstacle}: netspec counts it but does not run it{more}")
 
 
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:

@@ -186,6 +186,16 @@ class Layer(Fields):
     example: ClassVar[str]
     """A whole spec of a few lines that uses the layer: shown in the reference, run by the tests."""
 
+    @property
+    def word(self) -> str:
+        """What reports call its type: the keyword, unless it stands for a type of another name."""
+        return self.keyword
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it is counted but never run, such as `is a Python layer`; None if it runs."""
+        return None
+
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         """The types of the tops; a ShapeError if the bottoms do not fit."""
         raise NotImplementedError
@@ -222,7 +232,7 @@ class Layer(Fields):
         return self
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
-        """Emit the ONNX operators that compute the tops.
+        """Emit the ONNX operators that compute the tops; not asked of a layer with an obstacle.
 
         No constant may hold the batch size in the TEST phase: a deployed net takes any batch.
         """

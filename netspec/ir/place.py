@@ -13,7 +13,7 @@ from netspec.ir.layer import Layer, Role, ShapeError
 from netspec.ir.net import Node, Place
 from netspec.ir.scope import Lookup
 from netspec.ir.sharing import parameters_of
-from netspec.ir.types import TensorType
+from netspec.ir.types import TensorType, size
 from netspec.ir.validate import Model, validate
 from netspec.ir.wiring import UNWIRED, Wiring, bottoms_of, field_span, key_of, spans_of
 
@@ -242,7 +242,12 @@ def _overwrite(layer: Layer, blob: Blob, type: TensorType, span: Span) -> Blob:
             code="flow",
             hint="give its top a name of its own",
         )
-    assert blob.type == type, "a layer that works in place keeps the type"
+    if blob.type != type:
+        assert blob.type is not None, "what hangs on a fault is not placed"
+        given, made = size(blob.type.shape), size(type.shape)
+        message = f"{layer.keyword} makes {made} of `{blob.name}`, which is {given}"
+        hint = "give its top a name of its own"
+        raise SpecError(message, span, code="flow", hint=hint)
     return blob
 
 

@@ -116,6 +116,8 @@ class _Flow:
         return node.layer.role is Role.INPUT or self._read(node) == (self.current.get(phase),)
 
     def _bottoms(self, node: Node) -> list[Item]:
+        if not node.bottoms:
+            return [making.field("bottom", List((), NOWHERE))]
         return [making.field("bottom", String(bottom, NOWHERE)) for bottom in self._read(node)]
 
     def _advance(self, node: Node, phase: Phase) -> None:

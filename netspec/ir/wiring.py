@@ -31,7 +31,7 @@ class Wiring(Fields):
     """The fields that every layer has."""
 
     bottom: Texts = ()
-    """The blobs it reads; unless given, the current one."""
+    """The blobs it reads; unless given, the current one; `[]` is none, for what needs none."""
     top: Texts = ()
     """The blobs it makes; unless given, one of its own name."""
     param: Annotated[tuple[Param, ...], BeforeValidator(many)] = ()
@@ -69,6 +69,8 @@ def bottoms_of(
     if wiring.bottom:
         spans = spans_of(element, "bottom")
         bottoms = [_find(c, bottom, spans[bottom], name, frame) for bottom in wiring.bottom]
+    elif 0 in layer.bottoms and (frame.flow.current is None or "bottom" in wiring.model_fields_set):
+        bottoms = []
     elif frame.flow.current is None:
         raise SpecError(
             f"{layer.keyword} has nothing to read",
@@ -87,7 +89,7 @@ def bottoms_of(
         message = f"{layer.keyword} reads {wanted} blob{'s' * (limit > 1)}, not {len(bottoms)}"
         hint = None if wiring.bottom else 'name them: `bottom: "a"  bottom: "b"`'
         raise SpecError(message, where(element), code="flow", hint=hint)
-    first = bottoms[0]
+    first = bottoms[0] if bottoms else None
     if layer.role is Role.LOSS and first is not None and first in bottoms[1:2]:
         span = spans_of(element, "bottom").fallback
         message = f"`{name}` compares `{first.name}` with itself"

@@ -23,7 +23,11 @@ from netspec.layers import LAYERS
 PER_LAYER = 70
 """Random layers of each type: some thousand in all."""
 
-LOWERED = [k for k, layer in LAYERS.items() if layer.role not in (Role.INPUT, Role.SINK)]
+LOWERED = [
+    k
+    for k, layer in LAYERS.items()
+    if layer.role not in (Role.INPUT, Role.SINK) and layer.lower is not Layer.lower
+]
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
