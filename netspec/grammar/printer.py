@@ -214,6 +214,8 @@ def _same_line(previous: ast.Item, item: ast.Item) -> bool:
     text = previous.span.source.text
     if not text or item.span.source is not previous.span.source:
         return False
+    if item.span.start < previous.span.end:  # a pass has moved it
+        return False
     return text.find("\n", previous.span.end, item.span.start) < 0
 
 

@@ -39,10 +39,11 @@ class Transform(Fields):
 class DataSection(Fields):
     """`data "train" { … }`: where a phase's samples come from."""
 
-    source: Text
+    source: Text = ""
     """An IDX folder or pair, an `.npz`, an image folder, or `mnist` for the bundled digits.
 
-    Relative to the spec; `--data` overrides it, relative to the working directory.
+    Relative to the spec; `--data` overrides it, relative to the working directory, and must be
+    given if the section has none.
     """
     batch_size: Positive
     """Samples per iteration."""

@@ -121,6 +121,9 @@ def open_phase(
         base, name = Path.cwd(), str(data)
     elif source is not None:
         base, name = Path.cwd(), source
+    if not name:
+        section = f'data "{_SPLITS[phase]}"'
+        raise UsageError(f"{spec.path}: {section} has no source: --data says where the data are")
     stored = stored_inputs(net)
     shape = stored["data"].sample if "data" in stored else None
     dataset = open_dataset(name, split=_SPLITS[phase], base=base, shape=shape)

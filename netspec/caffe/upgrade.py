@@ -1,0 +1,108 @@
+"""Caffe's files to native specs, tree to tree: a net, or a solver with the nets it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from netspec.caffe import forms
+from netspec.caffe.flow import check_flow
+from netspec.caffe.native import to_native
+from netspec.caffe.nets import SolverNet, tested_nets, trained_net
+from netspec.caffe.placing import place
+from netspec.caffe.solver import solver_section
+from netspec.caffe.sources import Asked, Probe
+from netspec.caffe.state import NetState, filter_net, state_of
+from netspec.caffe.validate import validate_caffe
+from netspec.diagnostics import Diagnostics
+from netspec.grammar.ast import Element, Field, Message
+from netspec.ir.layer import Layer, Phase
+from netspec.ir.types import Shape
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says of a Caffe file."""
+
+    level: int | None = None
+    stages: tuple[str, ...] = ()
+    lenient: bool = False
+    """Whether what netspec does not know is a warning, and left out."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Shapes that the file does not tell: of a sample for what data layers make, else whole."""
+
+    def over(self, state: NetState, phase: Phase) -> NetState:
+        """The state of a net in a phase: what its files declare, and what is asked for."""
+        level = state.level if self.level is None else self.level
+        return NetState(phase, level, (*state.stages, *self.stages))
+
+
+Open = Callable[[Field], Message]
+"""The tree of the file that a field of a solver names; SpecError if it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Upgrader:
+    """Reads Caffe's files as the command line wishes; faults go to the diagnostics."""
+
+    layers: Mapping[str, type[Layer]]
+    wishes: Wishes
+    probe: Probe
+    diagnostics: Diagnostics
+
+    def net(self, tree: Message) -> Message:
+        """The native spec of a net of any form, with its phases beside each other."""
+        current = self._current(tree)
+        state = state_of(current)
+        filtered = {p: self._filtered(current, self.wishes.over(state, p)) for p in Phase}
+        return self._native(current, filtered)
+
+    def solver(self, tree: Message, open_net: Open) -> Message:
+        """The native spec of a solver: its training net, its first test net, and itself.
+
+        Without a `test_iter` it tests nothing, and phase TEST is that of the training net.
+        """
+        checked = validate_caffe(
+            tree, "SolverParameter", lenient=self.wishes.lenient, diagnostics=self.diagnostics
+        )
+        checked = forms.upgrade_solver(checked, diagnostics=self.diagnostics)
+        trained = trained_net(checked, diagnostics=self.diagnostics)
+        tested = tested_nets(checked, diagnostics=self.diagnostics)
+        if trained is None:
+            return checked
+        train = self._opened(trained, open_net)
+        state = self.wishes.over(trained.state_of(train), Phase.TRAIN)
+        filtered = {Phase.TRAIN: self._filtered(train, state)}
+        if tested:
+            same = tested[0].source is trained.source
+            test = train if same else self._opened(tested[0], open_net)
+            filtered[Phase.TEST] = self._filtered(test, tested[0].state_of(test))
+        else:
+            state = self.wishes.over(state_of(train), Phase.TEST)
+            filtered[Phase.TEST] = self._filtered(train, state)
+        native = self._native(train, filtered)
+        return replace(native, items=(*native.items, solver_section(checked)))
+
+    def _opened(self, net: SolverNet, open_net: Open) -> Message:
+        if isinstance(net.source, Element):
+            tree = net.source.body or Message((), net.source.span)
+            return self._current(tree, checked=True)
+        return self._current(open_net(net.source))
+
+    def _current(self, tree: Message, *, checked: bool = False) -> Message:
+        """A net in Caffe's current form."""
+        lenient, diagnostics = self.wishes.lenient, self.diagnostics
+        if not checked:
+            tree = validate_caffe(tree, "NetParameter", lenient=lenient, diagnostics=diagnostics)
+        return forms.upgrade_net(tree, lenient=lenient, diagnostics=diagnostics)
+
+    def _filtered(self, net: Message, state: NetState) -> Message:
+        filtered = filter_net(net, state, diagnostics=self.diagnostics)
+        check_flow(filtered, whole=net, diagnostics=self.diagnostics)
+        return filtered
+
+    def _native(self, net: Message, filtered: Mapping[Phase, Message]) -> Message:
+        asked = Asked(self.wishes.shapes, self.wishes.lenient, self.probe, self.diagnostics)
+        return to_native(
+            net, place(filtered[Phase.TRAIN], filtered[Phase.TEST]), self.layers, asked
+        )
