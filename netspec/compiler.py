@@ -24,7 +24,7 @@ from netspec.grammar.printer import to_text
 from netspec.ir.build import Built, build
 from netspec.ir.deploy import deploy
 from netspec.ir.fields import plain
-from netspec.ir.initial import initial_statistics, initial_weights
+from netspec.ir.initial import initial_weights, neutral_statistics
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
@@ -213,7 +213,7 @@ def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:
         return given
     solver_seed = net.solver.random_seed if net.solver else 1
     drawn = initial_weights(net, solver_seed if seed is None else seed)
-    return {**drawn, **initial_statistics(net)}
+    return {**drawn, **neutral_statistics(net)}
 
 
 def check_weights(net: Net, given: Arrays) -> None:

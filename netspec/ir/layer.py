@@ -79,6 +79,9 @@ class Statistic:
     name: str
     shape: Shape
     initial: float
+    """What training begins with."""
+    neutral: float | None = None
+    """What a net has that was never trained; `initial` unless given."""
 
 
 class ShapeError(ValueError):
