@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from netspec import zoo
+from netspec.caffe.recognise import recognise
 from netspec.diagnostics import (
     MAX_ERRORS,
     DataError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
+    from netspec.caffe.upgrade import Wishes
     from netspec.codegen.step import BatchStep
     from netspec.codegen.target import Target
 
@@ -71,12 +73,47 @@ def locate(target: str) -> tuple[Path, str]:
     raise UsageError(message + suggest(target, zoo.names()))
 
 
-def read(target: str, *, sets: Sequence[str] = (), include_paths: Sequence[Path] = ()) -> Spec:
-    """text → tree, with `--set` overrides; SpecErrors, UsageError or NetspecError if it cannot."""
+def read(
+    target: str,
+    *,
+    sets: Sequence[str] = (),
+    include_paths: Sequence[Path] = (),
+    wishes: Wishes | None = None,
+    diagnostics: Diagnostics | None = None,
+) -> Spec:
+    """text → tree, a native one with `--set` overrides; SpecErrors, UsageError or NetspecError.
+
+    `wishes` say how a Caffe file is read; what is odd about it goes to `diagnostics`.
+    """
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
     path, shown = locate(target)
     library = Library(path.parent, include_paths)
     tree = parse(library.open(path, shown))
+    if kind := recognise(tree):
+        tree = _upgraded(tree, kind, path, library, wishes, diagnostics)
+    elif wishes is not None:
+        raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
     return Spec(path, override(tree, sets), library, tuple(sets))
+
+
+def _upgraded(
+    tree: Message,
+    kind: Literal["net", "solver"],
+    path: Path,
+    library: Library,
+    wishes: Wishes | None,
+    diagnostics: Diagnostics,
+) -> Message:
+    """The native tree of a Caffe file."""
+    from netspec.caffe.upgrade import Upgrader, Wishes
+
+    upgrader = Upgrader(LAYERS, wishes or Wishes(), lambda _: None, diagnostics)
+    if kind == "net":
+        native = upgrader.net(tree)
+    else:
+        native = upgrader.solver(tree, lambda named: parse(library.open_net(path, named)))
+    diagnostics.check()
+    return native
 
 
 @dataclass(frozen=True)

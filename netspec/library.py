@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from netspec import zoo
 from netspec.diagnostics import NetspecError, Source, Span, SpecError, suggest
+from netspec.grammar.ast import Field, String
 
 MAX_BYTES = 2**20
 """Text of a spec with its includes."""
@@ -52,6 +53,26 @@ class Library:
             source = self.open(path, shown)
             self.included[self._place(name, shown, span)] = source.text
             return source
+        except NetspecError as error:
+            raise SpecError(str(error), span, code="include") from None
+
+    def open_net(self, solver: Path, named: Field) -> Source:
+        """The net that a field of a Caffe solver names; SpecError if it cannot be read.
+
+        Its path is relative to the working directory, as in Caffe, or to the solver's folder, or
+        to one around that: a repository's solvers name their nets from its root.
+        """
+        assert isinstance(named.value, String)
+        name, span = named.value.value, named.value.span
+        if not name or "\0" in name:
+            raise SpecError("a solver names the file of its net", span, code="include")
+        folders = [Path(), *solver.absolute().parents]
+        found = next((f / name for f in folders if os.path.isfile(f / name)), None)
+        if found is None:
+            message = f"there is no file `{name}`, here, beside the solver, or in a folder around"
+            raise SpecError(message, span, code="include")
+        try:
+            return self.open(found, os.path.relpath(found))
         except NetspecError as error:
             raise SpecError(str(error), span, code="include") from None
 

@@ -43,7 +43,10 @@ Open = Callable[[Field], Message]
 
 @dataclass(frozen=True)
 class Upgrader:
-    """Reads Caffe's files as the command line wishes; faults go to the diagnostics."""
+    """Reads Caffe's files as the command line wishes.
+
+    Faults go to the diagnostics; those that leave nothing to go on with are raised as SpecErrors.
+    """
 
     layers: Mapping[str, type[Layer]]
     wishes: Wishes
@@ -62,14 +65,12 @@ class Upgrader:
 
         Without a `test_iter` it tests nothing, and phase TEST is that of the training net.
         """
-        checked = validate_caffe(
-            tree, "SolverParameter", lenient=self.wishes.lenient, diagnostics=self.diagnostics
-        )
+        checked = self._valid(tree, "SolverParameter")
         checked = forms.upgrade_solver(checked, diagnostics=self.diagnostics)
         trained = trained_net(checked, diagnostics=self.diagnostics)
         tested = tested_nets(checked, diagnostics=self.diagnostics)
-        if trained is None:
-            return checked
+        self.diagnostics.check()
+        assert trained is not None, "a solver without a net is reported"
         train = self._opened(trained, open_net)
         state = self.wishes.over(trained.state_of(train), Phase.TRAIN)
         filtered = {Phase.TRAIN: self._filtered(train, state)}
@@ -91,10 +92,17 @@ class Upgrader:
 
     def _current(self, tree: Message, *, checked: bool = False) -> Message:
         """A net in Caffe's current form."""
+        valid = tree if checked else self._valid(tree, "NetParameter")
+        return forms.upgrade_net(valid, lenient=self.wishes.lenient, diagnostics=self.diagnostics)
+
+    def _valid(self, tree: Message, message: str) -> Message:
+        """The tree as protobuf would read it; SpecErrors if it would not."""
         lenient, diagnostics = self.wishes.lenient, self.diagnostics
-        if not checked:
-            tree = validate_caffe(tree, "NetParameter", lenient=lenient, diagnostics=diagnostics)
-        return forms.upgrade_net(tree, lenient=lenient, diagnostics=diagnostics)
+        valid = validate_caffe(tree, message, lenient=lenient, diagnostics=diagnostics)
+        if valid is None:
+            diagnostics.check()
+        assert valid is not None, "what protobuf refuses is reported"
+        return valid
 
     def _filtered(self, net: Message, state: NetState) -> Message:
         filtered = filter_net(net, state, diagnostics=self.diagnostics)
