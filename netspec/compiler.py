@@ -54,6 +54,8 @@ class Spec:
     library: Library
     sets: tuple[str, ...] = ()
     """The overrides, as they were given."""
+    lenient: bool = False
+    """Whether layers at fault are left out, with a warning."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -93,7 +95,7 @@ def read(
         tree = _upgraded(tree, kind, path, library, wishes, diagnostics)
     elif wishes is not None:
         raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
-    return Spec(path, override(tree, sets), library, tuple(sets))
+    return Spec(path, override(tree, sets), library, tuple(sets), bool(wishes and wishes.lenient))
 
 
 def _upgraded(
@@ -143,9 +145,12 @@ def elaborate(
             phase=phase,
             batch=batch,
             diagnostics=diagnostics,
+            lenient=spec.lenient,
         )
         for phase in (Phase.TEST, Phase.TRAIN)
     )
+    if spec.lenient:
+        diagnostics.forgive()
     diagnostics.check()
     assert test is not None, "a build without faults gives a net"
     assert train is not None, "a build without faults gives a net"

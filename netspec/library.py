@@ -69,7 +69,7 @@ class Library:
         folders = [Path(), *solver.absolute().parents]
         found = next((f / name for f in folders if os.path.isfile(f / name)), None)
         if found is None:
-            message = f"there is no file `{name}`, here, beside the solver, or in a folder around"
+            message = f"there is no `{name}`, here, beside the solver, or in a folder around it"
             raise SpecError(message, span, code="include")
         try:
             return self.open(found, os.path.relpath(found))

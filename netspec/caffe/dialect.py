@@ -46,11 +46,13 @@ class Dialect:
 
 
 def _batch_norm(items: Items, layer: CaffeLayer) -> Items:
-    """Caffe's has no affine part, and keeps sums that a scale factor divides."""
+    """Caffe's keeps sums that a scale factor divides, and only NVIDIA's may have an affine part."""
     said = any(key_of(item) == "moving_average_fraction" for item in items)
+    affine = "true" if first(tuple(items), "scale_bias") is True else "false"
+    items = [item for item in items if key_of(item) != "scale_bias"]
     fraction = making.number(0.999, layer.span)
     return [
-        making.field("affine", making.word("false", layer.span), layer.span),
+        making.field("affine", making.word(affine, layer.span), layer.span),
         *([] if said else [making.field("moving_average_fraction", fraction, layer.span)]),
         *items,
     ]

@@ -31,6 +31,13 @@ def to_native(
     return _Upgrade(kinds(layers), layers, asked).net(tree, placed)
 
 
+def sources_of(net: Message, layers: Mapping[str, type[Layer]]) -> tuple[Element, ...]:
+    """The layers of a net, in Caffe's current form, that bring data in."""
+    known = kinds(layers)
+    elements = [i for i in net.items if isinstance(i, Element) and i.word == "layer"]
+    return tuple(e for e in elements if is_source(CaffeLayer.of(e), known))
+
+
 @dataclass
 class _Upgrade:
     kinds: Kinds
@@ -43,7 +50,7 @@ class _Upgrade:
 
     def net(self, tree: Message, placed: Sequence[Placed]) -> Message:
         head: list[Item] = [i for i in tree.fields("name") if isinstance(i, Field)]
-        sources = [p for p in placed if is_source(p.layer)]
+        sources = [p for p in placed if is_source(p.layer, self.kinds)]
         flow, body = Flow(), self._inputs(sources)
         for item in body:
             assert isinstance(item, Element)
@@ -58,7 +65,7 @@ class _Upgrade:
                 made = opaque(p.layer, label, p.phases, self.asked)
                 flow.advance(self.layers["opaque"], p.layer.tops, p.phases)
             else:
-                made = translate(p.layer, kind, label, p.phases, flow, trained=trained)
+                made = translate(p.layer, kind, label, p.phases, flow, self.asked, trained=trained)
             body.append(made)
         native = (*head, *self._sections(sources), *body, *self._ends(rest))
         return replace(tree, items=native)

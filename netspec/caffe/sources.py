@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from netspec.caffe.parts import CaffeLayer, first, key_of, literal, values
@@ -74,12 +74,11 @@ class Asked:
         self.diagnostics.warn(SpecError(message, span, code="caffe"))
 
 
-def is_source(layer: CaffeLayer) -> bool:
-    """Whether a layer brings data in: a data layer of any fork's."""
+def is_source(layer: CaffeLayer, known: Container[str]) -> bool:
+    """Whether a layer brings data in: one of Caffe's, or one not `known` that reads nothing."""
     if layer.word in BLOCKS or layer.word == "Input":
         return True
-    data = layer.word == "Python" or layer.word.endswith(("Data", "DataLayer"))
-    return data and not layer.bottoms and layer.word != "DummyData"
+    return not layer.bottoms and (layer.word == "Python" or layer.word not in known)
 
 
 def batch_of(layer: CaffeLayer) -> int | None:
@@ -218,6 +217,8 @@ def _batch(layer: CaffeLayer, phase: Phase) -> list[Item]:
 def _section_items(layer: CaffeLayer, phase: Phase) -> list[Item]:
     block = layer.block(BLOCKS[layer.word])
     items: list[Item] = [i for i in block if isinstance(i, Field) and i.key in _SECTION]
+    if batch_of(layer) is None:
+        items.append(making.field("batch_size", making.number(1, layer.span), layer.span))
     shuffled = first(block, "shuffle") is True
     if shuffled != (phase is Phase.TRAIN):
         items.append(making.field("shuffle", making.scalar(shuffled), layer.span))

@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from netspec.caffe.dialect import DIALECTS, PLAIN, Items
 from netspec.caffe.parts import CaffeLayer, key_of, literal, lost_comments
+from netspec.caffe.sources import Asked
 from netspec.grammar import making
 from netspec.grammar.ast import Comments, Element, Field, Item, List, Message, Number, Size, String
 from netspec.grammar.making import NOWHERE
@@ -52,6 +53,7 @@ def translate(
     label: String | None,
     phases: Sequence[Phase],
     flow: Flow,
+    asked: Asked,
     *,
     trained: bool,
 ) -> Element:
@@ -62,7 +64,7 @@ def translate(
     """
     assert kind.caffe is not None
     dialect = DIALECTS.get(layer.word, PLAIN)
-    said = _merged(dialect.items(layer, kind.caffe.param), kind)
+    said = _merged(_having(dialect.items(layer, kind.caffe.param), kind, asked), kind)
     own: list[Item] = [item for item in said if not _default(kind, item)]
     if trained:
         own += _unfilled(kind, own, layer)
@@ -132,6 +134,14 @@ def _default(model: type[Fields], item: Item) -> bool:
     if isinstance(given, bool) or isinstance(default, bool):
         return given is default
     return given is not None and given == default
+
+
+def _having(items: Items, kind: type[Layer], asked: Asked) -> Items:
+    """The fields that our layer has; a lenient reading warns of the others."""
+    strange = [i for i in items if key_of(i) not in kind.model_fields] if asked.lenient else []
+    for item in strange:
+        asked.warn(f"`{key_of(item)}` is left out: {kind.keyword} has no such field", item.span)
+    return [item for item in items if item not in strange]
 
 
 def _merged(items: Items, model: type[Fields]) -> Items:

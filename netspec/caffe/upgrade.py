@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from netspec.caffe import forms
 from netspec.caffe.flow import check_flow
-from netspec.caffe.native import to_native
+from netspec.caffe.native import sources_of, to_native
 from netspec.caffe.nets import SolverNet, tested_nets, trained_net
 from netspec.caffe.placing import place
 from netspec.caffe.solver import solver_section
 from netspec.caffe.sources import Asked, Probe
 from netspec.caffe.state import NetState, filter_net, state_of
 from netspec.caffe.validate import validate_caffe
-from netspec.diagnostics import Diagnostics
+from netspec.diagnostics import Diagnostics, SpecError
 from netspec.grammar.ast import Element, Field, Message
 from netspec.ir.layer import Layer, Phase
 from netspec.ir.types import Shape
@@ -58,6 +58,7 @@ class Upgrader:
         current = self._current(tree)
         state = state_of(current)
         filtered = {p: self._filtered(current, self.wishes.over(state, p)) for p in Phase}
+        self._check_flow(filtered, current)
         return self._native(current, filtered)
 
     def solver(self, tree: Message, open_net: Open) -> Message:
@@ -71,24 +72,32 @@ class Upgrader:
         tested = tested_nets(checked, diagnostics=self.diagnostics)
         self.diagnostics.check()
         assert trained is not None, "a solver without a net is reported"
-        train = self._opened(trained, open_net)
+        train = self._opened(trained, open_net) or Message((), tree.span)
         state = self.wishes.over(trained.state_of(train), Phase.TRAIN)
         filtered = {Phase.TRAIN: self._filtered(train, state)}
         if tested:
             same = tested[0].source is trained.source
-            test = train if same else self._opened(tested[0], open_net)
+            test = (None if same else self._opened(tested[0], open_net)) or train
             filtered[Phase.TEST] = self._filtered(test, tested[0].state_of(test))
         else:
             state = self.wishes.over(state_of(train), Phase.TEST)
             filtered[Phase.TEST] = self._filtered(train, state)
+        self._check_flow(filtered, train)
         native = self._native(train, filtered)
         return replace(native, items=(*native.items, solver_section(checked)))
 
-    def _opened(self, net: SolverNet, open_net: Open) -> Message:
+    def _opened(self, net: SolverNet, open_net: Open) -> Message | None:
+        """A solver's net; None if a lenient reading cannot find its file."""
         if isinstance(net.source, Element):
             tree = net.source.body or Message((), net.source.span)
             return self._current(tree, checked=True)
-        return self._current(open_net(net.source))
+        try:
+            return self._current(open_net(net.source))
+        except SpecError as error:
+            if not self.wishes.lenient:
+                raise
+            self.diagnostics.warn(error)
+            return None
 
     def _current(self, tree: Message, *, checked: bool = False) -> Message:
         """A net in Caffe's current form."""
@@ -105,9 +114,15 @@ class Upgrader:
         return valid
 
     def _filtered(self, net: Message, state: NetState) -> Message:
-        filtered = filter_net(net, state, diagnostics=self.diagnostics)
-        check_flow(filtered, whole=net, diagnostics=self.diagnostics)
-        return filtered
+        return filter_net(net, state, diagnostics=self.diagnostics)
+
+    def _check_flow(self, filtered: Mapping[Phase, Message], whole: Message) -> None:
+        """What Caffe says of the blobs of each phase; one without data has those of the other."""
+        fed = {phase: sources_of(net, self.layers) for phase, net in filtered.items()}
+        lent = next(filter(None, fed.values()), ())
+        for phase, net in filtered.items():
+            items = net.items if fed[phase] else (*lent, *net.items)
+            check_flow(replace(net, items=items), whole=whole, diagnostics=self.diagnostics)
 
     def _native(self, net: Message, filtered: Mapping[Phase, Message]) -> Message:
         asked = Asked(self.wishes.shapes, self.wishes.lenient, self.probe, self.diagnostics)

@@ -48,12 +48,13 @@ def build(
     phase: Phase,
     batch: int | None,
     diagnostics: Diagnostics,
+    lenient: bool = False,
 ) -> Built | None:
     """The Net of `tree` for a phase; None if a fault was found (`diagnostics` has it).
 
     `batch` overrides the batch size of the phase's data section; without either it is 1. `load`
     reads what `include` names. A value that hangs on a faulty layer is poisoned silently, so that
-    each fault is reported once.
+    each fault is reported once; if `lenient`, the net is that of the layers without a fault.
     """
     if diagnostics.full:
         return None
@@ -66,13 +67,14 @@ def build(
     try:
         _Builder(c, declared).body(tree.items, frame)
         report_missing(c)
-        if not c.faulty:
+        if not c.faulty and not lenient:
             _report_idle(c, tree, frame)
     except Exhausted:
         return None
-    if c.faulty:
+    if c.faulty and not lenient:
         return None
-    assert all(blob.type for blob in c.blobs.made.values()), "poison comes from a reported fault"
+    sound = all(blob.type for blob in c.blobs.made.values())
+    assert sound or c.faulty, "poison comes from a reported fault"
     net = Net(
         name=declared.name,
         phase=phase,
