@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from netspec import zoo
 from netspec.caffe.recognise import recognise
@@ -91,8 +91,8 @@ def read(
     path, shown = locate(target)
     library = Library(path.parent, include_paths)
     tree = parse(library.open(path, shown))
-    if kind := recognise(tree):
-        tree = _upgraded(tree, kind, path, library, wishes, diagnostics)
+    if recognise(tree):
+        tree = _upgraded(tree, path, library, wishes, diagnostics)
     elif wishes is not None:
         raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
     return Spec(path, override(tree, sets), library, tuple(sets), bool(wishes and wishes.lenient))
@@ -100,22 +100,48 @@ def read(
 
 def _upgraded(
     tree: Message,
-    kind: Literal["net", "solver"],
     path: Path,
     library: Library,
     wishes: Wishes | None,
     diagnostics: Diagnostics,
+    net: Message | None = None,
 ) -> Message:
-    """The native tree of a Caffe file."""
+    """The native tree of a Caffe file; `net` is a solver's, whatever that names."""
     from netspec.caffe.upgrade import Upgrader, Wishes
 
     upgrader = Upgrader(LAYERS, wishes or Wishes(), lambda _: None, diagnostics)
-    if kind == "net":
+    if recognise(tree) == "net":
         native = upgrader.net(tree)
     else:
-        native = upgrader.solver(tree, lambda named: parse(library.open_net(path, named)))
+        native = upgrader.solver(tree, lambda named: net or parse(library.open_net(path, named)))
     diagnostics.check()
     return native
+
+
+def upgrade(
+    target: str,
+    solver: str | None = None,
+    *,
+    wishes: Wishes | None = None,
+    diagnostics: Diagnostics | None = None,
+) -> str:
+    """The native text of a Caffe net, or of a solver and its net; SpecErrors if it has none.
+
+    `solver` is the file of one that trains the net.
+    """
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    path, shown = locate(target)
+    library = Library(path.parent)
+    tree = parse(library.open(path, shown))
+    kind = recognise(tree)
+    if kind is None:
+        raise UsageError(f"{shown}: is no Caffe file, but a native spec already")
+    if solver is None:
+        return to_text(_upgraded(tree, path, library, wishes, diagnostics))
+    trainer = parse(library.open(Path(solver), solver))
+    if kind != "net" or recognise(trainer) != "solver":
+        raise UsageError("upgrade takes a Caffe net and a solver, in this order")
+    return to_text(_upgraded(trainer, Path(solver), library, wishes, diagnostics, tree))
 
 
 @dataclass(frozen=True)

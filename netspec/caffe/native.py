@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from netspec.caffe.opaque import is_shaped, opaque
-from netspec.caffe.parts import CaffeLayer
+from netspec.caffe.parts import CaffeLayer, lost_comments
 from netspec.caffe.placing import Placed
 from netspec.caffe.sources import RUN, Asked, Feed, declared, feeds, is_source, section
 from netspec.caffe.translate import Flow, Kinds, kinds, translate
 from netspec.diagnostics import SpecError, suggest
 from netspec.grammar import making
-from netspec.grammar.ast import Element, Field, Item, Message, String
+from netspec.grammar.ast import Comments, Element, Field, Item, Message, String
 from netspec.ir.layer import Layer, Phase, Role
 
 PHASES = (Phase.TRAIN, Phase.TEST)
@@ -51,30 +51,36 @@ class _Upgrade:
     def net(self, tree: Message, placed: Sequence[Placed]) -> Message:
         head: list[Item] = [i for i in tree.fields("name") if isinstance(i, Field)]
         sources = [p for p in placed if is_source(p.layer, self.kinds)]
-        flow, body = Flow(), self._inputs(sources)
-        for item in body:
-            assert isinstance(item, Element)
+        inputs = self._inputs(sources)
+        fed = _commented([*self._sections(sources), *inputs], sources)
+        flow = Flow()
+        for item in inputs:
             self._advance(item, flow)
         rest = self._known([p for p in placed if p not in sources])
-        trained = any(self._role(p.layer) is Role.LOSS for p in rest)
+        body = self._layers(rest, flow)
+        return replace(tree, items=(*head, *fed, *body, *self._ends(rest)))
+
+    def _layers(self, placed: Sequence[Placed], flow: Flow) -> list[Item]:
+        trained = any(self._role(p.layer) is Role.LOSS for p in placed)
         names = _Names()
-        for p in rest:
+        made: list[Item] = []
+        for p in placed:
             label = names.take(p.layer, p.phases)
-            kind = self.kinds.get(p.layer.word)
-            if kind is None or kind is self.layers["opaque"]:
-                made = opaque(p.layer, label, p.phases, self.asked)
-                flow.advance(self.layers["opaque"], p.layer.tops, p.phases)
+            kind = self.kinds.get(p.layer.word, self.layers["opaque"])
+            if kind is self.layers["opaque"]:
+                made.append(opaque(p.layer, label, p.phases, self.asked))
+                flow.advance(kind, p.layer.tops, p.phases)
             else:
-                made = translate(p.layer, kind, label, p.phases, flow, self.asked, trained=trained)
-            body.append(made)
-        native = (*head, *self._sections(sources), *body, *self._ends(rest))
-        return replace(tree, items=native)
+                made.append(
+                    translate(p.layer, kind, label, p.phases, flow, self.asked, trained=trained)
+                )
+        return made
 
     def _role(self, layer: CaffeLayer) -> Role | None:
         kind = self.kinds.get(layer.word)
         return kind.role if kind else None
 
-    def _inputs(self, sources: Sequence[Placed]) -> list[Item]:
+    def _inputs(self, sources: Sequence[Placed]) -> list[Element]:
         """An `input` for each blob that is fed; one for both phases where the shapes agree."""
         found: dict[str, dict[Phase, Feed]] = {}
         for placed in sources:
@@ -87,7 +93,7 @@ class _Upgrade:
                 for phase in placed.phases:
                     found.setdefault(feed.name, {}).setdefault(phase, feed)
         fed = {phase for placed in sources for phase in placed.phases}
-        items: list[Item] = []
+        items: list[Element] = []
         for name, by_phase in found.items():
             shapes = {feed.shape for feed in by_phase.values()}
             if name == "label" and shapes == {()}:
@@ -99,9 +105,9 @@ class _Upgrade:
                 items += [declared(feed, phase) for phase, feed in by_phase.items()]
         return items
 
-    def _sections(self, sources: Sequence[Placed]) -> list[Item]:
+    def _sections(self, sources: Sequence[Placed]) -> list[Element]:
         """The data section of each phase: that of its first data layer."""
-        sections: list[Item] = []
+        sections: list[Element] = []
         for phase in PHASES:
             found = [p.layer for p in sources if phase in p.phases]
             made = [(layer, s) for layer in found if (s := section(layer, phase)) is not None]
@@ -180,6 +186,22 @@ class _Upgrade:
         read = {bottom for layer in here for bottom in layer.bottoms}
         hidden = [layer.tops for layer in here if self._role(layer) is Role.HIDDEN and layer.tops]
         return [tops[0] for tops in hidden if not read.intersection(tops)]
+
+
+def _commented(made: Sequence[Element], sources: Sequence[Placed]) -> list[Item]:
+    """Sections and inputs with the comments of their data layers, each at the first made of one."""
+    waiting = {id(p.layer.element.span): p.layer for p in sources}
+    commented: list[Item] = []
+    for element in made:
+        layer = waiting.pop(id(element.span), None)
+        if layer is None:
+            commented.append(element)
+            continue
+        body = element.body.items if element.body else ()
+        original = layer.element.comments
+        above = (*original.before, *lost_comments(layer.items, body))
+        commented.append(replace(element, comments=Comments(above, original.after)))
+    return commented
 
 
 def _phase_of(rule: Element) -> Phase | None:

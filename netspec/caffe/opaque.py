@@ -39,7 +39,7 @@ def opaque(
             items.append(making.message("shape", dims, span))
         items += [f for f in layer.fields if f.key == "loss_weight"]
     body = Message((*edges, *items), NOWHERE)
-    above = (*layer.element.comments.before, *lost_comments(layer.element, body.items))
+    above = (*layer.element.comments.before, *lost_comments(layer.items, body.items))
     comments = Comments(above, layer.element.comments.after)
     return Element(keyword, label, body, layer.element.span, span, comments)
 

@@ -127,11 +127,11 @@ def first(items: tuple[Field | Element, ...], key: str) -> object:
     return None
 
 
-def lost_comments(original: Element, kept: Iterable[Item]) -> tuple[str, ...]:
-    """The comments in `original` that none of the items made of it carries, in order."""
+def lost_comments(original: Iterable[Item], kept: Iterable[Item]) -> tuple[str, ...]:
+    """The comments of items that none of those made of them carries, in order."""
     carried = {id(item.comments) for item in _within(kept)}
     lines: list[str] = []
-    for item in _within(original.body.items if original.body else ()):
+    for item in _within(original):
         if id(item.comments) not in carried or item.comments == NO_COMMENTS:
             lines += [*item.comments.before, item.comments.after or ""]
         if isinstance(item, Element) and item.body is not None and item.word.endswith("_param"):

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
-from netspec.caffe.parts import first, literal
+from netspec.caffe.parts import first, literal, lost_comments
 from netspec.grammar import making
-from netspec.grammar.ast import Element, Field, Item, Message, String
+from netspec.grammar.ast import Comments, Element, Field, Item, Message, String
 from netspec.grammar.making import NOWHERE
 from netspec.ir.reading import kind_of
 from netspec.ir.sections import Solver
-
-NETS = ("net", "train_net", "test_net")
-"""Fields that name the file of a net."""
-EMBEDDED = ("net_param", "train_net_param", "test_net_param")
-"""Messages that hold one."""
 
 
 def solver_section(tree: Message) -> Element:
@@ -27,7 +21,9 @@ def solver_section(tree: Message) -> Element:
     items: list[Item] = [_word(i) for i in fields if isinstance(i, Field) and _kept(i)]
     if first(fields, "type") == "Adam" and first(fields, "momentum") is None:
         items.append(making.field("momentum", making.number(0)))  # ours would be Kingma's
-    return Element("solver", None, Message(tuple(items), NOWHERE, tree.tail), tree.span, tree.span)
+    comments = Comments(lost_comments(tree.items, items))
+    body = Message(tuple(items), NOWHERE, tree.tail)
+    return Element("solver", None, body, tree.span, tree.span, comments)
 
 
 def _kept(item: Field) -> bool:
@@ -45,11 +41,3 @@ def _word(item: Field) -> Field:
     if isinstance(item.value, String) and kind_of(Solver, item.key).words:
         return replace(item, value=making.word(item.value.value, item.value.span))
     return item
-
-
-def nets(tree: Message) -> Iterator[Field]:
-    """The fields that name the solver's nets, the training net first."""
-    for key in ("train_net", "net", "test_net"):
-        for item in tree.fields(key):
-            if isinstance(item, Field) and isinstance(item.value, String):
-                yield item

@@ -51,6 +51,7 @@ class Feed:
     shape: Shape
     """Of a sample."""
     span: Span
+    layer: CaffeLayer
 
 
 @dataclass
@@ -109,7 +110,7 @@ def feeds(layer: CaffeLayer, asked: Asked) -> tuple[Feed, ...]:
             shape = known.get(top.value)
         if shape is None:
             shape = _guessed(layer, i, top, asked)
-        made.append(Feed(top.value, shape, top.span))
+        made.append(Feed(top.value, shape, top.span, layer))
     return tuple(made)
 
 
@@ -246,4 +247,7 @@ def declared(feed: Feed, only: Phase | None) -> Element:
     if only is not None:
         items.append(making.message("include", [making.field("phase", making.word(only))]))
     items.append(making.field("shape", making.listed(feed.shape, feed.span), feed.span))
-    return making.element("input", feed.name, items, feed.span)
+    label = String(feed.name, feed.span)
+    return Element(
+        "input", label, Message(tuple(items), NOWHERE), feed.layer.element.span, feed.span
+    )

@@ -74,7 +74,7 @@ def translate(
     tidied = tuple(_tidy(item, kind) for item in body if not _usual(item, kind))
     flow.advance(kind, layer.tops or ([label.value] if label else []), phases)
     element = layer.element
-    above = (*element.comments.before, *lost_comments(element, tidied))
+    above = (*element.comments.before, *lost_comments(layer.items, tidied))
     comments = Comments(above, element.comments.after)
     message = (
         Message(tidied, NOWHERE, element.body.tail if element.body else ()) if tidied else None

@@ -120,9 +120,13 @@ class Upgrader:
         """What Caffe says of the blobs of each phase; one without data has those of the other."""
         fed = {phase: sources_of(net, self.layers) for phase, net in filtered.items()}
         lent = next(filter(None, fed.values()), ())
+        found = Diagnostics()
         for phase, net in filtered.items():
             items = net.items if fed[phase] else (*lent, *net.items)
-            check_flow(replace(net, items=items), whole=whole, diagnostics=self.diagnostics)
+            check_flow(replace(net, items=items), whole=whole, diagnostics=found)
+        if self.wishes.lenient:
+            found.forgive()
+        self.diagnostics.extend(found)
 
     def _native(self, net: Message, filtered: Mapping[Phase, Message]) -> Message:
         asked = Asked(self.wishes.shapes, self.wishes.lenient, self.probe, self.diagnostics)
