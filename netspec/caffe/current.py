@@ -18,11 +18,12 @@ from netspec.caffe.message import (
     new_field,
     number,
     numbers,
+    text,
     type_of,
     with_items,
 )
 from netspec.caffe.v1 import TRANSFORM_BLOCKS, TRANSFORM_FIELDS, TYPES
-from netspec.diagnostics import SpecError
+from netspec.diagnostics import Span, SpecError
 from netspec.grammar.ast import Element, Field, Item, Number, Reference, String
 
 _STATISTICS: Final = 3
@@ -34,16 +35,16 @@ _FIXED: Final = ("lr_mult", "decay_mult")
 def settle(layer: Element, faults: Faults) -> Element:
     """A `layer` entry as Caffe reads it, without what it passes over."""
     new: list[Item] = []
-    typed = False
+    untyped: Span | None = layer.word_span
     for item in body(layer).items:
         if key(item) == "type" and isinstance(item, Field):
-            typed = True
             item = _quoted(item, faults)
+            untyped = item.value.span if text(item.value) == "" else None
         elif key(item) in TRANSFORM_BLOCKS.values() and isinstance(item, Element):
             item = _without_transform(item, faults)
         new.append(item)
-    if not typed:
-        faults.error(SpecError("a layer has no `type`", layer.word_span, code="field"))
+    if untyped is not None:
+        faults.error(SpecError("a layer has no `type`", untyped, code="field"))
     settled = with_items(layer, new)
     return _frozen(settled, faults) if type_of(settled) == "BatchNorm" else settled
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from netspec.caffe.splits import split_name
-from netspec.caffe.wiring import Bottom, Layer, Top, Wiring, wire
+from netspec.caffe.wiring import Bottom, Layer, Top, Wiring, split_name, wire
 from netspec.diagnostics import Diagnostics, Span, SpecError
 from netspec.grammar.ast import Message
 

@@ -28,6 +28,9 @@ SOLVER_TYPES: Final = {
 }
 """The word of `solver_type` → the text of `type`."""
 
+_NETS: Final = {"net_param", "train_net_param", "test_net_param"}
+"""The fields of a solver in which a net stands."""
+
 
 def upgrade_net(tree: Message, *, diagnostics: Diagnostics, lenient: bool = False) -> Message:
     """A net in Caffe's current form: of `layer` entries only, its inputs a layer.
@@ -67,29 +70,45 @@ def _refuse_mixed(items: Items, faults: Faults) -> None:
         faults.refuse(SpecError(message, firsts["layers"], code="field", hint=hint, trail=trail))
 
 
-def upgrade_solver(tree: Message, *, diagnostics: Diagnostics) -> Message:
-    """A solver with its `type` as a text (UpgradeSolverType).
-
-    Nets that stand in the solver (`net_param` and its kin) stay as they are.
-    """
-    old = [item for item in tree.items if key(item) == "solver_type" and isinstance(item, Field)]
-    if not old:
-        return tree
-    (first, *_) = old
-    for new in tree.fields("type"):
-        message = "a solver has a `type` or a `solver_type`, not both"
-        trail = [("its `type` is here", new.span)]
-        diagnostics.error(SpecError(message, first.span, code="field", trail=trail))
-        return tree
-    items = (_solver_type(i, diagnostics) if i is first else i for i in tree.items)
-    return replace(tree, items=tuple(i for i in items if key(i) != "solver_type"))
+def upgrade_solver(tree: Message, *, diagnostics: Diagnostics, lenient: bool = False) -> Message:
+    """A solver with its `type` as a text (UpgradeSolverType), and its own nets in current form."""
+    faults = Faults(diagnostics, lenient)
+    items = _with_type(tuple(spread(tree.items)), faults)
+    return replace(tree, items=tuple(_with_current_net(item, faults) for item in items))
 
 
-def _solver_type(item: Field, diagnostics: Diagnostics) -> Field:
+def _with_type(items: Items, faults: Faults) -> Items:
+    """`solver_type: ADAM` → `type: "Adam"`."""
+    new = next((item for item in items if key(item) == "type"), None)
+    kept: list[Item] = []
+    for item in items:
+        if key(item) != "solver_type" or not isinstance(item, Field):
+            kept.append(item)
+        elif new is not None:
+            message = "a solver has a `type` or a `solver_type`, not both"
+            trail = [("its `type` is here", new.span)]
+            faults.error(SpecError(message, item.span, code="field", trail=trail))
+        else:
+            kept.append(_as_type(item, faults))
+    return tuple(kept)
+
+
+def _as_type(item: Field, faults: Faults) -> Field:
     word = text(item.value) or ""
     name = SOLVER_TYPES.get(word)
     if name is None:
         message = f"there is no `solver_type` `{word}`{suggest(word, SOLVER_TYPES)}"
-        diagnostics.error(SpecError(message, item.value.span, code="value"))
+        faults.error(SpecError(message, item.value.span, code="value"))
         return item
     return replace(item, key="type", value=String(name, item.value.span))
+
+
+def _with_current_net(item: Item, faults: Faults) -> Item:
+    """`net_param { layers … }` → `net_param { layer … }`, which Caffe itself does not do."""
+    if not isinstance(item, Element) or item.word not in _NETS or item.body is None:
+        return item
+    if any(key(inner) in {"layers", "input"} for inner in item.body.items):
+        message = f"Caffe reads the current form alone in the `{item.word}` of a solver"
+        faults.warn(SpecError(message, item.word_span, code="field"))
+    net = upgrade_net(item.body, diagnostics=faults.diagnostics, lenient=faults.lenient)
+    return replace(item, body=net)

@@ -36,7 +36,7 @@ class SolverNet:
         return state_of(net, NetState(self.phase)).merged(*states)
 
 
-def trained_net(solver: Message, *, diagnostics: Diagnostics) -> SolverNet | None:
+def find_train_net(solver: Message, *, diagnostics: Diagnostics) -> SolverNet | None:
     """The net that is trained; if there is none, or more than one, that is an error."""
     named = [field for key in _TRAIN for field in solver.fields(key)]
     if not named:
@@ -52,7 +52,7 @@ def trained_net(solver: Message, *, diagnostics: Diagnostics) -> SolverNet | Non
     return SolverNet(source, "TRAIN", next(messages(solver, "train_state"), None))
 
 
-def tested_nets(solver: Message, *, diagnostics: Diagnostics) -> tuple[SolverNet, ...]:
+def find_test_nets(solver: Message, *, diagnostics: Diagnostics) -> tuple[SolverNet, ...]:
     """The nets that are tested, one for each `test_iter`: those of their own, then the common one.
 
     The common net (`net` or `net_param`) is tested as often as there are `test_iter` left.

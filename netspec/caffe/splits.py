@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
+from netspec.caffe.flow import check_flow
 from netspec.caffe.message import (
     body,
     key,
@@ -24,18 +25,20 @@ from netspec.caffe.message import (
     texts,
     with_items,
 )
-from netspec.caffe.wiring import Layer, Top, Wiring, layers_of, wire
+from netspec.caffe.wiring import Layer, Top, Wiring, layers_of, split_name
 from netspec.diagnostics import Diagnostics, Span
 from netspec.grammar.ast import Element, Field, Item, Message, Number, String
 
 
-def insert_splits(net: Message, *, diagnostics: Diagnostics) -> Message:
+def insert_splits(
+    net: Message, *, diagnostics: Diagnostics, whole: Message | None = None
+) -> Message:
     """The net, in current form and filtered, with the layers that Caffe puts into it.
 
     A loss counts as a use of its blob, and takes the first top. As in Caffe, a layer with a loss
-    that is split loses all its `loss_weight`. A bottom that comes from nowhere is an error.
+    that is split loses all its `loss_weight`. Reports what `check_flow` does.
     """
-    wiring = wire(net, diagnostics=diagnostics)
+    wiring = check_flow(net, diagnostics=diagnostics, whole=whole)
     layers = iter(enumerate(wiring.layers))
     taken: Counter[Top] = Counter()
     items: list[Item] = []
@@ -45,11 +48,6 @@ def insert_splits(net: Message, *, diagnostics: Diagnostics) -> Message:
         else:
             items.append(item)
     return replace(net, items=tuple(items))
-
-
-def split_name(blob: str, layer: str, index: int) -> str:
-    """What Caffe calls the Split of a layer's top; its own tops have `_0`, `_1`, … after it."""
-    return f"{blob}_{layer}_{index}_split"
 
 
 def tops_of(split: Message) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -214,18 +214,24 @@ def _layer(layer: Element, faults: Faults) -> list[Element]:
         faults.error(_unknown_type(kind, span))
         return []
     new: list[Item] = []
+    tail: tuple[str, ...] = ()
     for item in spread(body(layer).items):
         if key(item) == "layer" and isinstance(item, Element):
-            fields = _fields(body(item), kind, faults)
-            if fields:
-                about = (*item.comments.before, *filter(None, [body(item).head]))
-                fields[0] = commented(fields[0], about)
-            new.extend(fields)
+            new += _lifted(item, _fields(body(item), kind, faults))
+            tail += body(item).tail
         elif key(item) in {"bottom", "top"}:
             new.append(item)
         else:
             _warn_dropped(item, "a V0 layer", faults)
-    return [with_items(layer, new)]
+    around = body(layer)
+    return [replace(layer, body=replace(around, items=tuple(new), tail=tail + around.tail))]
+
+
+def _lifted(inner: Element, fields: list[Item]) -> list[Item]:
+    """The fields with the comments above them that stood around the brace of `layer {`."""
+    head = body(inner).head
+    above = (*inner.comments.before, *([] if head is None else [head]))
+    return [commented(field, above if at == 0 else ()) for at, field in enumerate(fields)]
 
 
 def _unknown_type(kind: str, span: Span) -> SpecError:

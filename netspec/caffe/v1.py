@@ -19,7 +19,7 @@ from netspec.caffe.message import (
     renamed,
     single,
     text,
-    values,
+    type_of,
     with_items,
 )
 from netspec.diagnostics import SpecError, suggest
@@ -95,10 +95,7 @@ PARAM_FIELDS: Final[Mapping[str, str]] = {
 
 def to_current(layer: Element, faults: Faults) -> Element:
     """A `layers` entry as a `layer` entry; its blocks are called the same in both forms."""
-    word = next((text(value) or "" for value in values(body(layer), "type")), None)
-    if word is None:
-        faults.error(SpecError("a layer has no `type`", layer.word_span, code="field"))
-    items = _with_transform(body(layer).items, TRANSFORM_BLOCKS.get(word or ""))
+    items = _with_transform(body(layer).items, TRANSFORM_BLOCKS.get(type_of(layer)))
     items = _with_params(items)
     new = [_with_type(item, faults) if key(item) == "type" else item for item in items]
     return with_items(replace(layer, word="layer"), new)
@@ -154,9 +151,8 @@ def _with_type(item: Item, faults: Faults) -> Item:
     match item.value:
         case Reference() as value if value.word in TYPES:
             name = TYPES[value.word]
-        case Reference(path=("NONE",)) as value:
-            faults.error(SpecError("a layer has the type `NONE`", value.span, code="value"))
-            return item
+        case Reference(path=("NONE",)):
+            name = ""
         case Reference() | String() as value:
             name = _foreign_type(value, faults)
         case value:
@@ -169,16 +165,17 @@ def _foreign_type(value: Reference | String, faults: Faults) -> str:
     """The current type that an entry of `layers` names as V1 does not."""
     said = text(value) or ""
     name = _SPELLINGS.get(said.replace("_", "").lower())
+    hint: str | None = f'write each layer in the current form: `layer {{ type: "{name}" … }}`'
     if isinstance(value, String):
-        words = (word for word, current in TYPES.items() if current == name)
-        hint = next((f"write `type: {word}`" for word in words), None)
-        hint = hint or f'write `layer {{ type: "{name or said}" … }}`'
         message = f"the type of a layer in `layers` is a word without quotes, not `{said}`"
-        faults.refuse(SpecError(message, value.span, code="value", hint=hint))
-        return name or said
-    message = f"there is no V1 layer type `{said}`{suggest(said, TYPES)}"
-    faults.refuse(SpecError(message, value.span, code="value"))
-    return name or "".join(part[:1].upper() + part[1:].lower() for part in said.split("_"))
+        words = (word for word, current in TYPES.items() if current == name)
+        hint = next((f"write `type: {word}`" for word in words), hint)
+    else:
+        message = f"there is no V1 layer type `{said}`{'' if name else suggest(said, TYPES)}"
+    hint = hint if name else None
+    faults.refuse(SpecError(message, value.span, code="value", hint=hint))
+    parts = said.split("_") if isinstance(value, Reference) else []
+    return name or "".join(part[:1].upper() + part[1:].lower() for part in parts) or said
 
 
 def _no_type(value: Expr | List) -> SpecError:

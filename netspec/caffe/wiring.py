@@ -61,6 +61,11 @@ class Wiring:
         return len(self.readers.get(top, ())) + (top in self.losses)
 
 
+def split_name(blob: str, layer: str, number: int) -> str:
+    """What Caffe calls the Split of a layer's top; its own tops have `_0`, `_1`, … after it."""
+    return f"{blob}_{layer}_{number}_split"
+
+
 def layers_of(net: Message) -> Iterator[Element]:
     """The `layer` entries of a net."""
     return (item for item in net.items if isinstance(item, Element) and item.word == "layer")
@@ -69,8 +74,8 @@ def layers_of(net: Message) -> Iterator[Element]:
 def wire(net: Message, *, diagnostics: Diagnostics, whole: Message | None = None) -> Wiring:
     """The wiring of a net in current form; a bottom that comes from nowhere is an error.
 
-    `whole` is the net before its layers were filtered: with it, the error says if another phase
-    has the blob.
+    `whole` is the net before its layers were filtered: with it, the error says if the net has the
+    blob in another phase, level or stage.
     """
     layers: list[Layer] = []
     readers: dict[Top, list[int]] = {}
@@ -114,7 +119,7 @@ def _report(
         return
     places = dict(reversed(made))
     everywhere = list(layers_of(whole)) if whole else []
-    hidden = {name for layer in everywhere for name, _ in texts(body(layer), "top")}
+    hidden = dict(top for layer in everywhere for top in texts(body(layer), "top"))
     for bottom, layer, before in unknown:
         if diagnostics.full:
             return
@@ -123,7 +128,8 @@ def _report(
             message = f"`{layer}` reads `{bottom.name}` before it is made"
             trail = [("it is made here", places[bottom.name])]
         elif bottom.name in hidden:
-            message = f"there is no blob `{bottom.name}` in this phase: what makes it is left out"
+            message = f"there is no blob `{bottom.name}` in this state: what makes it is left out"
+            trail = [("it is made here", hidden[bottom.name])]
         else:
             near = (name for name, _ in reversed(made[max(0, before - _NEAR) : before]))
             message = f"there is no blob `{bottom.name}`{suggest(bottom.name, near)}"
