@@ -23,7 +23,9 @@ each_reader = pytest.mark.parametrize(
 )
 
 NEEDED = {"num_output": 2, "shape": {"dim": [0, -1]}, "scale": 2, "order": [0, 1], "tiles": 2,
-          "pyramid_height": 2, "min": 0, "max": 1, "type": "Python"}  # fmt: skip
+          "pyramid_height": 2, "min": 0, "max": 1, "type": "Python",
+          "stride": 2, "min_size": 2, "pooled_h": 2, "pooled_w": 2, "output_dim": 2,
+          "group_size": 1, "num_classes": 2, "file_name": "x.h5"}  # fmt: skip
 ANYTHING = ("opaque", "filter")
 """Layers that take labels as well as numbers."""
 

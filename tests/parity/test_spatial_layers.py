@@ -96,6 +96,17 @@ def transformed(
     return theirs
 
 
+def zoomed(*size: int) -> Callable[..., Any]:
+    return lambda x: F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def unfolded(x: Any) -> Any:
+    """Darknet's reorganisation by 2: channels of an image of other sides, unfolded."""
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c // 4, h, 2, w, 2).permute(0, 3, 5, 1, 2, 4)
+    return parts.reshape(n, 4 * c, h // 2, w // 2)
+
+
 RIGHT_ANGLES = [lambda w, k=k: w.rot90(k, (2, 3)) for k in (1, 2, 3)]
 X = (2, 4, 5, 6)
 STEPS = (2, 4, 17)
@@ -220,6 +231,23 @@ CASES = [
         [(2, 3, 1, 1)],
         lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     ),
+    *(
+        Case(
+            "interp",
+            {"height": height, "width": width},
+            [X],
+            zoomed(height, width),
+        )
+        for height, width in ((9, 11), (3, 4), (13, 2), (1, 6))
+    ),
+    Case("interp", {"zoom_factor": 8}, [(2, 16, 5, 6)], zoomed(33, 41)),
+    Case("axpy", {}, [(2, 4), X, X], lambda a, x, b: a[:, :, None, None] * x + b),
+    Case("axpy", {}, [(2, 4, 1, 1), X, X], lambda a, x, b: a * x + b),
+    Case("reorg", {"stride": 2}, [(2, 8, 4, 6)], unfolded),
+    Case(
+        "bn", {"bn_mode": "INFERENCE"}, [X], lambda x, a, b: a.view(4, 1, 1) * x + b.view(4, 1, 1)
+    ),
+    Case("bn", {"bn_mode": "LEARN"}, [X], lambda x, *w: F.batch_norm(x, None, None, *w, True)),
     Case(
         "depthwise_conv",
         {"kernel_size": 3, "pad": 1, "multiplier": 2},
