@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from netspec.caffe import forms
 from netspec.caffe.flow import check_flow
 from netspec.caffe.native import sources_of, to_native
-from netspec.caffe.nets import SolverNet, tested_nets, trained_net
+from netspec.caffe.nets import SolverNet, find_test_nets, find_train_net
 from netspec.caffe.placing import place
 from netspec.caffe.solver import solver_section
 from netspec.caffe.sources import Asked, Probe
@@ -68,15 +68,17 @@ class Upgrader:
         """
         checked = self._valid(tree, "SolverParameter")
         checked = forms.upgrade_solver(checked, diagnostics=self.diagnostics)
-        trained = trained_net(checked, diagnostics=self.diagnostics)
-        tested = tested_nets(checked, diagnostics=self.diagnostics)
+        found = Diagnostics()
+        trained = find_train_net(checked, diagnostics=found)
+        tested = find_test_nets(checked, diagnostics=found)
+        self._take(found)
         self.diagnostics.check()
-        assert trained is not None, "a solver without a net is reported"
-        train = self._opened(trained, open_net) or Message((), tree.span)
-        state = self.wishes.over(trained.state_of(train), Phase.TRAIN)
+        train = (trained and self._opened(trained, open_net)) or Message((), tree.span)
+        state = trained.state_of(train) if trained else NetState()
+        state = self.wishes.over(state, Phase.TRAIN)
         filtered = {Phase.TRAIN: self._filtered(train, state)}
         if tested:
-            same = tested[0].source is trained.source
+            same = trained is not None and tested[0].source is trained.source
             test = (None if same else self._opened(tested[0], open_net)) or train
             filtered[Phase.TEST] = self._filtered(test, tested[0].state_of(test))
         else:
@@ -124,6 +126,10 @@ class Upgrader:
         for phase, net in filtered.items():
             items = net.items if fed[phase] else (*lent, *net.items)
             check_flow(replace(net, items=items), whole=whole, diagnostics=found)
+        self._take(found)
+
+    def _take(self, found: Diagnostics) -> None:
+        """Keep what was found, as warnings in a lenient reading."""
         if self.wishes.lenient:
             found.forgive()
         self.diagnostics.extend(found)
