@@ -153,7 +153,12 @@ class Message:
 
     def text(self, number: int) -> str:
         """A string; bytes that are not UTF-8 are shown as escapes, which no net's name has."""
-        return str(self.content(number), "utf-8", "backslashreplace")
+        return _text(self.content(number))
+
+    def texts(self, number: int) -> tuple[str, ...]:
+        """The strings of a repeated field."""
+        found = self._of(number, Wire.LENGTH)
+        return tuple(_text(self._content[field.start : field.end]) for field in found)
 
     def message(self, number: int, name: str) -> Message | None:
         """The message in a field, if it is there; twice is a fault."""
@@ -304,6 +309,10 @@ class Message:
         return values.view(np.int64)
 
 
+def _text(octets: memoryview) -> str:
+    return str(octets, "utf-8", "backslashreplace")
+
+
 def _signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
@@ -325,12 +334,15 @@ class Writer:
         self._add(_varint(number << 3 | Wire.VARINT) + _varint(value % (1 << 64)))
 
     def integers(self, number: int, values: Iterable[int]) -> None:
-        """A packed list of signed integers."""
-        self.content(number, b"".join(_varint(value % (1 << 64)) for value in values))
+        """A packed list of signed integers; nothing for an empty one, as protobuf does it."""
+        if packed := b"".join(_varint(value % (1 << 64)) for value in values):
+            self.content(number, packed)
 
     def floats(self, number: int, values: NDArray[Any]) -> None:
-        """A packed list of 32-bit floats."""
-        self.content(number, np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8).data)
+        """A packed list of 32-bit floats; nothing for an empty one, as protobuf does it."""
+        if values.size:
+            packed = np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8)
+            self.content(number, packed.data)
 
     def text(self, number: int, value: str) -> None:
         """A string."""

@@ -1,0 +1,81 @@
+"""Where Caffe holds the tensors of a net: which layer's blobs, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from netspec.ir.net import Net, Node
+from netspec.ir.types import Shape
+
+MEAN, VARIANCE, FACTOR = "running_mean", "running_var", "scale_factor"
+"""What batch norm keeps: Caffe's blobs 0, 1 and 2."""
+
+
+class Tensor(NamedTuple):
+    """What a blob is to the net, by net-wide name."""
+
+    name: str
+    shape: Shape
+    kept: bool = True
+    """Whether the net has it; the factor of a batch norm only serves to read the others."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer of Caffe's that holds tensors of the net."""
+
+    layer: str
+    type: str
+    tensors: tuple[Tensor, ...]
+    """What its blobs are, as BVLC's Caffe has them."""
+    forms: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict)
+    """What they are in forks that have another number of them."""
+    scale: Place | None = None
+    """Of a batch norm: the layer that holds what it learns."""
+    bottoms: tuple[str, ...] = ()
+    tops: tuple[str, ...] = ()
+
+
+def places(net: Net, names: Mapping[str, str]) -> Iterator[Place]:
+    """The layers that a Caffe net of the same meaning has, in order.
+
+    Their blobs are a node's learned tensors and then its statistics. `names` says what a node is
+    called in Caffe, where that differs.
+
+    Batch norm is the exception: Caffe's BatchNorm holds sums of means and variances and the factor
+    to divide them by, and learns nothing; weight and bias are those of a Scale behind it, here
+    named `<layer>_scale`. NVIDIA's has five blobs (sums, factor, weight, bias), the BN of SegNet
+    and PSPNet four (weight, bias, mean, variance).
+    """
+    for node in net.nodes:
+        layer = names.get(node.name, node.name)
+        statistics = tuple(Tensor(f"{node.name}.{s.name}", s.shape) for s in node.statistics)
+        learned = tuple(Tensor(p.name, p.shape) for p in node.parameters)
+        if is_batch_norm(node):
+            yield from _batch_norm(node, layer, learned, statistics)
+        else:
+            caffe = node.layer.caffe
+            word = caffe.type if caffe else node.layer.keyword
+            tensors = learned + statistics
+            yield Place(layer, word, tensors, bottoms=node.bottoms, tops=node.tops)
+
+
+def is_batch_norm(node: Node) -> bool:
+    """Whether it keeps what batch norm keeps."""
+    return [statistic.name for statistic in node.statistics][:2] == [MEAN, VARIANCE]
+
+
+def _batch_norm(
+    node: Node, layer: str, learned: tuple[Tensor, ...], statistics: tuple[Tensor, ...]
+) -> Iterator[Place]:
+    mean, variance, *count = statistics
+    factor = count[0] if count else Tensor(f"{node.name}.{FACTOR}", (1,), kept=False)
+    sums, scale, forms = (mean, variance, factor), None, {}
+    if learned:
+        scale = Place(f"{layer}_scale", "Scale", learned, bottoms=node.tops, tops=node.tops)
+        forms = {4: (*learned, mean, variance), 5: (*sums, *learned)}
+    yield Place(layer, "BatchNorm", sums, forms, scale, node.bottoms, node.tops)
+    if scale is not None:
+        yield scale
