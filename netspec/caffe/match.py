@@ -105,8 +105,8 @@ class Matching:
             self._unscaled[layer.tops[0]] = place.scale
         tensors = place.forms.get(len(layer.blobs), place.tensors)
         if len(layer.blobs) > len(tensors):
-            has = f"has {len(layer.blobs):,} blobs, and in the net {len(tensors)}"
-            self._misfits.append(f"layer `{layer.name}` {has}")
+            has = f"layer `{layer.name}` has {_counted(layer)}, and in the net {len(tensors)}"
+            self._misfits.append(has)
             self._ignore(layer, layer.blobs[len(tensors) :])
         for i, tensor in enumerate(tensors):
             blob = layer.blobs[i] if i < len(layer.blobs) else None
@@ -119,7 +119,7 @@ class Matching:
     def faults(self) -> list[str]:
         """What does not fit, in words. A tensor may be left to a layer that it is shared with."""
         short = [
-            f"layer `{layer.name}` has {len(layer.blobs)} blobs, and none for `{tensor.name}`"
+            f"layer `{layer.name}` has {_counted(layer)}, none for `{tensor.name}`"
             for layer, tensor in self._short
             if tensor.name not in self._shapes
         ]
@@ -160,6 +160,11 @@ class Matching:
         """The place of a Scale that is the first to read a batch norm's top."""
         read = [self._unscaled.pop(name) for name in layer.bottoms if name in self._unscaled]
         return read[0] if read and layer.type == "Scale" and len(layer.bottoms) == 1 else None
+
+
+def _counted(layer: LayerBlobs) -> str:
+    count = sum(blob is not None for blob in layer.blobs)
+    return f"{count:,} blob{'s' * (count != 1)}"
 
 
 def _alike(found: Shape, wanted: Shape) -> bool:
