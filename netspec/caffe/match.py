@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import dropwhile
 
 from netspec.caffe.caffemodel import LayerBlobs
-from netspec.caffe.places import Place, Tensor
+from netspec.caffe.places import UNUSED, Place, Tensor
 from netspec.ir.types import Shape, size
 from netspec.wire import Floats
 
@@ -103,13 +103,15 @@ class Matching:
             return
         if place.scale is not None and layer.tops:
             self._unscaled[layer.tops[0]] = place.scale
-        tensors = place.forms.get(len(layer.blobs), place.tensors)
+        tensors = _form(place, layer.blobs)
         if len(layer.blobs) > len(tensors):
             has = f"layer `{layer.name}` has {_counted(layer)}, and in the net {len(tensors)}"
             self._misfits.append(has)
             self._ignore(layer, layer.blobs[len(tensors) :])
         for i, tensor in enumerate(tensors):
             blob = layer.blobs[i] if i < len(layer.blobs) else None
+            if tensor is UNUSED:
+                continue
             if blob is None:
                 self._short.append((layer, tensor))
             else:
@@ -160,6 +162,15 @@ class Matching:
         """The place of a Scale that is the first to read a batch norm's top."""
         read = [self._unscaled.pop(name) for name in layer.bottoms if name in self._unscaled]
         return read[0] if read and layer.type == "Scale" and len(layer.bottoms) == 1 else None
+
+
+def _form(place: Place, blobs: Sequence[Floats | None]) -> tuple[Tensor, ...]:
+    """What a layer's blobs are, by their number and shapes."""
+    shapes = [() if blob is None else blob.shape for blob in blobs]
+    for form in place.forks:
+        if len(form) == len(shapes) and all(map(_alike, shapes, (t.shape for t in form))):
+            return form
+    return place.tensors
 
 
 def _counted(layer: LayerBlobs) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from netspec.ir.net import Net, Node
@@ -22,6 +22,10 @@ class Tensor(NamedTuple):
     """Whether the net has it; the factor of a batch norm only serves to read the others."""
 
 
+UNUSED = Tensor("", (1,), kept=False)
+"""A blob that stands for nothing."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A layer of Caffe's that holds tensors of the net."""
@@ -30,8 +34,8 @@ class Place:
     type: str
     tensors: tuple[Tensor, ...]
     """What its blobs are, as BVLC's Caffe has them."""
-    forms: Mapping[int, tuple[Tensor, ...]] = field(default_factory=dict)
-    """What they are in forks that have another number of them."""
+    forks: tuple[tuple[Tensor, ...], ...] = ()
+    """What they are in forks that have more of them."""
     scale: Place | None = None
     """Of a batch norm: the layer that holds what it learns."""
     bottoms: tuple[str, ...] = ()
@@ -46,8 +50,8 @@ def places(net: Net, names: Mapping[str, str]) -> Iterator[Place]:
 
     Batch norm is the exception: Caffe's BatchNorm holds sums of means and variances and the factor
     to divide them by, and learns nothing; weight and bias are those of a Scale behind it, here
-    named `<layer>_scale`. NVIDIA's has five blobs (sums, factor, weight, bias), the BN of SegNet
-    and PSPNet four (weight, bias, mean, variance).
+    named `<layer>_scale`. In NVIDIA's fork they are two more blobs, and with DIGITS they came
+    first; the BN of SegNet's and PSPNet's forks has weight, bias, mean and variance.
     """
     for node in net.nodes:
         layer = names.get(node.name, node.name)
@@ -72,10 +76,12 @@ def _batch_norm(
 ) -> Iterator[Place]:
     mean, variance, *count = statistics
     factor = count[0] if count else Tensor(f"{node.name}.{FACTOR}", (1,), kept=False)
-    sums, scale, forms = (mean, variance, factor), None, {}
+    sums, scale = (mean, variance, factor), None
+    forks: tuple[tuple[Tensor, ...], ...] = ()
     if learned:
         scale = Place(f"{layer}_scale", "Scale", learned, bottoms=node.tops, tops=node.tops)
-        forms = {4: (*learned, mean, variance), 5: (*sums, *learned)}
-    yield Place(layer, "BatchNorm", sums, forms, scale, node.bottoms, node.tops)
+        means = (*learned, mean, variance)
+        forks = means, (*means, UNUSED), (*sums, *learned)
+    yield Place(layer, "BatchNorm", sums, forks, scale, node.bottoms, node.tops)
     if scale is not None:
         yield scale

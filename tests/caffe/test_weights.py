@@ -401,9 +401,17 @@ class TestBatchNorm:
         assert verdicts(match)["bn.weight"] == "missing"
         assert verdicts(match)["scale"] == "ignored"
 
-    def test_five_blobs_as_nvidia_has_them(self, net: Any, file: Any) -> None:
-        path = file({"bn": [[2, 4], [6, 8], [2], [5, 6], [7, 8]]})
-        match = load_caffemodel(path, net(self.AFFINE))
+    @pytest.mark.parametrize(
+        "blobs",
+        [
+            [[2, 4], [6, 8], [2], [5, 6], [7, 8]],
+            [[5, 6], [7, 8], [1, 2], [3, 4], [1]],
+            [np.reshape(pair, (1, 2, 1, 1)) for pair in ([5, 6], [7, 8], [1, 2], [3, 4])],
+        ],
+        ids=["NVIDIA", "DIGITS", "SegNet"],
+    )
+    def test_forks_keep_all_in_one_layer(self, net: Any, file: Any, blobs: Any) -> None:
+        match = load_caffemodel(file({"bn": blobs}), net(self.AFFINE))
         assert {name: array.tolist() for name, array in match.arrays.items()} == {
             "bn.running_mean": [1, 2],
             "bn.running_var": [3, 4],
@@ -411,15 +419,9 @@ class TestBatchNorm:
             "bn.bias": [7, 8],
         }
 
-    def test_four_blobs_as_segnet_and_pspnet_have_them(self, net: Any, file: Any) -> None:
-        blobs = [np.reshape(pair, (1, 2, 1, 1)) for pair in ([5, 6], [7, 8], [1, 2], [3, 4])]
-        match = load_caffemodel(file({"bn": blobs}), net(self.AFFINE))
-        assert {name: array.tolist() for name, array in match.arrays.items()} == {
-            "bn.weight": [5, 6],
-            "bn.bias": [7, 8],
-            "bn.running_mean": [1, 2],
-            "bn.running_var": [3, 4],
-        }
+    def test_five_blobs_of_other_shapes(self, net: Any, file: Any) -> None:
+        with pytest.raises(DataError, match="layer `bn` has 5 blobs, and in the net 3"):
+            load_caffemodel(file({"bn": [(2,)] * 5}), net(self.AFFINE))
 
     def test_a_layer_in_the_place_of_its_scale(self, net: Any) -> None:
         built = net(self.AFFINE + '  fc "bn_scale" { num_output: 2 }')
