@@ -73,7 +73,8 @@ class Hdf5:
 
     def array(self, dataset: Node, kinds: str = "f") -> NDArray[Any]:
         """The values of a dataset whose type is of one of these kinds (numpy's letters)."""
-        if self.is_group(dataset) or dataset.dtype.kind not in kinds:
+        known = isinstance(dataset, self._h5py.Dataset)
+        if not known or dataset.dtype.kind not in kinds:
             raise ValueError(f"`{dataset.name}` is not an array of the expected type")
         if dataset.shape is None:
             raise ValueError(f"`{dataset.name}` holds nothing")

@@ -126,7 +126,7 @@ def test_a_fault_names_the_file_the_byte_and_the_blob(proto: SimpleNamespace, re
     ("content", "words"),
     [
         (b"", "is empty"),
-        (b'name: "LeNet"\nlayer {', "byte 0: field 13 is of type 6: is not read"),
+        (b'name: "LeNet"\nlayer {', "byte 0: field 13 has the unknown type 6"),
         (b"\x0a\x01a", "holds no layers: is it a caffemodel?"),
         (b"\xa2\x06\x05", "byte 0: field 100 has 5 bytes by its length, 0 are there"),
     ],

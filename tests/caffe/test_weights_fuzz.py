@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,13 @@ SCRIPT = Path(__file__).with_name("fuzz.py")
 
 
 def fuzzed(count: int, folder: Path) -> str:
-    command = [sys.executable, str(SCRIPT), "--count", str(count), "--keep", str(folder / "kept")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-W", "error", str(SCRIPT), "--count", str(count)]
+    done = subprocess.run(
+        [*command, "--keep", str(folder / "kept")],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netspec import wire
-from netspec.wire import Message, WireError, Writer
+from netspec.wire import Message, WireError, Writer, frame
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 FLOAT32 = st.floats(width=32, allow_nan=False)
@@ -143,7 +142,7 @@ FAULTS = {
     "65 bits": (b"\x08" + b"\xff" * 9 + b"\2", "byte 1: an integer of more than 64 bits"),
     "a group": (b"\x0b\x0c", "byte 0: field 1 is a group, which is not read"),
     "an end of a group": (b"\x0c", "byte 0: field 1 is a group, which is not read"),
-    "wire type 6": (b"\x0e", "byte 0: field 1 is of type 6: is not read"),
+    "wire type 6": (b"\x0e", "byte 0: field 1 has the unknown type 6"),
     "number 0": (b"\x00\x01", "byte 0: no field has the number 0"),
     "number 2^29": (varint(1 << 32) + b"\0", "byte 0: no field has the number 536870912"),
     "half a float": (b"\x0d\0\0", "byte 1: truncated: 4 bytes are due, 2 are there"),
@@ -195,14 +194,14 @@ def test_a_message_given_twice() -> None:
 
 
 def test_more_fields_than_anyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_FIELDS", 1000)
+    monkeypatch.setattr(frame, "MAX_FIELDS", 1000)
     Message(b"\x08\1" * 1000)
     with pytest.raises(WireError, match="byte 2000: more than 1,000 fields"):
         Message(b"\x08\1" * 1001)
 
 
 def test_the_fields_of_all_parts_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "MAX_FIELDS", 1000)
+    monkeypatch.setattr(frame, "MAX_FIELDS", 1000)
     part = b"\x08\1" * 333
     message = Message((b"\x0a" + varint(len(part)) + part) * 3)
     with pytest.raises(WireError, match=r"part\[2\]: more than 1,000 fields"):
