@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import dropwhile
 
+import numpy as np
+
 from netspec.caffe.caffemodel import LayerBlobs
-from netspec.caffe.places import UNUSED, Place, Tensor
+from netspec.caffe.holders import UNUSED, Holder, Tensor
 from netspec.ir.types import Shape, size
 from netspec.wire import Floats
 
@@ -81,33 +83,35 @@ class Match:
 class Matching:
     """The blobs of a file, while they are put in their places."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, holders: Sequence[Holder]) -> None:
         self.found: dict[str, Floats] = {}
         """By tensor name, in the net's shapes."""
-        self._places = places
-        self._by_name: dict[str, Place] = {}
-        for place in places:  # the first of a name takes the blobs (BVLC/caffe #7043)
-            self._by_name.setdefault(place.layer, place)
+        self._holders = holders
+        self._by_name: dict[str, Holder] = {}
+        for holder in holders:  # the first of a name takes the blobs (BVLC/caffe #7043)
+            self._by_name.setdefault(holder.layer, holder)
         self._shapes: dict[str, Shape] = {}
         self._ignored: list[Row] = []
         self._misfits: list[str] = []
         self._short: list[tuple[LayerBlobs, Tensor]] = []
-        self._unscaled: dict[str, Place] = {}
+        self._unscaled: dict[str, Holder] = {}
 
     def take(self, layer: LayerBlobs) -> None:
         """Put a layer's blobs where they belong."""
         scale = self._scale_read_by(layer)
-        place = self._by_name.get(layer.name, scale)
-        if place is None:
+        holder = self._by_name.get(layer.name, scale)
+        if holder is None:
             self._ignore(layer, layer.blobs)
             return
-        if place.scale is not None and layer.tops:
-            self._unscaled[layer.tops[0]] = place.scale
-        tensors = _form(place, layer.blobs)
+        if holder.scale is not None and layer.tops:
+            self._unscaled[layer.tops[0]] = holder.scale
+        tensors = _form(holder, layer.blobs)
         if len(layer.blobs) > len(tensors):
             has = f"layer `{layer.name}` has {_counted(layer)}, and in the net {len(tensors)}"
             self._misfits.append(has)
             self._ignore(layer, layer.blobs[len(tensors) :])
+        for tensor in set(holder.tensors) - set(tensors):  # a fork's means, of factor 1
+            self.found[tensor.name] = np.ones(tensor.shape, np.float32)
         for i, tensor in enumerate(tensors):
             blob = layer.blobs[i] if i < len(layer.blobs) else None
             if tensor is UNUSED:
@@ -130,19 +134,19 @@ class Matching:
     def table(self) -> Iterator[Row]:
         """A row for each tensor of the net, then for each layer that it does not have."""
         rows: dict[str, Row] = {}
-        for place in self._places:
-            for tensor in filter(lambda tensor: tensor.kept, place.tensors):
-                rows.setdefault(tensor.name, self._row(place, tensor))
+        for holder in self._holders:
+            for tensor in filter(lambda tensor: tensor.kept, holder.tensors):
+                rows.setdefault(tensor.name, self._row(holder, tensor))
         yield from rows.values()
         yield from self._ignored
 
-    def _row(self, place: Place, tensor: Tensor) -> Row:
+    def _row(self, holder: Holder, tensor: Tensor) -> Row:
         shape = self._shapes.get(tensor.name)
         verdict = Verdict.MISSING if shape is None else Verdict.OTHER_SHAPE
         if tensor.name in self.found:
             verdict = Verdict.MATCHED
         found = () if shape is None else (shape,)
-        return Row(place.layer, tensor.name, found, tensor.shape, verdict)
+        return Row(holder.layer, tensor.name, found, tensor.shape, verdict)
 
     def _put(self, layer: LayerBlobs, index: int, blob: Floats, tensor: Tensor) -> None:
         if _alike(blob.shape, tensor.shape):
@@ -158,19 +162,19 @@ class Matching:
         if shapes:
             self._ignored.append(Row(layer.name, "", shapes, None, Verdict.IGNORED))
 
-    def _scale_read_by(self, layer: LayerBlobs) -> Place | None:
+    def _scale_read_by(self, layer: LayerBlobs) -> Holder | None:
         """The place of a Scale that is the first to read a batch norm's top."""
         read = [self._unscaled.pop(name) for name in layer.bottoms if name in self._unscaled]
         return read[0] if read and layer.type == "Scale" and len(layer.bottoms) == 1 else None
 
 
-def _form(place: Place, blobs: Sequence[Floats | None]) -> tuple[Tensor, ...]:
+def _form(holder: Holder, blobs: Sequence[Floats | None]) -> tuple[Tensor, ...]:
     """What a layer's blobs are, by their number and shapes."""
     shapes = [() if blob is None else blob.shape for blob in blobs]
-    for form in place.forks:
+    for form in holder.forks:
         if len(form) == len(shapes) and all(map(_alike, shapes, (t.shape for t in form))):
             return form
-    return place.tensors
+    return holder.tensors
 
 
 def _counted(layer: LayerBlobs) -> str:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from netspec.caffe.caffemodel import LayerBlobs, caffemodel, read_caffemodel
 from netspec.caffe.caffemodel_hdf5 import hdf5_file
+from netspec.caffe.holders import FACTOR, MEAN, VARIANCE, Holder, holders, is_batch_norm
 from netspec.caffe.match import Match, Matching
-from netspec.caffe.places import FACTOR, MEAN, VARIANCE, Place, is_batch_norm, places
 from netspec.diagnostics import MAX_ERRORS, DataError, UsageError, printable
 from netspec.ir.net import Net
 from netspec.wire import Buffer, Floats
@@ -48,7 +48,7 @@ def load_caffemodel(
     blob for the net is a DataError.
     """
     layers = read_caffemodel(path)
-    matching = Matching(tuple(places(net, names)))
+    matching = Matching(tuple(holders(net, names)))
     for layer in layers:
         matching.take(layer)
     if matching.faults and not ignore_mismatch:
@@ -69,7 +69,7 @@ def save_caffemodel(
     A batch norm is written as BatchNorm, with the factor 1 if the net keeps none, and its weight
     and bias as a Scale named `<name>_scale`. Equal tensors give equal bytes.
     """
-    layers = [_held(place, arrays) for place in places(net, names) if place.tensors]
+    layers = [_held(holder, arrays) for holder in holders(net, names) if holder.tensors]
     count: dict[str, int] = {}
     for layer in layers:
         count[layer.name] = count.get(layer.name, 0) + 1
@@ -80,10 +80,10 @@ def save_caffemodel(
     return caffemodel(layers, net.name)
 
 
-def _held(place: Place, arrays: Mapping[str, NDArray[Any]]) -> LayerBlobs:
+def _held(holder: Holder, arrays: Mapping[str, NDArray[Any]]) -> LayerBlobs:
     one = np.ones(1, np.float32)
-    blobs = tuple(arrays[t.name] if t.kept else one for t in place.tensors)
-    return LayerBlobs(place.layer, place.type, blobs, place.bottoms, place.tops)
+    blobs = tuple(arrays[t.name] if t.kept else one for t in holder.tensors)
+    return LayerBlobs(holder.layer, holder.type, blobs, holder.bottoms, holder.tops)
 
 
 def _divide(net: Net, arrays: dict[str, Floats]) -> None:

@@ -315,6 +315,15 @@ def test_names_that_netspec_writes_otherwise(net: Any, file: Any, proto: SimpleN
     assert [layer.name for layer in proto.NetParameter.FromString(content).layer] == ["ip #1"]
 
 
+def test_what_a_file_holds_of_unknown_code_is_ignored(
+    net: Any, file: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netspec.caffe.holders.OPAQUE", "prelu")
+    match = load_caffemodel(file({"slopes": [(9,)], "ip": [(5, 96), (5,)]}), net(NET))
+    assert verdicts(match)["slopes"] == "ignored"
+    assert "slopes.weight" not in verdicts(match)
+
+
 def test_names_of_a_hostile_file_are_escaped(net: Any, file: Any) -> None:
     with pytest.raises(DataError) as e:
         load_caffemodel(file({"a\x1b[31m\n": [(1,)]}), net(NET))
