@@ -14,6 +14,9 @@ from netspec.wire.frame import VARINT_BYTES, Budget, Buffer, Field, Wire, frame
 MAX_INTEGERS = 1 << 20
 """The most integers of one field."""
 
+MAX_TEXT = 1 << 12
+"""The most bytes of a text: names and paths."""
+
 Floats: TypeAlias = NDArray[np.float32]
 Doubles: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -80,13 +83,17 @@ class Message:
         return self._content[found[-1].start : found[-1].end] if found else memoryview(b"")
 
     def text(self, number: int) -> str:
-        """A string; bytes that are not UTF-8 are shown as escapes, which no net's name has."""
-        return _text(self.content(number))
+        """A string, the last one given; of bytes that are not UTF-8 the escapes."""
+        return self.texts(number)[-1] if self.has(number) else ""
 
     def texts(self, number: int) -> tuple[str, ...]:
         """The strings of a repeated field."""
-        found = self._of(number, Wire.LENGTH)
-        return tuple(_text(self._content[field.start : field.end]) for field in found)
+        texts = []
+        for _, at, start, end, _ in self._of(number, Wire.LENGTH):
+            if end - start > MAX_TEXT:
+                raise self._fault(f"a text of {end - start:,} bytes", at)
+            texts.append(str(self._content[start:end], "utf-8", "backslashreplace"))
+        return tuple(texts)
 
     def message(self, number: int, name: str) -> Message | None:
         """The message in a field, if it is there; twice is a fault."""
@@ -171,10 +178,6 @@ class Message:
             bits = (octets[starts[live] + k] & 0x7F).astype(np.uint64)
             values[live] |= bits << np.uint64(7 * k)
         return values.view(np.int64)
-
-
-def _text(octets: memoryview) -> str:
-    return str(octets, "utf-8", "backslashreplace")
 
 
 def _signed(value: int) -> int:

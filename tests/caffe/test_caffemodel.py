@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from netspec.caffe.caffemodel import LayerBlobs, caffemodel, read_caffemodel
 from netspec.caffe.caffemodel_hdf5 import hdf5_file
 from netspec.diagnostics import DataError, NetspecError, UsageError
+from netspec.wire import Writer
 
 CORPUS = Path("/work/shared/corpus/weights")
 ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, max_side=3))
@@ -155,6 +156,16 @@ def test_protobuf_reads_what_is_written(
             assert tuple(blob.shape.dim) == array.shape
             values = np.array(blob.data, np.float32).reshape(array.shape)
             np.testing.assert_array_equal(values, array)
+
+
+def test_messages_within_messages_are_not_followed(read: Any) -> None:
+    held = Writer()
+    for number in [10] * 2_000 + [2]:
+        outer = Writer()
+        outer.message(number, held)
+        held = outer
+    (layer,) = read(b"".join(held.chunks))
+    assert (layer.name, layer.blobs) == ("", ())
 
 
 def test_arrays_of_a_file_are_views_of_it(proto: SimpleNamespace, read: Any) -> None:

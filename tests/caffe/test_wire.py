@@ -109,6 +109,11 @@ def test_a_name_that_is_not_utf8_is_shown_as_escapes() -> None:
     assert Message(b"\x0a\x02\xff!").text(1) == r"\xff!"
 
 
+def test_a_text_too_long_for_a_name() -> None:
+    with pytest.raises(WireError, match="byte 0: a text of 5,000 bytes"):
+        Message(b"\x0a" + varint(5000) + b"a" * 5000).text(1)
+
+
 def test_faults_name_the_place_from_the_start_of_the_file() -> None:
     blob = b"\x2a\x05\0\0\0\0\0"
     layer = b"\x3a" + varint(len(blob)) + blob
