@@ -26,7 +26,8 @@ from netspec.caffe.weights import load_caffemodel
 from netspec.compiler import elaborate, read
 from netspec.diagnostics import DataError
 from netspec.ir.net import Net
-from netspec.wire import Writer
+from netspec.wire import WireError, Writer
+from netspec.wire.frame import Budget, Wire, frame
 
 SECONDS = 5.0
 MEMORY = 8 << 20
@@ -125,6 +126,32 @@ def cases(net: Net) -> list[Case]:
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+    """The content damaged, or half of the time a part of it, with the lengths around made right."""
+    data = damaged_within(content, rng) if rng.integers(2) else damaged(content, rng)
+    return (data or b"\0")[:20_000]
+
+
+def damaged_within(content: bytes, rng: np.random.Generator) -> bytes:
+    """A message with one of its parts damaged, or, where it is none, damaged itself."""
+    try:
+        numbered = frame(memoryview(content), WireError, Budget())
+    except WireError:
+        return damaged(content, rng)
+    parts = [
+        (number, field)
+        for number, fields in numbered.items()
+        for field in fields
+        if field.wire is Wire.LENGTH
+    ]
+    if not parts or not rng.integers(5):
+        return damaged(content, rng)
+    number, field = parts[int(rng.integers(len(parts)))]
+    part = Writer()
+    part.content(number, damaged_within(content[field.start : field.end], rng))
+    return content[: field.at] + b"".join(part.chunks) + content[field.end :]
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     """The content with one to four things done to it, now and then over and over."""
     data = bytearray(content)
     for _ in range(int(rng.integers(1, 5))):
@@ -148,8 +175,8 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
             case 7:
                 whole = bytes(data)
                 data[:0] = b"\xa2\x06" + varint(len(whole)) if rng.integers(2) else whole
-        data = data or bytearray(b"\0")
-    return bytes(data[:20_000])
+        data = data[:20_000]
+    return bytes(data)
 
 
 def broken(case: Case, data: bytes, path: Path) -> Iterator[str]:
