@@ -59,7 +59,7 @@ class Experiment:
         data = self.nets.train.net.data
         assert data is not None
         shuffle = True if data.shuffle is None else data.shuffle
-        batch = self.nets.train.net.batch
+        batch = self.nets.train.net.batch * self.solver.iter_size
         return Batches(len(self.train), batch, self.solver.random_seed, shuffle)
 
     @property
