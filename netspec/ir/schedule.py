@@ -63,7 +63,7 @@ def _exp(solver: Rates, iteration: int, length: int) -> float:
 
 def _poly(solver: Rates, iteration: int, length: int) -> float:
     assert solver.power is not None
-    return _raised(max(0.0, 1 - iteration / length), solver.power)
+    return _raised(max(0.0, 1 - iteration / max(length, 1)), solver.power)
 
 
 def _sigmoid(solver: Rates, iteration: int, length: int) -> float:

@@ -164,10 +164,10 @@ class Executor:
         """The second half of a step: the solver's update by the gradients as they are."""
         self._update.run(rate, iteration)
 
-    def evaluate(self) -> Evaluation:
-        """The test set through the test net, each sample once; means are over samples."""
+    def evaluate(self, batches: int | None = None) -> Evaluation:
+        """The test set through the test net, each sample once, or so many batches of it."""
         assert self._evaluator is not None
-        return self._evaluator.run()
+        return self._evaluator.run(batches)
 
     def state(self) -> State:
         """A copy of everything that training changes."""
