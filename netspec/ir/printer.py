@@ -117,6 +117,9 @@ class _Flow:
         items += _params(node)
         if node.loss_weight != (1 if node.layer.role is Role.LOSS else 0):
             items.append(Field("loss_weight", _number(node.loss_weight), _NOWHERE, _NOWHERE))
+        for flag in node.propagate_down:
+            word = _word("true" if flag else "false")
+            items.append(Field("propagate_down", word, _NOWHERE, _NOWHERE))
         return items
 
     def _read(self, node: Node) -> tuple[str, ...]:
@@ -156,6 +159,8 @@ def _params(node: Node) -> list[Item]:
         for key in ("lr_mult", "decay_mult"):
             if getattr(parameter, key) != 1:
                 own.append(Field(key, _number(getattr(parameter, key)), _NOWHERE, _NOWHERE))
+        if parameter.share_mode != "STRICT":
+            own.append(Field("share_mode", _word(parameter.share_mode), _NOWHERE, _NOWHERE))
         written.append(own)
     while written and not written[-1]:
         written.pop()

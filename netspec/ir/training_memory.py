@@ -139,8 +139,8 @@ def _peak_backward(net: Net, value_bytes: int) -> int:
     for node, saved in zip(reversed(net.nodes), reversed(kept), strict=True):
         if node.layer.role is Role.INPUT:
             continue
-        for name, type in zip(node.bottoms, node.bottom_types, strict=True):
-            wanted = ways[node.name].bottoms and type.dtype == "float32"
+        for i, (name, type) in enumerate(zip(node.bottoms, node.bottom_types, strict=True)):
+            wanted = ways[node.name].bottoms and type.dtype == "float32" and node.propagates(i)
             if wanted and name not in gradients and name not in fed:
                 gradients[name] = nbytes(type, value_bytes)
                 total += gradients[name]
