@@ -10,6 +10,7 @@ from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.graph import Value
 from netspec.ir.layer import Phase, Role, ShapeError
 from netspec.ir.net import Net, Node
+from netspec.ir.phrases import reshape
 from netspec.ir.types import Shape, TensorType
 
 
@@ -107,10 +108,15 @@ def _check_obstacles(net: Net) -> None:
 
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
-    bottoms = [lowered.blobs[b] for b in node.bottoms]
-    weights = [lowered.parameters[p.name] for p in node.parameters]
+    op = lowered.op
     try:
-        with lowered.op.scope(node.name):
+        with op.scope(node.name):
+            bottoms = [lowered.blobs[b] for b in node.bottoms]
+            if net.phase is Phase.TRAIN:
+                bottoms = [
+                    x if node.propagates(i) else op.StopGradient(x) for i, x in enumerate(bottoms)
+                ]
+            weights = [reshape(op, lowered.parameters[p.name], *p.shape) for p in node.parameters]
             tops = node.layer.lower(context, bottoms, weights)
     except ShapeError as error:  # what one phase alone refuses, such as a variance over one cell
         raise UsageError(f"layer `{node.name}`: {error}") from None

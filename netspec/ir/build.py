@@ -29,6 +29,7 @@ from netspec.ir.lints import lint
 from netspec.ir.net import Net, Node, Place
 from netspec.ir.place import place
 from netspec.ir.scope import POISON, Lookup, Scope
+from netspec.ir.sharing import settle_multipliers
 from netspec.ir.wiring import report_missing
 
 
@@ -67,6 +68,7 @@ def build(
     try:
         _Builder(c, declared).body(tree.items, frame)
         report_missing(c)
+        settle_multipliers(c)
         if not c.faulty and not lenient:
             _report_idle(c, tree, frame)
     except Exhausted:

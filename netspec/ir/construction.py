@@ -84,6 +84,8 @@ class Construction:
     expansions: dict[str, Definition] = field(default_factory=dict)
     """The block of each expansion, by full name."""
     parameters: dict[str, tuple[Parameter, Span]] = field(default_factory=dict)
+    multipliers: dict[tuple[str, str], tuple[float, Span]] = field(default_factory=dict)
+    """What is said of a parameter's lr_mult or decay_mult, by its name and that word."""
     missing: list[tuple[str, str, Span, Frame]] = field(default_factory=list)
     """Bottoms that were not there when they were read: (name, layer, span, frame)."""
     left_out: set[str] = field(default_factory=set)

@@ -74,6 +74,7 @@ def add_node(
         layer = layer.with_tops(len(wiring.top))
     types = _infer(c, layer, given, bottoms, element, name)
     tops = _tops(c, layer, wiring, bottoms, types, element, name, frame)
+    _check_propagation(layer, wiring, bottoms, element, name)
     parameters = parameters_of(c, layer, given, wiring, element, name, frame)
     if layer.role is Role.METRIC and tops[0].name == "loss":
         message = "a metric cannot be called `loss`: reports call the sum of the losses so"
@@ -93,12 +94,29 @@ def add_node(
             parameters=parameters,
             statistics=layer.statistics(given),
             loss_weight=loss_weight,
+            propagate_down=() if all(wiring.propagate_down) else wiring.propagate_down,
         )
     )
     c.places.append(Place(span, frame.trail))
     for bottom in bottoms:
         bottom.reads += 1
     return tops
+
+
+def _check_propagation(
+    layer: Layer, wiring: Wiring, bottoms: Sequence[Blob], element: Element, name: str
+) -> None:
+    """`propagate_down` is given for no bottom or for each, as in Caffe."""
+    given, wanted = len(wiring.propagate_down), len(bottoms)
+    if given not in (0, wanted):
+        blobs = ", ".join(f"`{b.name}`" for b in bottoms)
+        raise SpecError(
+            f"{layer.keyword} `{name}` reads {wanted} blob{'s' * (wanted != 1)}, "
+            f"but has {given} propagate_down",
+            field_span(element, "propagate_down", wanted),
+            code="field",
+            hint=f"one for each of {blobs}, or none" if bottoms else None,
+        )
 
 
 def _loss_weight(

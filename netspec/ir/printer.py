@@ -104,6 +104,8 @@ class _Flow:
         items += _params(node)
         if node.loss_weight != (1 if node.layer.role is Role.LOSS else 0):
             items.append(making.field("loss_weight", making.number(node.loss_weight)))
+        for flag in node.propagate_down:
+            items.append(making.field("propagate_down", making.scalar(flag)))
         return items
 
     def _read(self, node: Node) -> tuple[str, ...]:
@@ -145,6 +147,8 @@ def _params(node: Node) -> list[Item]:
         for key in ("lr_mult", "decay_mult"):
             if getattr(parameter, key) != 1:
                 own.append(making.field(key, making.number(getattr(parameter, key))))
+        if parameter.share_mode != "STRICT":
+            own.append(making.field("share_mode", making.word(parameter.share_mode)))
         written.append(own)
     while written and not written[-1]:
         written.pop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
@@ -25,6 +25,9 @@ class Param(Fields):
     """Multiplies the learning rate; 0 freezes the weight."""
     decay_mult: NonNegativeReal | None = None
     """Multiplies weight_decay."""
+    share_mode: Literal["STRICT", "PERMISSIVE"] = "STRICT"
+    """Whether a shared weight must have the shape of the first one, or as many values only; each
+    layer then reads them in a shape of its own."""
 
 
 class Wiring(Fields):
@@ -39,7 +42,8 @@ class Wiring(Fields):
     loss_weight: NonNegativeReal | None = None
     """The factor of a loss in the sum that is minimised."""
     propagate_down: Annotated[tuple[Flag, ...], BeforeValidator(many)] = ()
-    """Accepted as in Caffe; the compiler finds out itself where gradients must go."""
+    """One per bottom: `false` lets no gradient through to it; `true`, as if left out, wherever
+    something before it is trained."""
 
 
 UNWIRED = Wiring()

@@ -59,7 +59,7 @@ class Experiment:
         data = self.nets.train.net.data
         assert data is not None
         shuffle = True if data.shuffle is None else data.shuffle
-        batch = self.nets.train.net.batch
+        batch = self.nets.train.net.batch * self.solver.iter_size
         return Batches(len(self.train), batch, self.solver.random_seed, shuffle)
 
     @property
@@ -132,8 +132,10 @@ def open_phase(
     return dataset, str(found) if found.exists() else name
 
 
-def evaluate_run(run: Run, *, data: Path | None, device: str) -> Evaluation:
-    """Loss and metrics of a run's newest weights on its test data, or on `data`.
+def evaluate_run(
+    run: Run, *, data: Path | None, device: str, batches: int | None = None
+) -> Evaluation:
+    """Loss and metrics of a run's newest weights on its test data, or on `data`; see `Evaluator`.
 
     UsageError if the spec has no test data, DataError if weights or data are damaged.
     """
@@ -148,7 +150,7 @@ def evaluate_run(run: Run, *, data: Path | None, device: str) -> Evaluation:
         choose_device(device),
         lambda batch: elaborate(spec, batch=batch).test.net,
     )
-    return evaluator.run()
+    return evaluator.run(batches)
 
 
 def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.fields import plain
 from netspec.ir.layer import Phase
+from netspec.ir.override import override
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.executor import Executor
@@ -22,6 +25,7 @@ from netspec.training.experiment import Experiment, idle_classes, prepare
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
+from netspec.training.snapshot import Snapshot
 
 
 def train(
@@ -37,6 +41,7 @@ def train(
     tf32: bool = True,
     cuda_graphs: bool = False,
     autotune: bool = False,
+    snapshots: Callable[[Experiment], Snapshot] | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
@@ -47,7 +52,8 @@ def train(
     gradients instead of kept. On CUDA, `tf32` lets products round their factors to 10 bits, and
     `cuda_graphs` records each graph once and replays it. `autotune` first measures which
     formulations are the fastest here, in 30 seconds at most; a resumed run keeps those that it
-    began with.
+    began with. `snapshots` makes what writes them where the solver has a `snapshot_prefix`. A
+    `random_seed` below 0 is taken from the clock, and stands in the run's copy of the spec.
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
@@ -65,12 +71,16 @@ def train(
         executor = _executor(experiment, machine, planner, recompute, listener)
     else:
         experiment = prepare(spec, data=data)
+        if experiment.solver.random_seed < 0:
+            experiment = prepare(_seeded(spec, time.time_ns() % 2**31), data=data)
         machine = find(device, target=target, threads=threads)
         name = experiment.nets.train.net.name
         planner = _tuner(Path(runs), name, machine, listener) if autotune else plan
         # May fail, and then no folder is left.
         executor = _executor(experiment, machine, planner, recompute, listener)
         run = _create(experiment, Path(runs), device, machine, threads, recompute)
+    wanted = experiment.solver.snapshot_prefix is not None
+    snapshot = snapshots(experiment) if snapshots and wanted else None
     with run.lock():
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
@@ -85,7 +95,13 @@ def train(
             listener=listener,
             model=experiment.model,
             tests=experiment.test is not None,
+            snapshot=snapshot,
         )
+
+
+def _seeded(spec: Spec, seed: int) -> Spec:
+    """The spec with another random_seed."""
+    return replace(spec, tree=override(spec.tree, [f"solver.random_seed={seed}"]))
 
 
 def _machine_again(
@@ -160,10 +176,12 @@ def _executor(
 
 def _latest(spec: Spec, runs: Path) -> Run:
     """The last run of this spec; refused if the spec, or what it includes, has changed since."""
-    name = elaborate(spec).train.net.name
-    run = latest_run(runs, name)
+    net = elaborate(spec).train.net
+    run = latest_run(runs, net.name)
     if run is None:
-        raise UsageError(f"there is no run of {name} under {runs} to go on with")
+        raise UsageError(f"there is no run of {net.name} under {runs} to go on with")
+    if net.solver is not None and net.solver.random_seed < 0:
+        spec = _seeded(spec, run.settings.seed)
     for file, text in _texts(spec).items():
         if not _says(run.path / file, text):
             what = "the spec" if file == SPEC else f"the included `{file}`"
