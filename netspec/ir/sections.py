@@ -29,6 +29,10 @@ ColourOrder: TypeAlias = Literal["BGR", "RGB"]
 """Which of red and blue comes first."""
 
 
+MEAN = "transform#mean"
+"""What the mean image is called among a data set's arrays; no blob has such a name."""
+
+
 class Transform(Fields):
     """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it."""
 

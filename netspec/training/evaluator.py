@@ -88,7 +88,7 @@ class Evaluator:
         for start in range(0, samples, self._net.batch):
             indices = np.arange(start, min(start + self._net.batch, samples), dtype=np.int64)
             batch = self._batch(len(indices))
-            batch.run(indices, 0)
+            batch.run(indices, start // self._net.batch)
             for name, mean in batch.results.numbers().items():
                 totals[name] = totals.get(name, 0.0) + mean * len(indices)
         means = {name: total / samples for name, total in totals.items()}
