@@ -29,8 +29,8 @@ from netspec.ir.initial import initial_weights, neutral_statistics
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
-from netspec.ir.sections import Transform
-from netspec.ir.types import TensorType, size
+from netspec.ir.sections import MEAN, Transform
+from netspec.ir.types import Shape, TensorType, size
 from netspec.layers import LAYERS
 from netspec.library import ZOO, Library
 
@@ -56,6 +56,13 @@ class Spec:
     """The overrides, as they were given."""
     lenient: bool = False
     """Whether layers at fault are left out, with a warning."""
+    folder: Path | None = None
+    """Where its paths begin, if that is not beside it: a run keeps a copy of its spec."""
+
+    @property
+    def base(self) -> Path:
+        """Where the paths in it begin."""
+        return self.path.parent if self.folder is None else self.folder
 
     @property
     def files(self) -> dict[str, str]:
@@ -95,7 +102,9 @@ def read(
         tree = _upgraded(tree, path, library, wishes, diagnostics)
     elif wishes is not None:
         raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
-    return Spec(path, override(tree, sets), library, tuple(sets), bool(wishes and wishes.lenient))
+    return Spec(
+        path, override(tree, sets), library, tuple(sets), lenient=bool(wishes and wishes.lenient)
+    )
 
 
 def _upgraded(
@@ -262,17 +271,45 @@ def compile_step(
     return gradient_graph(net, types, transform, target, grad, segments=segments(recompute, net))
 
 
-def stored_inputs(net: Net) -> dict[str, TensorType]:
-    """What a data set holds for each input: images without the padding of the transform."""
-    pad = net.data.transform.pad if net.data else 0
+def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[str, TensorType]:
+    """What a data set holds for each input: images as they are before the transform.
+
+    With a mean file its image is among them, as `MEAN`. `found` are the shapes of a data set's
+    samples, by array: images may have any size that leaves room for the crop; without them they
+    have its size. DataError if no image can give an input.
+    """
+    transform = net.data.transform if net.data else Transform()
+    pad, crop = transform.pad, transform.crop_size
     inputs = dict(net.inputs)
-    for name in net.transformed if pad else ():
+    for name in net.transformed if pad or crop else ():
         channels, *extent = inputs[name].sample
-        if not extent or min(extent) <= 2 * pad:
+        if crop and extent != [crop, crop]:
+            taken = size(inputs[name].sample)
+            raise DataError(f"transform: crop_size {crop} does not give the {taken} of `{name}`")
+        if crop:
+            extent = _uncropped(name, (found or {}).get(name), channels, transform)
+        elif not extent or min(extent) <= 2 * pad:
             raise DataError(f"transform: pad {pad} leaves nothing of the input `{name}`")
-        batch = inputs[name].batch
-        inputs[name] = inputs[name].with_shape(batch, channels, *(n - 2 * pad for n in extent))
+        else:
+            extent = [n - 2 * pad for n in extent]
+        inputs[name] = inputs[name].with_shape(inputs[name].batch, channels, *extent)
+    if transform.mean_file and net.transformed:
+        inputs[MEAN] = TensorType(inputs[net.transformed[0]].sample)
     return inputs
+
+
+def _uncropped(name: str, found: Shape | None, channels: int, transform: Transform) -> list[int]:
+    """Height and width of the images that are cut, as far as they are known."""
+    crop = transform.crop_size
+    if found is None or len(found) != 3 or found[0] != channels:
+        return [crop, crop]
+    if min(found[1:]) + 2 * transform.pad < crop:
+        padded = f" padded by {transform.pad}" if transform.pad else ""
+        raise DataError(
+            f"transform: crop_size {crop} is more than the images of `{name}` have, "
+            f"{size(found)}{padded}"
+        )
+    return list(found[1:])
 
 
 def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:

@@ -16,13 +16,13 @@ from netspec.codegen.lower import Lowered, Observation, lower
 from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
-from netspec.codegen.transform import MEAN, Transforming
+from netspec.codegen.transform import Transforming
 from netspec.codegen.unpooling import before_unpooling
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import TensorType
 
 Differentiate: TypeAlias = Callable[

@@ -14,9 +14,6 @@ from netspec.ir.phrases import cast_to, reshape
 from netspec.ir.sections import Transform
 from netspec.ir.types import TensorType
 
-MEAN = "transform#mean"
-"""What the mean image is called among a data set's arrays; no blob has such a name."""
-
 
 @dataclass
 class Transforming:

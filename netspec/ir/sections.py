@@ -36,6 +36,10 @@ MAX_WINDOW = 10_000
 """The most iterations that `average_loss` goes back: a checkpoint holds a number for each."""
 
 
+MEAN = "transform#mean"
+"""What the mean image is called among a data set's arrays; no blob has such a name."""
+
+
 class Transform(Fields):
     """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it."""
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from netspec.codegen.layout import Planner, plan
-from netspec.compiler import Spec, elaborate, read
+from netspec.compiler import Spec, elaborate
 from netspec.diagnostics import NetspecError, Source, UsageError
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
@@ -21,7 +21,7 @@ from netspec.ir.override import override
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, idle_classes, prepare
+from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
@@ -63,7 +63,7 @@ def train(
     if resume:
         run = _latest(spec, Path(runs))
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
-        saved = read(str(run.spec), include_paths=spec.library.include_paths)
+        saved = run_spec(run, spec.library.include_paths)
         experiment = prepare(saved, data=data, sources=sources)
         machine = _machine_again(run, find, device, target, threads, listener)
         recompute = recompute or run.settings.recompute
@@ -217,6 +217,7 @@ def _create(
         threads=threads,
         recompute=tuple(recompute),
         seed=experiment.solver.random_seed,
+        folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},
         solver=plain(experiment.solver),
         versions=environment(),
