@@ -19,7 +19,7 @@ from netspec.diagnostics import (
     UsageError,
     suggest,
 )
-from netspec.grammar.ast import Message
+from netspec.grammar.ast import Element, Field, Message, String
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.build import Built, build
@@ -32,7 +32,7 @@ from netspec.ir.override import override
 from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import Shape, TensorType, size
 from netspec.layers import LAYERS
-from netspec.library import ZOO, Library
+from netspec.library import ZOO, Library, caffe_folders
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -98,13 +98,22 @@ def read(
     path, shown = locate(target)
     library = Library(path.parent, include_paths)
     tree = parse(library.open(path, shown))
+    folder = None
     if recognise(tree):
         tree = _upgraded(tree, path, library, wishes, diagnostics)
+        folder = next(filter(_holds(tree), caffe_folders(path)), None)
     elif wishes is not None:
         raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
-    return Spec(
-        path, override(tree, sets), library, tuple(sets), lenient=bool(wishes and wishes.lenient)
-    )
+    lenient = wishes is not None and wishes.lenient
+    return Spec(path, override(tree, sets), library, tuple(sets), lenient, folder)
+
+
+def _holds(tree: Message) -> Callable[[Path], bool]:
+    """Whether a source of the tree's data sections lies in a folder."""
+    sections = [i.body for i in tree.fields("data") if isinstance(i, Element) and i.body]
+    fields = [f.value for s in sections for f in s.fields("source") if isinstance(f, Field)]
+    sources = [value.value for value in fields if isinstance(value, String)]
+    return lambda folder: any(source and (folder / source).exists() for source in sources)
 
 
 def _upgraded(
@@ -118,7 +127,12 @@ def _upgraded(
     """The native tree of a Caffe file; `net` is a solver's, whatever that names."""
     from netspec.caffe.upgrade import Upgrader, Wishes
 
-    upgrader = Upgrader(LAYERS, wishes or Wishes(), lambda _: None, diagnostics)
+    def probed(source: str) -> Mapping[str, Shape] | None:
+        from netspec.data import probe
+
+        return next(filter(None, (probe(source, folder) for folder in caffe_folders(path))), None)
+
+    upgrader = Upgrader(LAYERS, wishes or Wishes(), probed, diagnostics)
     if recognise(tree) == "net":
         native = upgrader.net(tree)
     else:
