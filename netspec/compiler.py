@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -330,6 +330,14 @@ def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:
     if given is not None:
         check_weights(net, given)
         return given
+    return drawn_weights(net, seed)
+
+
+def drawn_weights(net: Net, seed: int | None = None) -> Arrays:
+    """Weights as the fillers draw them, and statistics that change nothing.
+
+    `seed` is the solver's random_seed unless given.
+    """
     solver_seed = net.solver.random_seed if net.solver else 1
     drawn = initial_weights(net, solver_seed if seed is None else seed)
     return {**drawn, **neutral_statistics(net)}
