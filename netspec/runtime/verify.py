@@ -25,9 +25,9 @@ def verify(
 ) -> float:
     """The largest difference between `lowered` without and `model` with onnxruntime's optimiser.
 
-    One seeded normal batch per entry of `batches`; `inputs` gives shapes without the batch axis;
-    `probes` are blobs to compare beside the outputs: the scores behind a softmax tell more than
-    probabilities near 0 and 1. NetspecError if one differs by more than 1e-4.
+    One seeded batch, normal or of bytes, per entry of `batches`; `inputs` gives shapes without the
+    batch axis; `probes` are blobs to compare beside the outputs: the scores behind a softmax tell
+    more than probabilities near 0 and 1. NetspecError if one differs by more than 1e-4.
     """
     inside = [set(_made(form)) for form in (lowered, model)]
     probes = [name for name in probes if all(name in made for made in inside)]
@@ -35,11 +35,12 @@ def verify(
         _session(lowered, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, probes),
         _session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL, probes),
     )
+    bytewise = {port.name for port in sessions[0].get_inputs() if port.type == "tensor(uint8)"}
     worst = 0.0
     for seed, batch in enumerate(batches):
         generator = np.random.default_rng(seed)
         feeds = {
-            name: generator.standard_normal((batch, *shape)).astype(np.float32)
+            name: _sample(generator, (batch, *shape), bytewise=name in bytewise)
             for name, shape in inputs.items()
         }
         names = [output.name for output in sessions[0].get_outputs()]
@@ -53,6 +54,12 @@ def verify(
                 )
             worst = max(worst, difference)
     return worst
+
+
+def _sample(generator: np.random.Generator, shape: Shape, *, bytewise: bool) -> np.ndarray:
+    if bytewise:
+        return generator.integers(0, 256, shape, np.uint8)
+    return generator.standard_normal(shape).astype(np.float32)
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:
