@@ -24,13 +24,13 @@ from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.build import Built, build
 from netspec.ir.deploy import deploy
-from netspec.ir.fields import plain
 from netspec.ir.initial import initial_weights, neutral_statistics
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
-from netspec.ir.sections import MEAN, Transform
-from netspec.ir.types import Shape, TensorType, size
+from netspec.ir.sections import Transform
+from netspec.ir.stored import stored_inputs
+from netspec.ir.types import Shape, size
 from netspec.layers import LAYERS
 from netspec.library import ZOO, Library, caffe_folders
 
@@ -225,12 +225,15 @@ def compile_spec(
     outputs: Sequence[str] = (),
     classes: Sequence[str] = (),
     seed: int | None = None,
+    embed_preprocessing: bool = False,
 ) -> Compiled:
     """tree → ONNX, verified on two seeded batches before anyone sees it.
 
     `weights` holds parameters and statistics by name; without them the fillers draw from `seed`
     (the solver's random_seed unless given). Without `batch` the model takes any batch size.
-    SpecErrors for a faulty spec, DataError for weights that do not fit.
+    With `embed_preprocessing` it takes images as the data set of phase TEST holds them: of the
+    size of the mean image, else of those that are there, else of the crop; bytes unless those are
+    floats. SpecErrors for a faulty spec, DataError for weights that do not fit.
     """
     from netspec.codegen.inference import (
         MAX_BYTES,
@@ -239,29 +242,30 @@ def compile_spec(
         inference_model,
         model_metadata,
     )
+    from netspec.preprocessing import preprocessing_of
     from netspec.runtime.verify import verify
 
     net, wanted = deploy(elaborate(spec, batch=batch or 2).test.net, outputs)
-    inference = inference_graph(net, wanted)
+    preprocessing = preprocessing_of(net, spec.base, embedded=embed_preprocessing)
+    inference = inference_graph(net, wanted, preprocessing.embedded(net))
     if batch is None:
         other, _ = deploy(elaborate(spec, batch=3).test.net, outputs)
-        check_batch_free(inference, inference_graph(other, wanted))
+        check_batch_free(inference, inference_graph(other, wanted, preprocessing.embedded(other)))
     taken = 4 * sum(p.numel for p in net.parameters)
     if taken > MAX_BYTES:
         raise NetspecError(f"the weights take {taken:,} bytes, and an ONNX file holds 2 GiB")
     arrays = _weights(net, weights, seed)
-    transform = net.data.transform if net.data else Transform()
     model = inference_model(
         inference,
         arrays,
         fixed_batch=batch is not None,
-        metadata=model_metadata(net, source_hash(spec), classes, plain(transform)),
+        metadata=model_metadata(net, source_hash(spec), classes, *preprocessing.facts),
         check=True,
     )
     lowered = inference_model(inference, arrays, simplified=False, fixed_batch=batch is not None)
     sizes = (batch, batch) if batch else (2, 3)
     probes = [b for node in net.nodes if set(wanted) & set(node.tops) for b in node.bottoms]
-    samples = {name: type.sample for name, type in net.inputs.items()}
+    samples = {name: value.type.sample for name, value in inference.inputs.items()}
     difference = verify(lowered, model, samples, sizes, probes)
     return Compiled(model, net, wanted, difference)
 
@@ -283,47 +287,6 @@ def compile_step(
     transform = net.data.transform if net.data else Transform()
     types = stored_inputs(net)
     return gradient_graph(net, types, transform, target, grad, segments=segments(recompute, net))
-
-
-def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[str, TensorType]:
-    """What a data set holds for each input: images as they are before the transform.
-
-    With a mean file its image is among them, as `MEAN`. `found` are the shapes of a data set's
-    samples, by array: images may have any size that leaves room for the crop; without them they
-    have its size. DataError if no image can give an input.
-    """
-    transform = net.data.transform if net.data else Transform()
-    pad, crop = transform.pad, transform.crop_size
-    inputs = dict(net.inputs)
-    for name in net.transformed if pad or crop else ():
-        channels, *extent = inputs[name].sample
-        if crop and extent != [crop, crop]:
-            taken = size(inputs[name].sample)
-            raise DataError(f"transform: crop_size {crop} does not give the {taken} of `{name}`")
-        if crop:
-            extent = _uncropped(name, (found or {}).get(name), channels, transform)
-        elif not extent or min(extent) <= 2 * pad:
-            raise DataError(f"transform: pad {pad} leaves nothing of the input `{name}`")
-        else:
-            extent = [n - 2 * pad for n in extent]
-        inputs[name] = inputs[name].with_shape(inputs[name].batch, channels, *extent)
-    if transform.mean_file and net.transformed:
-        inputs[MEAN] = TensorType(inputs[net.transformed[0]].sample)
-    return inputs
-
-
-def _uncropped(name: str, found: Shape | None, channels: int, transform: Transform) -> list[int]:
-    """Height and width of the images that are cut, as far as they are known."""
-    crop = transform.crop_size
-    if found is None or len(found) != 3 or found[0] != channels:
-        return [crop, crop]
-    if min(found[1:]) + 2 * transform.pad < crop:
-        padded = f" padded by {transform.pad}" if transform.pad else ""
-        raise DataError(
-            f"transform: crop_size {crop} is more than the images of `{name}` have, "
-            f"{size(found)}{padded}"
-        )
-    return list(found[1:])
 
 
 def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:

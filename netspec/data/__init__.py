@@ -14,20 +14,22 @@ from netspec.data.image import Picture, read_image
 from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
 from netspec.ir.fields import plain
-from netspec.ir.sections import DataSection, Transform
-from netspec.ir.types import Shape
+from netspec.ir.sections import ColourOrder, DataSection, Transform
+from netspec.ir.types import Shape, TensorType
 
 __all__ = [
     "READERS",
     "Dataset",
     "Picture",
     "Reader",
+    "channel_order",
     "check_dataset",
     "fitted",
     "mean_image",
     "open_dataset",
     "probe",
     "read_image",
+    "sample_types",
 ]
 
 READERS = (npz.READER, idx.READER, database.READER, hdf5.READER, image_list.READER, folder.READER)
@@ -81,9 +83,17 @@ def probe(
     """
     if isinstance(section, str):
         section = DataSection(source=section, batch_size=1)
-    shapes = {dummy.top: dummy.shape for dummy in section.dummy}
+    types = sample_types(section, base, split=split)
+    return None if types is None else {name: type.shape for name, type in types.items()}
+
+
+def sample_types(
+    section: DataSection, base: Path, *, split: str = "train"
+) -> dict[str, TensorType] | None:
+    """What `probe` finds, with the types of the elements."""
+    made = {dummy.top: TensorType(dummy.shape) for dummy in section.dummy}
     if not section.source:
-        return shapes or None
+        return made or None
     path = base / section.source
     if not _exists(path):
         return None
@@ -91,7 +101,15 @@ def probe(
         found = _reader(path).probe(path, Wanted(split, section, base))
     except OSError as e:
         raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
-    return {**{_called(name, found, section): shape for name, shape in found.items()}, **shapes}
+    return {**{_called(name, found, section): type for name, type in found.items()}, **made}
+
+
+def channel_order(section: DataSection, base: Path) -> ColourOrder | None:
+    """Which of red and blue comes first in the images of a section, as far as that is known."""
+    path = base / section.source
+    if section.channel_order or not section.source or not _exists(path):
+        return section.channel_order
+    return next((reader.order for reader in READERS if reader.claims(path)), None)
 
 
 def _reader(path: Path) -> Reader:

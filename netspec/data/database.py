@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from netspec.data.dataset import Array, Dataset, Reader, Wanted, afford
+from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted, afford
 from netspec.data.datum import Datum
 from netspec.data.decoding import decode_all
 from netspec.data.file import fault
 from netspec.data.image import decode_bytes, natural_shape_of, strict
 from netspec.data.lmdb import FILE, Record, records
 from netspec.diagnostics import printable
-from netspec.ir.types import Shape, size
+from netspec.ir.types import Shape, TensorType, size
 from netspec.wire import WireError
 
 LEVELDB = (
@@ -43,12 +43,14 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     return Dataset({"data": data, "label": label}, (), str(path))
 
 
-def _probe(path: Path, wanted: Wanted) -> dict[str, Shape]:
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     record = next(records(_file(path)), None)
     if record is None:
         raise fault(path, "holds no samples")
+    first = _datum(path, record)
+    kind = "float32" if _kind(first) == "values" else "uint8"
     with strict():
-        return {"data": _shape(path, record, _datum(path, record), wanted), "label": ()}
+        return {"data": TensorType(_shape(path, record, first, wanted), kind), "label": LABEL}
 
 
 def _file(path: Path) -> Path:
@@ -124,4 +126,5 @@ READER = Reader(
     _read,
     _probe,
     frozenset({"backend", "force_color", "force_gray"}),
+    order="BGR",
 )

@@ -52,6 +52,10 @@ class Dataset:
         return int(next(iter(self.arrays.values())).shape[0])
 
 
+LABEL = TensorType((), "int64")
+"""What a class label is."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """What a net and its data section ask of a source."""
@@ -81,12 +85,14 @@ class Reader:
     form: str
     claims: Callable[[Path], bool]
     read: Callable[[Path, Wanted], Dataset]
-    probe: Callable[[Path, Wanted], dict[str, Shape]]
-    """The shapes of a sample by array, from the first one alone."""
+    probe: Callable[[Path, Wanted], dict[str, TensorType]]
+    """The types of a sample by array, without a batch axis, from the first one alone."""
     takes: frozenset[str] = frozenset()
     """The fields of a data section and its transform that not every format takes."""
     transforms: bool = True
     """Whether a section of it may have a transform."""
+    order: ColourOrder | None = None
+    """Which of red and blue comes first, where the format says."""
 
 
 def afford(path: Path, count: int, what: str, shape: Shape, itemsize: int = 1) -> None:

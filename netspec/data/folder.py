@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from netspec.data.dataset import Dataset, Reader, Wanted
+from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.decoding import decode_all
 from netspec.data.file import fault
 from netspec.data.image import SUFFIXES, decode, image_shape, natural_shape, strict
-from netspec.ir.types import Shape
+from netspec.ir.types import Shape, TensorType
 
 SPLITS = {"train": ("train",), "test": ("test", "val")}
 """Folders below the root that hold a split, the first that is there."""
@@ -34,10 +34,10 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     return Dataset({"data": data, "label": label}, classes, str(path))
 
 
-def _probe(path: Path, wanted: Wanted) -> dict[str, Shape]:
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     _, files = _listed(path, wanted.split)
     with strict():
-        return {"data": natural_shape(files[0][0]), "label": ()}
+        return {"data": TensorType(natural_shape(files[0][0]), "uint8"), "label": LABEL}
 
 
 def _shape(path: Path, first: Path, wanted: Wanted) -> Shape:

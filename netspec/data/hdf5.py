@@ -13,9 +13,9 @@ import numpy as np
 from netspec.data.dataset import Array, Dataset, Reader, Wanted, afford
 from netspec.data.file import bomb, fault, open_regular
 from netspec.data.lines import first_line, lines_of, located
-from netspec.data.values import converted
+from netspec.data.values import converted, sample_type
 from netspec.diagnostics import DataError, UsageError
-from netspec.ir.types import Shape, size
+from netspec.ir.types import TensorType, size
 
 INSTALL = "HDF5 files are read by h5py: pip install 'netspec[hdf5]'"
 
@@ -46,10 +46,10 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     return Dataset(joined, (), str(path))
 
 
-def _probe(path: Path, wanted: Wanted) -> dict[str, Shape]:
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     file = next(iter(_files(path, wanted)))
     with _opened(file) as found:
-        return {name: tuple(held.shape[1:]) for name, held in found}
+        return {name: sample_type(name, held.shape, held.dtype) for name, held in found}
 
 
 def _files(path: Path, wanted: Wanted) -> list[Path]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from netspec.data.dataset import Array, Dataset, Reader, Wanted
+from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted
 from netspec.data.file import Stream, fault
-from netspec.ir.types import Shape, size
+from netspec.ir.types import Shape, TensorType, size
 
 PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 """What the files of a split begin with; Kaggle's copies have a dot for the second hyphen."""
@@ -31,10 +31,10 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     return read_pair(images, _labels_of(images), origin=str(path))
 
 
-def _probe(path: Path, wanted: Wanted) -> dict[str, Shape]:
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     with Stream(_images_of(path, wanted)) as stream:
         _, *extent = _axes(stream, 3, "images")
-    return {"data": (1, *extent), "label": ()}
+    return {"data": TensorType((1, *extent), "uint8"), "label": LABEL}
 
 
 def _images_of(path: Path, wanted: Wanted) -> Path:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from netspec.data.dataset import Dataset, Reader, Wanted
+from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.decoding import decode_all
 from netspec.data.file import fault
 from netspec.data.image import decode, decode_resized, natural_shape, strict
 from netspec.data.lines import first_line, lines_of, located
-from netspec.ir.types import Shape
+from netspec.ir.types import Shape, TensorType
 
 _LABEL = re.compile(rb"[+-]?[0-9]{1,18}")
 _LINE = re.compile(rb"\S.*[ \t][+-]?[0-9]{1,18}\s*")
@@ -50,11 +50,11 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     return Dataset({"data": data, "label": label}, (), str(path))
 
 
-def _probe(path: Path, wanted: Wanted) -> dict[str, Shape]:
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     entries = _entries(path, 1)
     with strict():
         (first,) = located(path, [entries[0].image], wanted)
-        return {"data": _shape(first, wanted), "label": ()}
+        return {"data": TensorType(_shape(first, wanted), "uint8"), "label": LABEL}
 
 
 def _shape(first: Path, wanted: Wanted) -> Shape:
@@ -93,4 +93,5 @@ READER = Reader(
     _read,
     _probe,
     frozenset({"root_folder", "new_height", "new_width", "is_color"}),
+    order="BGR",
 )

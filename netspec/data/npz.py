@@ -16,8 +16,8 @@ import numpy as np
 
 from netspec.data.dataset import Array, Dataset, Reader, Wanted
 from netspec.data.file import CHUNK, FREE, RATIO, bomb, fault, open_regular
-from netspec.data.values import converted
-from netspec.ir.types import Shape, size
+from netspec.data.values import converted, sample_type
+from netspec.ir.types import Shape, TensorType, size
 
 T = TypeVar("T")
 
@@ -65,10 +65,10 @@ def _read(path: Path, wanted: Wanted) -> Dataset:  # noqa: ARG001 - the keys tel
     return Dataset({k: converted(path, k, a) for k, a in arrays.items()}, classes, str(path))
 
 
-def _probe(path: Path, wanted: Wanted) -> dict[str, Shape]:  # noqa: ARG001
-    shapes = _entries(path, lambda *entry: _header(*entry[:3])[0].shape[1:])
-    shapes.pop("classes", None)
-    return shapes
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:  # noqa: ARG001
+    headers = _entries(path, lambda *entry: _header(*entry[:3])[0])
+    headers.pop("classes", None)
+    return {name: sample_type(name, h.shape, h.dtype) for name, h in headers.items()}
 
 
 def _entries(path: Path, take: Callable[[Path, str, IO[bytes], int], T]) -> dict[str, T]:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from netspec.data.dataset import Array
 from netspec.data.file import fault
+from netspec.ir.types import Shape, TensorType
 
 _EXACT = 1 << 24
 """float32 holds every integer up to it."""
+
+
+def sample_type(key: str, shape: Shape, dtype: np.dtype[Any]) -> TensorType:
+    """The type of a sample of an array, as `converted` will give it."""
+    if key == "label" and dtype.kind in "ui":
+        return TensorType(shape[1:], "int64")
+    return TensorType(shape[1:], "uint8" if dtype == np.uint8 else "float32")
 
 
 def converted(path: Path, key: str, array: Array) -> Array:

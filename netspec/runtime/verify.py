@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
@@ -28,8 +26,8 @@ def verify(
 ) -> float:
     """The largest difference between `lowered` without and `model` with onnxruntime's optimiser.
 
-    One seeded normal batch per entry of `batches`; `inputs` gives shapes without the batch axis.
-    Where a layer refuses it, inputs that are no images hold places, and become zeros;
+    One seeded batch, normal or of bytes, per entry of `batches`; `inputs` gives shapes without the
+    batch axis. Where a layer refuses it, inputs that are no images hold places, and become zeros;
     `probes` are blobs to compare beside the outputs: the scores behind a softmax tell more than
     probabilities near 0 and 1. NetspecError if one differs by more than 1e-4.
     """
@@ -39,9 +37,14 @@ def verify(
         _session(lowered, ort.GraphOptimizationLevel.ORT_DISABLE_ALL, probes),
         _session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL, probes),
     )
+    bytewise = {port.name for port in sessions[0].get_inputs() if port.type == "tensor(uint8)"}
     worst = 0.0
     for seed, batch in enumerate(batches):
-        feeds = _drawn(inputs, batch, seed)
+        generator = np.random.default_rng(seed)
+        feeds = {
+            name: _sample(generator, (batch, *shape), bytewise=name in bytewise)
+            for name, shape in inputs.items()
+        }
         names = [output.name for output in sessions[0].get_outputs()]
         try:
             plain = sessions[0].run(names, feeds)
@@ -60,12 +63,10 @@ def verify(
     return worst
 
 
-def _drawn(inputs: Mapping[str, Shape], batch: int, seed: int) -> dict[str, npt.NDArray[Any]]:
-    generator = np.random.default_rng(seed)
-    return {
-        name: generator.standard_normal((batch, *shape)).astype(np.float32)
-        for name, shape in inputs.items()
-    }
+def _sample(generator: np.random.Generator, shape: Shape, *, bytewise: bool) -> np.ndarray:
+    if bytewise:
+        return generator.integers(0, 256, shape, np.uint8)
+    return generator.standard_normal(shape).astype(np.float32)
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,7 +16,6 @@ from netspec.compiler import (
     compile_spec,
     elaborate,
     read,
-    stored_inputs,
 )
 from netspec.data import Dataset, check_dataset, fitted, mean_image, open_dataset
 from netspec.data.order import Batches
@@ -25,6 +24,7 @@ from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.sections import MEAN, Solver
+from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State
