@@ -160,10 +160,39 @@ def evaluate_run(
     net = elaborate(spec).test.net
     source = run.settings.data.get(Phase.TEST)
     dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+    return _evaluated(spec, net, dataset, trained_weights(run, net), device, batches)
+
+
+def evaluate_spec(
+    spec: Spec,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    data: Path | None,
+    device: str,
+    batches: int | None = None,
+) -> Evaluation:
+    """Loss and metrics of a spec with these weights on its test data; see `Evaluator`.
+
+    UsageError if it has no test data, DataError if weights or data do not fit.
+    """
+    net = elaborate(spec).test.net
+    check_weights(net, weights)
+    dataset, _ = open_phase(spec, net, Phase.TEST, data=data)
+    return _evaluated(spec, net, dataset, weights, device, batches)
+
+
+def _evaluated(
+    spec: Spec,
+    net: Net,
+    dataset: Dataset,
+    weights: Mapping[str, NDArray[Any]],
+    device: str,
+    batches: int | None,
+) -> Evaluation:
     evaluator = Evaluator.of_weights(
         net,
         dataset.fed,
-        trained_weights(run, net),
+        weights,
         choose_device(device),
         lambda batch: elaborate(spec, batch=batch).test.net,
     )
