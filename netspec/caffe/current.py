@@ -63,12 +63,15 @@ def _quoted(item: Field, faults: Faults) -> Field:
 
 def _without_transform(block: Element, faults: Faults) -> Element:
     """`data_param { scale: … }` meant something in V1 alone."""
-    idle = [item for item in body(block).items if key(item) in TRANSFORM_FIELDS]
-    for item in idle:
+    kept: list[Item] = []
+    for item in body(block).items:
+        if key(item) not in TRANSFORM_FIELDS:
+            kept.append(item)
+            continue
         message = f"Caffe passes over `{key(item)}` in `{block.word}` of a `layer`"
         hint = f"it takes effect in `transform_param {{ {key(item)}: … }}`"
         faults.warn(SpecError(message, item.span, code="field", hint=hint))
-    return with_items(block, (i for i in body(block).items if i not in idle)) if idle else block
+    return with_items(block, kept)
 
 
 def _frozen(layer: Element, faults: Faults) -> Element:

@@ -43,8 +43,11 @@ def key(item: Item) -> str:
 def values(message: Message, name: str) -> Iterator[Expr]:
     """The plain values of a field, those of short lists among them."""
     for found in message.fields(name):
-        if isinstance(found, Field):
-            yield from (one.value for one in single(found) if not isinstance(one.value, List))
+        match found:
+            case Field(value=List(elements=elements)):
+                yield from (value for value in elements if not isinstance(value, Message))
+            case Field(value=plain) if not isinstance(plain, List):
+                yield plain
 
 
 def single(item: Field) -> Iterator[Field]:

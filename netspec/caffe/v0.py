@@ -17,17 +17,14 @@ from netspec.caffe.message import (
     body,
     commented,
     key,
-    messages,
     new_element,
-    new_field,
     renamed,
     spread,
     text,
-    texts,
-    with_items,
 )
+from netspec.caffe.padding import fold_padding, v0_type
 from netspec.diagnostics import Span, SpecError, suggest
-from netspec.grammar.ast import Element, Field, Item, Message, Number, Reference, String
+from netspec.grammar.ast import Element, Field, Item, Message, Reference
 
 TYPES: Final[Mapping[str, str]] = {
     "accuracy": "ACCURACY",
@@ -105,7 +102,6 @@ TRANSFORM: Final[Mapping[str, str]] = {
 """A field of V0 → its name in V1's `transform_param`, whatever the layer's type."""
 
 _SAME: Final = {"name", "blobs", "blobs_lr", "weight_decay"}
-_PADDING: Final = "padding"
 _NET_FIELDS: Final = {"name", "layers", "input", "input_dim", "force_backward"}
 
 
@@ -130,86 +126,9 @@ def to_v1(items: Iterable[Item], faults: Faults) -> Items:
     return tuple(kept)
 
 
-def fold_padding(items: Items, faults: Faults) -> Items:
-    """`padding → conv` becomes one convolution with that pad; likewise for pooling.
-
-    The pad of the `padding` layer replaces the one of its reader, as in UpgradeV0PaddingLayers.
-    """
-    sources: dict[str, Element | None] = dict.fromkeys(_inputs(items))
-    kept: list[Item] = []
-    for item in items:
-        if key(item) != "layers" or not isinstance(item, Element):
-            kept.append(item)
-            continue
-        bottoms = texts(body(item), "bottom")
-        folded = item
-        if any(_is_padding(sources.get(name)) for name, _ in bottoms):
-            folded = _padded(item, sources, faults)
-        if not _is_padding(item):
-            kept.append(folded)
-        sources.update((name, item) for name, _ in texts(body(item), "top"))
-    return tuple(kept)
-
-
-def _inputs(items: Items) -> list[str]:
-    net = Message(items, items[0].span) if items else None
-    return [name for name, _ in texts(net, "input")] if net else []
-
-
-def _is_padding(layer: Element | None) -> bool:
-    return layer is not None and _v0_type(layer)[0] == _PADDING
-
-
-def _v0_type(layer: Element) -> tuple[str, Span]:
-    """V0's type of a layer and where it stands; '' if there is none."""
-    for inner in messages(body(layer), "layer"):
-        for said, span in texts(inner, "type"):
-            return said, span
-    return "", layer.word_span
-
-
-def _padded(layer: Element, sources: Mapping[str, Element | None], faults: Faults) -> Element:
-    """The layer with the pad of the `padding` layer that it reads, reading what that one reads."""
-    kind, span = _v0_type(layer)
-    bottoms = texts(body(layer), "bottom")
-    if kind not in _WINDOWED:
-        message = f"a `padding` layer pads for `conv` and `pool`; this layer is `{kind}`"
-        faults.error(SpecError(message, span, code="flow"))
-        return layer
-    padding = sources.get(bottoms[0][0])
-    if len(bottoms) != 1 or padding is None:
-        message = f"a layer that reads a `padding` layer has one bottom, this one {len(bottoms)}"
-        faults.error(SpecError(message, layer.word_span, code="flow"))
-        return layer
-    above = texts(body(padding), "bottom")
-    tops = texts(body(padding), "top")
-    if len(above) != 1 or len(tops) != 1:
-        message = "a `padding` layer has one bottom and one top"
-        numbers = f"this one has {len(above)} and {len(tops)}"
-        faults.error(SpecError(f"{message}, {numbers}", padding.word_span, code="flow"))
-        return layer
-    (source,) = above
-    return with_items(layer, _repadded(body(layer).items, source, padding))
-
-
-def _repadded(items: Items, source: tuple[str, Span], padding: Element) -> list[Item]:
-    """The items of a layer with the bottom `source` and the pad of `padding`."""
-    pads = (p for inner in messages(body(padding), "layer") for p in inner.fields("pad"))
-    pad = next(pads, None) or new_field("pad", Number("0", 0, padding.span), padding.word_span)
-    new: list[Item] = []
-    for item in items:
-        if key(item) == "bottom" and isinstance(item, Field):
-            item = replace(item, value=String(*source))
-        elif key(item) == "layer" and isinstance(item, Element):
-            others = (inner for inner in body(item).items if key(inner) != "pad")
-            item = with_items(item, (*others, pad))
-        new.append(item)
-    return new
-
-
 def _layer(layer: Element, faults: Faults) -> list[Element]:
     """One layer in V1's form; none if its type is unknown."""
-    kind, span = _v0_type(layer)
+    kind, span = v0_type(layer)
     if kind not in TYPES:
         faults.error(_unknown_type(kind, span))
         return []

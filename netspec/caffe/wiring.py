@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from netspec.caffe.message import body, name_of, number, texts, values
-from netspec.diagnostics import Diagnostics, Span, SpecError, suggest
+from netspec.diagnostics import MAX_FOUND, Diagnostics, Span, SpecError, suggest
 from netspec.grammar.ast import Element, Expr, Message
 
 _NEAR = 2000
@@ -120,9 +120,7 @@ def _report(
     places = dict(reversed(made))
     everywhere = list(layers_of(whole)) if whole else []
     hidden = dict(top for layer in everywhere for top in texts(body(layer), "top"))
-    for bottom, layer, before in unknown:
-        if diagnostics.full:
-            return
+    for bottom, layer, before in unknown[:MAX_FOUND]:
         trail = []
         if bottom.name in places:
             message = f"`{layer}` reads `{bottom.name}` before it is made"

@@ -12,6 +12,7 @@ from netspec.caffe import v0, v1
 from netspec.caffe.faults import Faults
 from netspec.caffe.forms import upgrade_net
 from netspec.caffe.message import key, number, text
+from netspec.caffe.padding import fold_padding
 from netspec.caffe.splits import insert_splits
 from netspec.caffe.state import filter_net, state_of
 from netspec.diagnostics import Diagnostics, Source
@@ -86,7 +87,7 @@ def test_upgrade_pair(operation: str, given: str, expected: str) -> None:
     net = tree(given)
     match operation:
         case "RunPaddingUpgradeTest":
-            upgraded = v0.fold_padding(net.items, faults)
+            upgraded = fold_padding(net.items, faults)
         case "RunV0UpgradeTest":
             upgraded = v0.to_v1(net.items, faults)
         case "RunV1UpgradeTest":
