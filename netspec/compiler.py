@@ -89,10 +89,12 @@ def read(
     include_paths: Sequence[Path] = (),
     wishes: Wishes | None = None,
     diagnostics: Diagnostics | None = None,
+    data: Path | None = None,
 ) -> Spec:
     """text → tree, a native one with `--set` overrides; SpecErrors, UsageError or NetspecError.
 
-    `wishes` say how a Caffe file is read; what is odd about it goes to `diagnostics`.
+    `wishes` say how a Caffe file is read, and `data` where its data are, instead of its sources;
+    what is odd about it goes to `diagnostics`.
     """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     path, shown = locate(target)
@@ -100,7 +102,7 @@ def read(
     tree = parse(library.open(path, shown))
     folder = None
     if recognise(tree):
-        tree = _upgraded(tree, path, library, wishes, diagnostics)
+        tree = _upgraded(tree, path, library, wishes, diagnostics, data=data)
         folder = next(filter(_holds(tree), caffe_folders(path)), None)
     elif wishes is not None:
         raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
@@ -123,6 +125,7 @@ def _upgraded(
     wishes: Wishes | None,
     diagnostics: Diagnostics,
     net: Message | None = None,
+    data: Path | None = None,
 ) -> Message:
     """The native tree of a Caffe file; `net` is a solver's, whatever that names."""
     from netspec.caffe.upgrade import Upgrader, Wishes
@@ -130,6 +133,8 @@ def _upgraded(
     def probed(source: str) -> Mapping[str, Shape] | None:
         from netspec.data import probe
 
+        if data is not None:
+            return probe(str(data), Path())
         return next(filter(None, (probe(source, folder) for folder in caffe_folders(path))), None)
 
     upgrader = Upgrader(LAYERS, wishes or Wishes(), probed, diagnostics)
@@ -164,7 +169,7 @@ def upgrade(
     trainer = parse(library.open(Path(solver), solver))
     if kind != "net" or recognise(trainer) != "solver":
         raise UsageError("upgrade takes a Caffe net and a solver, in this order")
-    return to_text(_upgraded(trainer, Path(solver), library, wishes, diagnostics, tree))
+    return to_text(_upgraded(trainer, Path(solver), library, wishes, diagnostics, net=tree))
 
 
 @dataclass(frozen=True)

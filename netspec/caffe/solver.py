@@ -19,8 +19,11 @@ def solver_section(tree: Message) -> Element:
     """
     fields = tuple(i for i in tree.items if isinstance(i, Field | Element))
     items: list[Item] = [_word(i) for i in fields if isinstance(i, Field) and _kept(i)]
-    if first(fields, "type") == "Adam" and first(fields, "momentum") is None:
-        items.append(making.field("momentum", making.number(0)))  # ours would be Kingma's
+    if first(fields, "type") in ("Adam", "AdaDelta") and first(fields, "momentum") is None:
+        items.append(making.field("momentum", making.number(0)))  # ours is that of the papers
+    tests = first(fields, "test_interval")
+    if tests and first(fields, "test_initialization") is not False:
+        items.append(making.field("test_initialization", making.word("true")))
     comments = Comments(lost_comments(tree.items, items))
     body = Message(tuple(items), NOWHERE, tree.tail)
     return Element("solver", None, body, tree.span, tree.span, comments)
@@ -31,10 +34,7 @@ def _kept(item: Field) -> bool:
         return False
     default = Solver.model_fields[item.key].default
     value = literal(item.value)
-    if item.key == "random_seed" and isinstance(value, int) and value < 0:
-        return False
-    unset = default is None and value in (0, -1)  # Caffe's way to leave a field out
-    return not unset and (isinstance(default, bool) != isinstance(value, bool) or value != default)
+    return isinstance(default, bool) != isinstance(value, bool) or value != default
 
 
 def _word(item: Field) -> Field:

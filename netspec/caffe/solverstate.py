@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from netspec.blob import narrowed, read_blob, write_blob
-from netspec.hdf5 import Hdf5, is_hdf5, open_hdf5
+from netspec.hdf5 import Hdf5, is_hdf5, library, open_hdf5
 from netspec.mapped import map_file
 from netspec.wire import Buffer, Floats, Message, Writer, decoding
 
@@ -48,8 +51,10 @@ def read_solverstate(path: Path) -> SolverState:
         )
 
 
-def solverstate(state: SolverState) -> list[Buffer]:
-    """The content of a `.solverstate`; arrays are not copied."""
+def solverstate(state: SolverState, *, hdf5: bool = False) -> list[Buffer]:
+    """The content of a `.solverstate`, whose arrays are not copied, or of a `.solverstate.h5`."""
+    if hdf5:
+        return [_to_hdf5(state)]
     writer = Writer()
     writer.integer(_ITER, state.iter)
     writer.text(_LEARNED_NET, state.learned_net)
@@ -57,6 +62,19 @@ def solverstate(state: SolverState) -> list[Buffer]:
         writer.message(_HISTORY, write_blob(blob))
     writer.integer(_CURRENT_STEP, state.current_step)
     return writer.chunks
+
+
+def _to_hdf5(state: SolverState) -> bytes:
+    """As `SnapshotSolverStateToHDF5` writes it (`sgd_solver.cpp`)."""
+    content = BytesIO()
+    with library("a .solverstate.h5").File(content, "w") as file:
+        file["iter"] = np.array([state.iter], np.int32)
+        file["learned_net"] = state.learned_net
+        file["current_step"] = np.array([state.current_step], np.int32)
+        group = file.create_group("history")
+        for i, blob in enumerate(state.history):
+            group[str(i)] = np.asarray(blob, "<f4")
+    return content.getvalue()
 
 
 def _from_hdf5(file: Hdf5) -> SolverState:

@@ -67,7 +67,9 @@ class Upgrader:
         Without a `test_iter` it tests nothing, and phase TEST is that of the training net.
         """
         checked = self._valid(tree, "SolverParameter")
-        checked = forms.upgrade_solver(checked, diagnostics=self.diagnostics)
+        checked = forms.upgrade_solver(
+            checked, lenient=self.wishes.lenient, diagnostics=self.diagnostics
+        )
         found = Diagnostics()
         trained = find_train_net(checked, diagnostics=found)
         tested = find_test_nets(checked, diagnostics=found)

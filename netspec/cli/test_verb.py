@@ -58,7 +58,7 @@ def command(
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
         found = _run(Path(run), data, device, iterations)
     else:
-        spec = read_spec(run, sets=sets, include_paths=include_paths, wishes=wishes)
+        spec = read_spec(run, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
         found = _spec(spec, weights, data, device, iterations, ignore_mismatch=ignore_mismatch)
     if as_json:
         report = {"version": VERSION, "run": run, "samples": found.samples}

@@ -54,11 +54,17 @@ def read_spec(
     sets: Sequence[str] = (),
     include_paths: Sequence[Path] = (),
     wishes: Wishes | None = None,
+    data: Path | None = None,
 ) -> Spec:
     """A spec or a Caffe file; what is odd about the latter is told on stderr."""
     diagnostics = Diagnostics()
     source = read(
-        spec, sets=sets, include_paths=include_paths, wishes=wishes, diagnostics=diagnostics
+        spec,
+        sets=sets,
+        include_paths=include_paths,
+        wishes=wishes,
+        diagnostics=diagnostics,
+        data=data,
     )
     for lint in diagnostics.warnings:
         click.echo(lint.render("warning"), err=True)
