@@ -97,17 +97,26 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
 
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
-    bottoms = [lowered.blobs[b] for b in node.bottoms]
+    blobs = [lowered.blobs[b] for b in node.bottoms]
     weights = [lowered.parameters[p.name] for p in node.parameters]
     try:
         with lowered.op.scope(node.name):
+            bottoms = [
+                _read(lowered.op, b, t) for b, t in zip(blobs, node.bottom_types, strict=True)
+            ]
             tops = node.layer.lower(context, bottoms, weights)
     except ShapeError as error:  # what one phase alone refuses, such as a variance over one cell
         raise UsageError(f"layer `{node.name}`: {error}") from None
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
         lowered.blobs[name] = value
-    if node.loss_weight:
-        lowered.losses[node.tops[0]] = (tops[0], node.loss_weight)
-    elif node.layer.role is Role.METRIC:
+    for name, weight in node.weighed:
+        lowered.losses[name] = (lowered.blobs[name], weight)
+    if node.layer.role is Role.METRIC:
         lowered.metrics[node.tops[0]] = tops[0]
+
+
+def _read(op: Builder, blob: Value, type: TensorType) -> Value:
+    """The blob as the layer takes it: labels where it holds numbers, or numbers of labels."""
+    cast: Value = blob if blob.type == type else op.Cast(blob, to=type.dtype)
+    return cast

@@ -24,7 +24,7 @@ def ways_back(net: Net) -> dict[str, WayBack]:
     Data and frozen layers get no gradient, nor does what leads to metrics only.
     """
     learned = _behind_weights(net)
-    losses = [node for node in net.nodes if node.loss_weight]
+    losses = [node for node in net.nodes if node.weighed]
     wanted = {top for node in losses for top in node.tops} or set(net.outputs)
     ways: dict[str, WayBack] = {}
     for node in reversed(net.nodes):

@@ -32,7 +32,9 @@ class Role(StrEnum):
     """How a layer stands in the flow."""
 
     INPUT = "input"
-    """Makes a blob out of nothing."""
+    """Makes a blob out of nothing, from what it is fed."""
+    SOURCE = "source"
+    """Makes blobs out of nothing that nobody feeds; the first is the current blob if none is."""
     HIDDEN = "hidden"
     """Takes the current blob; its top becomes the current blob."""
     LOSS = "loss"
@@ -186,8 +188,25 @@ class Layer(Fields):
     """How many tops it makes."""
     in_place: ClassVar[bool] = False
     """Whether a top may overwrite its bottom, as Caffe's activations do."""
+    reuses_name: ClassVar[bool] = False
+    """Whether a top may have the name of its bottom all the same, beside it in memory."""
+    labels: ClassVar[frozenset[int]] = frozenset()
+    """The places of bottoms that are labels: numbers there are read as integers."""
+    counts_labels: ClassVar[bool] = False
+    """Whether labels at the other places are read as numbers; else they are refused."""
     example: ClassVar[str]
     """A whole spec of a few lines that uses the layer: shown in the reference, run by the tests."""
+
+    def read(self, bottoms: Types) -> Types:
+        """The bottoms as the layer takes them: in Caffe labels are numbers, and here integers."""
+        return tuple(
+            bottom.with_dtype("int64")
+            if place in self.labels
+            else bottom.with_dtype("float32")
+            if self.counts_labels
+            else bottom
+            for place, bottom in enumerate(bottoms)
+        )
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         """The types of the tops; a ShapeError if the bottoms do not fit."""

@@ -80,10 +80,10 @@ def _ends(test: Net, train: Net) -> Iterator[Element]:
 
 def _unread(net: Net) -> list[str]:
     """The blobs of hidden layers that nothing reads, in a net that has a loss."""
-    if not any(node.loss_weight for node in net.nodes):
+    if not any(node.weighed for node in net.nodes):
         return []
     read = {bottom for node in net.nodes for bottom in node.bottoms}
-    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.loss_weight]
+    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.weighed]
     return [node.tops[0] for node in hidden if not read.intersection(node.tops)]
 
 
@@ -115,8 +115,10 @@ class _Flow:
             items += [_string("top", top) for top in node.tops]
         items += fields(node.layer)
         items += _params(node)
-        if node.loss_weight != (1 if node.layer.role is Role.LOSS else 0):
-            items.append(Field("loss_weight", _number(node.loss_weight), _NOWHERE, _NOWHERE))
+        weights = (node.loss_weight, *node.further_loss_weights)
+        if weights != (1 if node.layer.role is Role.LOSS else 0,):
+            weights += (0.0,) * (len(node.tops) - len(weights))
+            items += [Field("loss_weight", _number(w), _NOWHERE, _NOWHERE) for w in weights]
         return items
 
     def _read(self, node: Node) -> tuple[str, ...]:
@@ -126,14 +128,16 @@ class _Flow:
 
     def _follows(self, node: Node, phase: Phase) -> bool:
         """Whether the layer reads the current blob."""
-        return node.layer.role is Role.INPUT or self._read(node) == (self.current.get(phase),)
+        return node.layer.role in (Role.INPUT, Role.SOURCE) or self._read(node) == (
+            self.current.get(phase),
+        )
 
     def _bottoms(self, node: Node) -> list[Item]:
         return [_string("bottom", bottom) for bottom in self._read(node)]
 
     def _advance(self, node: Node, phase: Phase) -> None:
         """Where the flow stands after the layer, as `build` will see it."""
-        first = node.layer.role is Role.INPUT and phase not in self.current
+        first = node.layer.role in (Role.INPUT, Role.SOURCE) and phase not in self.current
         if node.layer.role is Role.HIDDEN or (first and node.name != "label"):
             self.current[phase] = node.tops[0]
 

@@ -25,6 +25,7 @@ class Flatten(Layer):
 
     keyword: ClassVar = "flatten"
     caffe: ClassVar = CaffeType("Flatten", "flatten_param", "FLATTEN")
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 16x5x5 }
         flatten

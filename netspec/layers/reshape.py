@@ -40,6 +40,7 @@ class Reshape(Layer):
 
     keyword: ClassVar = "reshape"
     caffe: ClassVar = CaffeType("Reshape", "reshape_param")
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 784 }
         reshape { shape { dim: 0  dim: 1  dim: 28  dim: -1 } }

@@ -31,6 +31,7 @@ class Slice(Layer):
     keyword: ClassVar = "slice"
     caffe: ClassVar = CaffeType("Slice", "slice_param", "SLICE")
     tops: ClassVar = range(1, MAX_INT)
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 4x32x32 }
         slice { top: "left"  top: "right"  slice_point: 2 }

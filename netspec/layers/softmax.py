@@ -15,6 +15,7 @@ class Softmax(Layer):
 
     keyword: ClassVar = "softmax"
     caffe: ClassVar = CaffeType("Softmax", "softmax_param", "SOFTMAX")
+    reuses_name: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 10 }
         softmax "prob"

@@ -15,6 +15,7 @@ class Tile(Layer):
 
     keyword: ClassVar = "tile"
     caffe: ClassVar = CaffeType("Tile", "tile_param")
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 3x1x1 }
         tile { axis: 2  tiles: 8 }
