@@ -15,6 +15,7 @@ from netspec.diagnostics import (
     DataError,
     Diagnostics,
     NetspecError,
+    SpecErrors,
     UsageError,
     suggest,
 )
@@ -150,10 +151,10 @@ def compile_spec(
     )
     from netspec.runtime.verify import verify
 
-    net, wanted = deploy(elaborate(spec, batch=batch or 2).test.net, outputs)
+    net, wanted = deploy(_at_batch(spec, batch, 2).test.net, outputs)
     inference = inference_graph(net, wanted)
     if batch is None:
-        other, _ = deploy(elaborate(spec, batch=3).test.net, outputs)
+        other, _ = deploy(_at_batch(spec, batch, 3).test.net, outputs)
         check_batch_free(inference, inference_graph(other, wanted))
     taken = 4 * sum(p.numel for p in net.parameters)
     if taken > MAX_BYTES:
@@ -173,6 +174,21 @@ def compile_spec(
     samples = {name: type.sample for name, type in net.inputs.items()}
     difference = verify(lowered, model, samples, sizes, probes)
     return Compiled(model, net, wanted, difference)
+
+
+def _at_batch(spec: Spec, batch: int | None, tried: int) -> Elaborated:
+    """The nets at a batch size: the wanted one, or one to see whether any will do."""
+    if batch is not None:
+        return elaborate(spec, batch=batch)
+    try:
+        return elaborate(spec, batch=tried)
+    except SpecErrors:
+        own = elaborate(spec).test.net  # the spec's own faults, if it has any
+        hung = next((n for n in own.nodes if n.layer.bound(n.bottom_types)), None)
+        if hung is None:
+            raise
+        message = f"layer `{hung.name}` hangs on the batch size: fix it with --batch {own.batch}"
+        raise NetspecError(message) from None
 
 
 def compile_step(

@@ -137,6 +137,11 @@ def axis_of(axis: int, x: TensorType, *, first: int = 1, field: str = "axis") ->
     return found
 
 
+def over_batch(axis: int, x: TensorType) -> bool:
+    """Whether an axis, counted from either end, is the batch."""
+    return axis in (0, -len(x.shape))
+
+
 def shapes(bottoms: Types) -> str:
     """The bottoms' shapes, for a message; without the batch where that is one and the same."""
     alike = len({bottom.shape[:1] for bottom in bottoms}) == 1
@@ -228,6 +233,10 @@ class Layer(Fields):
         """What is legal here but probably not meant."""
         return ()
 
+    def bound(self, bottoms: Types) -> bool:
+        """Whether weights or constants hold the batch size, so that the net runs at no other."""
+        return False
+
     def macs(self, bottoms: Types) -> int:
         """Multiply-accumulates of one forward pass over the whole batch."""
         return 0
@@ -246,7 +255,8 @@ class Layer(Fields):
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         """Emit the ONNX operators that compute the tops.
 
-        No constant may hold the batch size in the TEST phase: a deployed net takes any batch.
+        No constant may hold the batch size in the TEST phase, unless the layer is `bound` to it: a
+        deployed net takes any batch.
         """
         raise NotImplementedError
 

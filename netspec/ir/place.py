@@ -81,6 +81,9 @@ def add_node(
         message = "a metric cannot be called `loss`: reports call the sum of the losses so"
         raise SpecError(message, span, code="name")
     loss_weights = _loss_weights(layer, wiring, types, element)
+    if layer.bound(given):
+        fixed = f"{name}: hangs on the batch size {c.batch}, and runs at no other"
+        c.warn(fixed, span, frame, code="layer")
     for lint in layer.lints(given):
         code = "layer" if layer.window(given) is None else "window"
         c.warn(f"{name}: {lint}", span, frame, code=code)

@@ -141,6 +141,10 @@ def test_three_answers_agree(keyword: str, bench: Any) -> None:
         nonlocal count
         count += 1
         layer, types = case
+        if layer.bound(types):
+            made = bench(layer, types, False).run(arrays(types), session=None)
+            assert [y.shape for y in made] == [top.shape for top in layer.infer(types)]
+            return
         larger = [replace(t, shape=(t.batch + 3, *t.sample)) for t in types]
         deployed = bench(layer, types, training=False)
         session = deployed.session()
