@@ -172,7 +172,8 @@ def compile_spec(
     sizes = (batch, batch) if batch else (2, 3)
     probes = [b for node in net.nodes if set(wanted) & set(node.tops) for b in node.bottoms]
     samples = {name: type.sample for name, type in net.inputs.items()}
-    difference = verify(lowered, model, samples, sizes, probes)
+    read = {n.bottoms[i] for n in net.nodes for i in n.layer.labels if i < len(n.bottoms)}
+    difference = verify(lowered, model, samples, sizes, probes, indices=read)
     return Compiled(model, net, wanted, difference)
 
 
