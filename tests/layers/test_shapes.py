@@ -23,7 +23,13 @@ from netspec.layers import LAYERS
 PER_LAYER = 70
 """Random layers of each type: some thousand in all."""
 
-LOWERED = [k for k, layer in LAYERS.items() if layer.role not in (Role.INPUT, Role.SINK)]
+AGREED = ("lstm", "rnn", "lstm_unit")
+"""Layers whose bottoms agree in ways that chance does not find: tests/caffe/semantics."""
+LOWERED = [
+    k
+    for k, layer in LAYERS.items()
+    if layer.role not in (Role.INPUT, Role.SOURCE, Role.SINK) and k not in AGREED
+]
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
@@ -77,7 +83,7 @@ def bottoms(draw: st.DrawFn, kind: type[Layer]) -> list[TensorType]:
         axis = draw(st.integers(1, rank - 1))
         changed = (*shape[:axis], draw(st.integers(1, 8)), *shape[axis + 1 :])
         made.append(TensorType(draw(st.sampled_from([shape, changed, shape[:axis]]))))
-    return made
+    return [t.with_dtype("int64") if i in kind.labels else t for i, t in enumerate(made)]
 
 
 def offer(
