@@ -16,6 +16,7 @@ from netspec.diagnostics import (
     DataError,
     Diagnostics,
     NetspecError,
+    SpecErrors,
     UsageError,
     suggest,
 )
@@ -250,11 +251,11 @@ def compile_spec(
     from netspec.preprocessing import preprocessing_of
     from netspec.runtime.verify import verify
 
-    net, wanted = deploy(elaborate(spec, batch=batch or 2).test.net, outputs)
+    net, wanted = deploy(_at_batch(spec, batch, 2).test.net, outputs)
     preprocessing = preprocessing_of(net, spec.base, embedded=embed_preprocessing)
     inference = inference_graph(net, wanted, preprocessing.embedded(net))
     if batch is None:
-        other, _ = deploy(elaborate(spec, batch=3).test.net, outputs)
+        other, _ = deploy(_at_batch(spec, batch, 3).test.net, outputs)
         check_batch_free(inference, inference_graph(other, wanted, preprocessing.embedded(other)))
     taken = 4 * sum(p.numel for p in net.parameters)
     if taken > MAX_BYTES:
@@ -271,8 +272,24 @@ def compile_spec(
     sizes = (batch, batch) if batch else (2, 3)
     probes = [b for node in net.nodes if set(wanted) & set(node.tops) for b in node.bottoms]
     samples = {name: value.type.sample for name, value in inference.inputs.items()}
-    difference = verify(lowered, model, samples, sizes, probes)
+    read = {n.bottoms[i] for n in net.nodes for i in n.layer.labels if i < len(n.bottoms)}
+    difference = verify(lowered, model, samples, sizes, probes, indices=read)
     return Compiled(model, net, wanted, difference)
+
+
+def _at_batch(spec: Spec, batch: int | None, tried: int) -> Elaborated:
+    """The nets at a batch size: the wanted one, or one to see whether any will do."""
+    if batch is not None:
+        return elaborate(spec, batch=batch)
+    try:
+        return elaborate(spec, batch=tried)
+    except SpecErrors:
+        own = elaborate(spec).test.net  # the spec's own faults, if it has any
+        hung = next((n for n in own.nodes if n.layer.bound(n.bottom_types)), None)
+        if hung is None:
+            raise
+        message = f"layer `{hung.name}` hangs on the batch size: fix it with --batch {own.batch}"
+        raise NetspecError(message) from None
 
 
 def compile_step(

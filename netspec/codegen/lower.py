@@ -109,9 +109,10 @@ def _check_obstacles(net: Net) -> None:
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
     op = lowered.op
+    blobs = [lowered.blobs[b] for b in node.bottoms]
     try:
         with op.scope(node.name):
-            bottoms = [lowered.blobs[b] for b in node.bottoms]
+            bottoms = [_read(op, b, t) for b, t in zip(blobs, node.bottom_types, strict=True)]
             if net.phase is Phase.TRAIN:
                 bottoms = [
                     x if node.propagates(i) else op.StopGradient(x) for i, x in enumerate(bottoms)
@@ -123,7 +124,13 @@ def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
         lowered.blobs[name] = value
-    if node.loss_weight:
-        lowered.losses[node.tops[0]] = (tops[0], node.loss_weight)
-    elif node.layer.role is Role.METRIC:
+    for name, weight in node.weighed:
+        lowered.losses[name] = (lowered.blobs[name], weight)
+    if node.layer.role is Role.METRIC:
         lowered.metrics[node.tops[0]] = tops[0]
+
+
+def _read(op: Builder, blob: Value, type: TensorType) -> Value:
+    """The blob as the layer takes it: labels where it holds numbers, or numbers of labels."""
+    cast: Value = blob if blob.type == type else op.Cast(blob, to=type.dtype)
+    return cast

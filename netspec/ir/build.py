@@ -96,14 +96,14 @@ def _report_idle(c: Construction, tree: Message, frame: Frame) -> None:
         span = replace(tree.span, end=min(tree.span.end, tree.span.start + 1))
         c.diagnostics.error(SpecError("the spec has no layers", span, code="flow"))
         c.faulty = True
-    if not any(node.loss_weight for node in c.nodes):
+    if not any(node.weighed for node in c.nodes):
         return
     ends = {*c.ends, frame.flow.current}
     for node, spot in zip(c.nodes, c.places, strict=True):
         blobs = [c.blobs.made[top] for top in node.tops]
         if node.layer.role is Role.INPUT and not any(b.reads for b in blobs):
             c.warn(f"nothing reads the input `{node.name}`", spot.span, frame, code="unread")
-        chained = node.layer.role is Role.HIDDEN and not node.loss_weight
+        chained = node.layer.role is Role.HIDDEN and not node.weighed
         if chained and not any(b.reads or b in ends for b in blobs):
             _report_unread(c, node, spot)
 

@@ -67,10 +67,10 @@ def _ends(test: Net, train: Net) -> Iterator[Element]:
 
 def _unread(net: Net) -> list[str]:
     """The blobs of hidden layers that nothing reads, in a net that has a loss."""
-    if not any(node.loss_weight for node in net.nodes):
+    if not any(node.weighed for node in net.nodes):
         return []
     read = {bottom for node in net.nodes for bottom in node.bottoms}
-    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.loss_weight]
+    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.weighed]
     return [node.tops[0] for node in hidden if not read.intersection(node.tops)]
 
 
@@ -102,8 +102,10 @@ class _Flow:
             items += [making.field("top", String(top, NOWHERE)) for top in node.tops]
         items += fields(node.layer)
         items += _params(node)
-        if node.loss_weight != (1 if node.layer.role is Role.LOSS else 0):
-            items.append(making.field("loss_weight", making.number(node.loss_weight)))
+        weights = (node.loss_weight, *node.further_loss_weights)
+        if weights != (1 if node.layer.role is Role.LOSS else 0,):
+            weights += (0.0,) * (len(node.tops) - len(weights))
+            items += [making.field("loss_weight", making.number(w)) for w in weights]
         for flag in node.propagate_down:
             items.append(making.field("propagate_down", making.scalar(flag)))
         return items
@@ -115,7 +117,9 @@ class _Flow:
 
     def _follows(self, node: Node, phase: Phase) -> bool:
         """Whether the layer reads the current blob."""
-        return node.layer.role is Role.INPUT or self._read(node) == (self.current.get(phase),)
+        return node.layer.role in (Role.INPUT, Role.SOURCE) or self._read(node) == (
+            self.current.get(phase),
+        )
 
     def _bottoms(self, node: Node) -> list[Item]:
         if not node.bottoms:
@@ -124,7 +128,7 @@ class _Flow:
 
     def _advance(self, node: Node, phase: Phase) -> None:
         """Where the flow stands after the layer, as `build` will see it."""
-        first = node.layer.role is Role.INPUT and phase not in self.current
+        first = node.layer.role in (Role.INPUT, Role.SOURCE) and phase not in self.current
         if node.layer.role is Role.HIDDEN or (first and node.name != "label"):
             self.current[phase] = node.tops[0]
 

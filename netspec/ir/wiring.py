@@ -39,8 +39,8 @@ class Wiring(Fields):
     """The blobs it makes; unless given, one of its own name."""
     param: Annotated[tuple[Param, ...], BeforeValidator(many)] = ()
     """One per weight, in order."""
-    loss_weight: NonNegativeReal | None = None
-    """The factor of a loss in the sum that is minimised."""
+    loss_weight: Annotated[tuple[NonNegativeReal, ...], BeforeValidator(many)] = ()
+    """The factor in the sum that is minimised, of a loss or of all of another top: one per top."""
     propagate_down: Annotated[tuple[Flag, ...], BeforeValidator(many)] = ()
     """One per bottom: `false` lets no gradient through to it; `true`, as if left out, wherever
     something before it is trained."""
@@ -64,10 +64,11 @@ def bottoms_of(
     """The blobs a layer reads; None for one that does not exist (reported at the end)."""
     if wiring is None:
         raise Poisoned
-    if layer.role is Role.INPUT:
+    if layer.role in (Role.INPUT, Role.SOURCE):
         if wiring.bottom:
             span = spans_of(element, "bottom")[wiring.bottom[0]]
-            raise SpecError("an input reads nothing", span, code="flow")
+            what = "an input" if layer.role is Role.INPUT else layer.keyword
+            raise SpecError(f"{what} reads nothing", span, code="flow")
         return []
     bottoms: list[Blob | None]
     if wiring.bottom:

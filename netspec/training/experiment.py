@@ -218,7 +218,7 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
 def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
     """What each loss tells apart beyond the labels of the data, which it then learns to avoid."""
     for node in net.nodes:
-        if not node.loss_weight or not isinstance(node.layer, Labelled):
+        if not node.weighed or not isinstance(node.layer, Labelled):
             continue
         labels = dataset.arrays.get(node.bottoms[1])
         if labels is None:

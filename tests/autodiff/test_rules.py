@@ -168,6 +168,8 @@ CASES = [
     Case("LeakyRelu", [X], {"alpha": 1.5}),
     Case("LeakyRelu", [X], {"alpha": -0.5}),
     Case("Log", [X], positive=True),
+    Case("Cos", [X]),
+    Case("Sin", [X]),
     Case("LogSoftmax", [(4, 7)], {"axis": 1}),
     Case("LogSoftmax", [X], {"axis": 1}),
     Case("MatMul", [(3, 4), (4, 5)]),
