@@ -43,7 +43,8 @@ class Receptive:
 def receptive_fields(net: Net) -> dict[str, Receptive | None]:
     """The receptive field of the top of each layer, by the layer's name.
 
-    None where nothing leads to an input with spatial axes, and for losses and metrics.
+    None where nothing leads to an input with spatial axes, where a layer sees what the data say,
+    and for losses and metrics.
     """
     blobs: dict[str, Receptive | None] = {}
     found: dict[str, Receptive | None] = {}
@@ -53,7 +54,9 @@ def receptive_fields(net: Net) -> dict[str, Receptive | None]:
             seen = _single_cells(node.top_types[0])
         elif node.layer.role is Role.HIDDEN:
             seen = _joined([blobs.get(bottom) for bottom in node.bottoms])
-            seen = None if seen is None else _through(node, seen)
+            if seen is not None:
+                traced = node.layer.traceable(node.bottom_types)
+                seen = _through(node, seen) if traced else None
         blobs.update(dict.fromkeys(node.tops, seen))
         found[node.name] = seen
     return found

@@ -50,6 +50,7 @@ def test_it_is_counted_by_its_shapes(spec: Specs) -> None:
     assert counted["video"].tops == (("clip", (3, 16, 16)), ("target", (10,)))
     assert counted["rpn"].macs == 8 * 14 * 14 * 27
     assert counted["mask"].in_place
+    assert counted["proposal"].receptive is None
     assert counted["proposal"].activation_bytes == 4 * 300 * 5
     assert [counted[name].type for name in ("video", "mask", "anchors")] == [
         "VideoData", "Mask", "Anchors",
