@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import reduce
 from itertools import product
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import PrivateAttr
 
 from netspec.ir.fields import Flag
-from netspec.ir.graph import Value
+from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, checked
 from netspec.ir.phrases import pad
 from netspec.ir.sampling import SMALLEST, drawn
@@ -28,10 +30,13 @@ class Pooling(Windowed):
     as zeros, but not what hangs over it (Caffe, `pooling_layer.cpp`). STOCHASTIC, for
     which cells below 0 are 0: TRAIN draws one with a probability in proportion to its value, TEST
     takes Σ x²/Σ x, the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557).
+
+    A second top is MAX's mask: the place of each maximum in its plane, row by row, as a float.
     """
 
     keyword: ClassVar = "pool"
     caffe: ClassVar = CaffeType("Pooling", "pooling_param", "POOLING")
+    tops: ClassVar = range(1, 3)
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         pool { pool: MAX  kernel_size: 3  stride: 2 }
@@ -44,6 +49,12 @@ class Pooling(Windowed):
     """Whether one window spans the whole bottom, whatever its size."""
     round_mode: Literal["CEIL", "FLOOR"] = "CEIL"
     """Whether a last window that is only partly inside counts, or is left out."""
+    _masked: bool = PrivateAttr(default=False)
+
+    def with_tops(self, count: int) -> Self:
+        named = self.model_copy()
+        named._masked = count > 1
+        return named
 
     def window(self, bottoms: Types) -> Window:
         (x,) = bottoms
@@ -73,7 +84,10 @@ class Pooling(Windowed):
                 field="stride",
                 hint="round_mode: FLOOR leaves that window out",
             )
-        return checked(x.with_shape(x.batch, x.channels, *positions))
+        if self._masked and self.pool != "MAX":
+            raise ShapeError(f"{self.pool} has no mask, a second top: MAX has", field="pool")
+        top = x.with_shape(x.batch, x.channels, *positions)
+        return checked(*(top,) * (2 if self._masked else 1))
 
     def _check_drawn(self, window: Window) -> None:
         """A ShapeError if cells of such windows are not drawn."""
@@ -109,12 +123,24 @@ class Pooling(Windowed):
             return (self._mean(context, x),)
         if self.pool == "SUM":
             return (op.Mul(self._mean(context, x), self._counts(context, x)),)
-        if self.global_pooling:
+        if self.global_pooling and not self._masked:
             return (op.ReduceMax(x, self._axes(context, x), keepdims=1),)
-        x, attrs = self._tile(context, x)
+        read, attrs = self._tile(context, x)
         # The gradient needs to know which cell won; where there is none, `simplify` drops it.
-        y, _ = op.MaxPool(x, outputs=2, **attrs)
-        return (y,)
+        y, indices = op.MaxPool(read, outputs=2, **attrs)
+        return (y, self._mask(op, indices, read, x)) if self._masked else (y,)
+
+    def _mask(self, op: Ops, indices: Value, read: Value, x: Value) -> Value:
+        """Places in the planes of `x`, of indices that count through all of `read`, its part."""
+        plane = op.scalar(prod(read.type.spatial), "int64")
+        places = op.Sub(indices, op.Mul(op.Div(indices, plane), plane))
+        *_, columns = read.type.spatial
+        *_, all_columns = x.type.spatial
+        if columns < all_columns:
+            row = op.Div(places, op.scalar(columns, "int64"))
+            places = op.Add(places, op.Mul(row, op.scalar(all_columns - columns, "int64")))
+        mask: Value = op.Cast(places, to="float32")
+        return mask
 
     def _mean(self, context: Context, x: Value) -> Value:
         mean: Value

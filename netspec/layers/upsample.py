@@ -29,8 +29,9 @@ class Upsample(Layer):
     bottoms: ClassVar = range(1, 3)
     example: ClassVar = """
         input "data" { shape: 8x16x16 }
+        pool { top: "small"  top: "mask"  kernel_size: 2  stride: 2 }
+        upsample { bottom: "small"  bottom: "mask" }
         upsample { scale: 2  mode: BILINEAR }
-        conv { num_output: 4  kernel_size: 3  pad: 1 }
     """
 
     scale: Positive | None = None
