@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import PrivateAttr
 
 from netspec.ir.fields import Flag
-from netspec.ir.graph import Ops, Value
+from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, checked
+from netspec.ir.masks import mask_of
 from netspec.ir.phrases import pad
 from netspec.ir.sampling import SMALLEST, drawn
 from netspec.ir.types import Shape, TensorType, size
@@ -29,9 +30,8 @@ class Pooling(Windowed):
     less if the last window would start past the image. MAX never sees the padding; AVE counts it
     as zeros, but not what hangs over it (Caffe, `pooling_layer.cpp`). STOCHASTIC, for
     which cells below 0 are 0: TRAIN draws one with a probability in proportion to its value, TEST
-    takes Σ x²/Σ x, the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557).
-
-    A second top is MAX's mask: the place of each maximum in its plane, row by row, as a float.
+    takes Σ x²/Σ x, the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557). A second top
+    of MAX is its mask: the place of each maximum in its plane, row by row, as a float.
     """
 
     keyword: ClassVar = "pool"
@@ -87,7 +87,7 @@ class Pooling(Windowed):
         if self._masked and self.pool != "MAX":
             raise ShapeError(f"{self.pool} has no mask, a second top: MAX has", field="pool")
         top = x.with_shape(x.batch, x.channels, *positions)
-        return checked(*(top,) * (2 if self._masked else 1))
+        return checked(*[top] * (1 + self._masked))
 
     def _check_drawn(self, window: Window) -> None:
         """A ShapeError if cells of such windows are not drawn."""
@@ -128,19 +128,7 @@ class Pooling(Windowed):
         read, attrs = self._tile(context, x)
         # The gradient needs to know which cell won; where there is none, `simplify` drops it.
         y, indices = op.MaxPool(read, outputs=2, **attrs)
-        return (y, self._mask(op, indices, read, x)) if self._masked else (y,)
-
-    def _mask(self, op: Ops, indices: Value, read: Value, x: Value) -> Value:
-        """Places in the planes of `x`, of indices that count through all of `read`, its part."""
-        plane = op.scalar(prod(read.type.spatial), "int64")
-        places = op.Sub(indices, op.Mul(op.Div(indices, plane), plane))
-        *_, columns = read.type.spatial
-        *_, all_columns = x.type.spatial
-        if columns < all_columns:
-            row = op.Div(places, op.scalar(columns, "int64"))
-            places = op.Add(places, op.Mul(row, op.scalar(all_columns - columns, "int64")))
-        mask: Value = op.Cast(places, to="float32")
-        return mask
+        return (y, mask_of(op, indices, read, x)) if self._masked else (y,)
 
     def _mean(self, context: Context, x: Value) -> Value:
         mean: Value
