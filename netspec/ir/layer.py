@@ -239,6 +239,13 @@ class Layer(Fields):
         """The sliding window, for receptive fields and lints."""
         return None
 
+    def traceable(self, bottoms: Types) -> bool:
+        """Whether it is known, whatever the data, which cells of its bottoms a value sees.
+
+        Through its window, or all of them, or those at its own place.
+        """
+        return True
+
     def lints(self, bottoms: Types) -> tuple[str, ...]:
         """What is legal here but probably not meant."""
         return ()

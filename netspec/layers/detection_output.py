@@ -77,6 +77,9 @@ class DetectionOutput(Layer):
     def obstacle(self) -> str:
         return "puts out a number of boxes that depends on the data"
 
+    def traceable(self, bottoms: Types) -> bool:
+        return False
+
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         offsets, confidences, priors = numbers(bottoms)
         if len(priors.shape) != 3 or priors.shape[:2] != (1, 2) or priors.shape[2] % 4:

@@ -105,6 +105,9 @@ class Interp(Layer):
         reach, stride, pad, ones = ((n,) * 2 for n in (2 * zoom - 1, zoom, zoom - 1, 1))
         return Window(reach, stride, pad, ones, transposed=True)
 
+    def traceable(self, bottoms: Types) -> bool:
+        return self.window(bottoms) is not None
+
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         x, op = bottoms[0], context.op
         types = [bottom.type for bottom in bottoms]

@@ -57,6 +57,9 @@ class Opaque(Layer):
         named._count = count
         return named
 
+    def traceable(self, bottoms: Types) -> bool:
+        return False
+
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         if self.shape:
             return checked(*(self._top(shape, bottoms) for shape in self.shape))

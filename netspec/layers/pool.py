@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import PrivateAttr
 
 from netspec.ir.fields import Flag
-from netspec.ir.graph import Ops, Value
+from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, checked
+from netspec.ir.masks import mask_of
 from netspec.ir.phrases import pad
 from netspec.ir.sampling import SMALLEST, drawn
 from netspec.ir.types import Shape, TensorType, size
@@ -30,7 +31,7 @@ class Pooling(Windowed):
     as zeros, but not what hangs over it (Caffe, `pooling_layer.cpp`). STOCHASTIC, for
     which cells below 0 are 0: TRAIN draws one with a probability in proportion to its value, TEST
     takes Σ x²/Σ x, the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557). A second top
-    of MAX says which cell won, the first of equals, counted row by row in its plane.
+    of MAX is its mask: the place of each maximum in its plane, row by row, as a float.
     """
 
     keyword: ClassVar = "pool"
@@ -48,12 +49,11 @@ class Pooling(Windowed):
     """Whether one window spans the whole bottom, whatever its size."""
     round_mode: Literal["CEIL", "FLOOR"] = "CEIL"
     """Whether a last window that is only partly inside counts, or is left out."""
-
-    _count: int = PrivateAttr(default=1)
+    _masked: bool = PrivateAttr(default=False)
 
     def with_tops(self, count: int) -> Self:
         named = self.model_copy()
-        named._count = count
+        named._masked = count > 1
         return named
 
     def window(self, bottoms: Types) -> Window:
@@ -84,10 +84,10 @@ class Pooling(Windowed):
                 field="stride",
                 hint="round_mode: FLOOR leaves that window out",
             )
-        if self._count > 1 and self.pool != "MAX":
-            raise ShapeError(f"MAX alone says which cell won, not {self.pool}", field="pool")
-        (top,) = checked(x.with_shape(x.batch, x.channels, *positions))
-        return (top,) * min(2, self._count)
+        if self._masked and self.pool != "MAX":
+            raise ShapeError(f"{self.pool} has no mask, a second top: MAX has", field="pool")
+        top = x.with_shape(x.batch, x.channels, *positions)
+        return checked(*[top] * (1 + self._masked))
 
     def _check_drawn(self, window: Window) -> None:
         """A ShapeError if cells of such windows are not drawn."""
@@ -123,28 +123,12 @@ class Pooling(Windowed):
             return (self._mean(context, x),)
         if self.pool == "SUM":
             return (op.Mul(self._mean(context, x), self._counts(context, x)),)
-        if self.global_pooling and self._count == 1:
+        if self.global_pooling and not self._masked:
             return (op.ReduceMax(x, self._axes(context, x), keepdims=1),)
-        tiled, attrs = self._tile(context, x)
+        read, attrs = self._tile(context, x)
         # The gradient needs to know which cell won; where there is none, `simplify` drops it.
-        y, index = op.MaxPool(tiled, outputs=2, **attrs)
-        return (y,) if self._count == 1 else (y, self._place(op, index, tiled.type, x.type))
-
-    def _place(self, op: Ops, index: Value, tiled: TensorType, x: TensorType) -> Value:
-        """The index of a cell in its plane of `x`, of its index among all of `tiled`."""
-
-        def over(value: Value, by: int) -> tuple[Value, Value]:
-            """Quotient and remainder."""
-            count = op.scalar(by, "int64")
-            quotient = op.Div(value, count)
-            return quotient, op.Sub(value, op.Mul(quotient, count))
-
-        _, place = over(index, prod(tiled.spatial))
-        if tiled.spatial[-1] != x.spatial[-1] and len(x.spatial) > 1:
-            row, column = over(place, tiled.spatial[-1])
-            place = op.Add(op.Mul(row, op.scalar(x.spatial[-1], "int64")), column)
-        placed: Value = op.Cast(place, to="float32")
-        return placed
+        y, indices = op.MaxPool(read, outputs=2, **attrs)
+        return (y, mask_of(op, indices, read, x)) if self._masked else (y,)
 
     def _mean(self, context: Context, x: Value) -> Value:
         mean: Value

@@ -111,6 +111,9 @@ class PriorBox(Layer):
             shapes += [(side * sqrt(ratio), side / sqrt(ratio)) for ratio in self._ratios()]
         return shapes
 
+    def traceable(self, bottoms: Types) -> bool:
+        return False
+
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         import numpy as np
 

@@ -37,6 +37,9 @@ class PSROIPooling(Layer):
     def obstacle(self) -> str:
         return "pools by position, for which ONNX has no operator"
 
+    def traceable(self, bottoms: Types) -> bool:
+        return False
+
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         x, rois = numbers(bottoms)
         tops = regions(x, rois, self.output_dim, self.group_size, self.group_size)

@@ -43,6 +43,9 @@ class ROIPooling(Layer):
         x, rois = image(bottoms[:1]), bottoms[1]
         return regions(x, rois, x.channels, self.pooled_h, self.pooled_w)
 
+    def traceable(self, bottoms: Types) -> bool:
+        return False
+
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x, rois), op = bottoms, context.op
         if context.training:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import ClassVar, Literal
 
 from netspec.ir.fields import Flag, Positive
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import CaffeType, Context, Layer, ShapeError, Types, Values, checked, numbers
+from netspec.ir.masks import unpooled
 from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 
@@ -29,8 +29,9 @@ class Upsample(Layer):
     bottoms: ClassVar = range(1, 3)
     example: ClassVar = """
         input "data" { shape: 8x16x16 }
+        pool { top: "small"  top: "mask"  kernel_size: 2  stride: 2 }
+        upsample { bottom: "small"  bottom: "mask" }
         upsample { scale: 2  mode: BILINEAR }
-        conv { num_output: 4  kernel_size: 3  pad: 1 }
     """
 
     scale: Positive | None = None
@@ -105,7 +106,7 @@ class Upsample(Layer):
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x, *mask), op = bottoms, context.op
         if mask:
-            return (self._unpool(op, x, mask[0]),)
+            return (unpooled(op, x, mask[0], self._unpooled(x.type)),)
         if self.scale == 1:
             return (op.Identity(x),)
         # A length is an image of one row: runtimes interpolate images.
@@ -130,17 +131,3 @@ class Upsample(Layer):
                 x, None, scales, mode="linear", coordinate_transformation_mode="half_pixel"
             )
         return y
-
-    def _unpool(self, op: Ops, x: Value, mask: Value) -> Value:
-        """Each value goes to its place in the plane; one beyond its end goes to the last cell.
-
-        The zeros are made of the mask, whose first axis is the batch, of whatever size.
-        """
-        channels, extent = x.type.channels, self._unpooled(x.type)
-        values, places = (op.Reshape(v, op.ints(0, 0, -1)) for v in (x, mask))
-        places = op.Clip(places, op.scalar(0), op.scalar(prod(extent) - 1))
-        first = op.Slice(places, op.ints(0), op.ints(1), op.ints(2))
-        none = op.Expand(op.Sub(first, first), op.ints(1, 1, prod(extent)))
-        spread = op.ScatterElements(none, op.Cast(places, to="int64"), values, axis=2)
-        top: Value = op.Reshape(spread, op.ints(0, channels, *extent))
-        return top

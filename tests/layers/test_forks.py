@@ -109,6 +109,10 @@ def test_interp_has_a_window_if_it_zooms_by_a_whole_factor() -> None:
     assert Interp(zoom_factor=3).window([x]) == Window((5, 5), (3, 3), (2, 2), ones, True)
     assert Interp(height=7, width=5).window([x]) is None
     assert Interp(zoom_factor=3, pad_beg=-1).window([x]) is None
+    assert [Interp(**f).traceable([x]) for f in ({"zoom_factor": 3}, {"shrink_factor": 2})] == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,24 @@ def test_it_is_counted_by_its_shapes(spec: Specs) -> None:
     assert counted["video"].tops == (("clip", (3, 16, 16)), ("target", (10,)))
     assert counted["rpn"].macs == 8 * 14 * 14 * 27
     assert counted["mask"].in_place
+    assert counted["proposal"].receptive is None
     assert counted["proposal"].activation_bytes == 4 * 300 * 5
     assert [counted[name].type for name in ("video", "mask", "anchors")] == [
         "VideoData", "Mask", "Anchors",
     ]  # fmt: skip
     assert not any(layer.parameters for name, layer in counted.items() if name != "rpn")
+
+
+def test_what_is_behind_it_sees_nobody_knows_what(spec: Specs) -> None:
+    text = """
+        input "data" { shape: 3x9x9 }
+        conv "near" { num_output: 3  kernel_size: 3  pad: 1 }
+        opaque "far" { type: "Python" }
+        eltwise "both" { bottom: "near"  bottom: "far" }
+        conv "behind" { num_output: 3  kernel_size: 3 }
+    """
+    known = {layer.name: layer.receptive for layer in cost(elaborate(spec(text)).test.net).layers}
+    assert [name for name, seen in known.items() if seen is None] == ["far", "both", "behind"]
 
 
 def test_what_does_not_need_it_runs(spec: Specs) -> None:
