@@ -5,6 +5,7 @@ pool: 0  kernel_size: 0x3  dim: [1, 3]   →   pool: MAX  kernel_size: 3  dim: 1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import is_
@@ -20,6 +21,7 @@ _NAMES: Final = {"NetParameter": "a Caffe net", "SolverParameter": "a Caffe solv
 _LAYER_FORM: Final = 'a layer of a Caffe net is written `layer { name: "…"  type: "…"  … }`'
 
 _BLOCK: Final = "_param"
+_COMMENT: Final = re.compile(r"#[^\n]*")
 
 _Valued: TypeAlias = Field | Element
 
@@ -143,6 +145,7 @@ class _Validator:
         self, item: Field, value: List, kind: MessageType, what: str
     ) -> Iterator[Item]:
         """`shape: [{ … }, { … }]` as one element for each."""
+        self._check_ending(value, f"{what}: `{item.key}`")
         comments = item.comments
         for part in value.elements:
             if not isinstance(part, Message):
@@ -164,6 +167,7 @@ class _Validator:
             if not known.repeated:
                 self._error(f"{what}: `{item.key}` takes one value, not a list", item.value.span)
                 return
+            self._check_ending(item.value, f"{what}: `{item.key}`")
         comments = item.comments
         for part in parts:
             value = self._scalar(part, known, what)
@@ -172,6 +176,16 @@ class _Validator:
             elif value is not None:
                 yield Field(item.key, value, item.span, item.key_span, comments)
                 comments = NO_COMMENTS
+
+    def _check_ending(self, value: List, subject: str) -> None:
+        """Reports `[1, 2,]`, of which the tree does not keep the last comma."""
+        if not value.elements:
+            return
+        span = value.span
+        end = value.elements[-1].span.end
+        if "," in _COMMENT.sub("", span.source.text[end : span.end]):
+            message = f"{subject} has a comma after its last value"
+            (self._warn if self.lenient else self._error)(message, Span(span.source, end, span.end))
 
     def _scalar(self, value: Expr | Message, known: FieldType, what: str) -> Expr | None:
         if isinstance(value, Message):
