@@ -49,6 +49,8 @@ class MessageType:
 
     name: str
     fields: Mapping[str, FieldType]
+    required: tuple[str, ...] = ()
+    """The names of the fields that must be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def schema() -> Schema:
                 assert word not in fields, f"{word} stands twice in a message"
                 fields[word] = _field(word, rest.split(), fork)
     return Schema(
-        {name: MessageType(name, fields) for name, fields in messages.items()},
+        {name: _message(name, fields) for name, fields in messages.items()},
         {name: EnumType(name, *words) for name, words in enums.items()},
     )
 
@@ -157,6 +159,11 @@ def _lines(table: str) -> Iterator[tuple[str, str]]:
         if line and line[0] != "#":
             word, _, rest = line.strip().partition(" ")
             yield word, rest.strip()
+
+
+def _message(name: str, fields: dict[str, FieldType]) -> MessageType:
+    required = tuple(field.name for field in fields.values() if field.required)
+    return MessageType(name, fields, required)
 
 
 def _field(name: str, words: list[str], fork: str | None) -> FieldType:

@@ -278,9 +278,9 @@ def test_spans_and_comments_are_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "canonical", "warning"),
     [
-        ("quux: 1 top: 'x'", 'top: "x"', "layer has no field `quux`; left out"),
-        ("botom: 'x'", "", "layer has no field `botom`; left out"),
-        ("quux { a { b: c } } ", "", "layer has no field `quux`; left out"),
+        ("quux: 1 top: 'x'", 'top: "x"', "layer has no field `quux`, so it is left out"),
+        ("botom: 'x'", "", "layer has no field `botom`, so it is left out; did you mean `bottom`?"),
+        ("quux { a { b: c } } ", "", "layer has no field `quux`, so it is left out"),
         ("type: 'A' type: 'B'", 'type: "B"', "layer: `type` is given twice; the last one counts"),
         ("crop_param { axis: 1 } crop_param { offset: 2 }", "crop_param { offset: 2 }",
          "layer: `crop_param` is given twice; the last one counts"),
