@@ -7,9 +7,9 @@ A table has one line per field, name and type first; `*` marks a repeated one:
       kernel_size uint32
     enum PoolMethod MAX AVE STOCHASTIC
 
-An enum's words count from 0, unless told otherwise. What follows `fork NAME` is not BVLC's: it
-adds to the messages and enums of the same name, and the numbers of its words are unknown, since
-forks use the same ones for different words.
+An enum's words count from 0, unless told otherwise; a second line of it goes on. What follows
+`fork NAME` is not BVLC's: it adds to the messages and enums of the same name, and the numbers of
+its words are unknown, since forks use the same ones for different words.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class MessageType:
 
     name: str
     fields: Mapping[str, FieldType]
+    required: tuple[str, ...] = ()
+    """The names of the fields that must be given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def schema() -> Schema:
                 assert word not in fields, f"{word} stands twice in a message"
                 fields[word] = _field(word, rest.split(), fork)
     return Schema(
-        {name: MessageType(name, fields) for name, fields in messages.items()},
+        {name: _message(name, fields) for name, fields in messages.items()},
         {name: EnumType(name, *words) for name, words in enums.items()},
     )
 
@@ -159,6 +161,11 @@ def _lines(table: str) -> Iterator[tuple[str, str]]:
             yield word, rest.strip()
 
 
+def _message(name: str, fields: dict[str, FieldType]) -> MessageType:
+    required = tuple(field.name for field in fields.values() if field.required)
+    return MessageType(name, fields, required)
+
+
 def _field(name: str, words: list[str], fork: str | None) -> FieldType:
     """`["int32*"]` or `["uint32", "=", "1", "deprecated", "axis"]` as a field."""
     kind, *more = words
@@ -185,12 +192,11 @@ def _add_words(enums: dict[str, _Words], words: list[str], fork: str | None) -> 
     name, *entries = words
     own = fork is None or name not in enums
     numbers, forks = enums.setdefault(name, _Words({}, {}))
-    following = 0
+    last = next(reversed(numbers.values()), -1)
     for entry in entries:
         word, _, number = entry.partition("=")
         assert word not in numbers, f"{name}.{word} stands twice"
-        following = int(number) if number else following
-        numbers[word] = following if own else None
-        following += 1
+        last = None if not own or last is None else int(number) if number else last + 1
+        numbers[word] = last
         if fork:
             forks[word] = fork

@@ -5,21 +5,23 @@ pool: 0  kernel_size: 0x3  dim: [1, 3]   →   pool: MAX  kernel_size: 3  dim: 1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Final, TypeAlias
 
-from netspec.caffe.schema import FieldType, MessageType, layer_types, schema
+from netspec.caffe.schema import FieldType, MessageType, schema
+from netspec.caffe.unknown import Around, close_to, home_of
 from netspec.caffe.values import Unfit, canonical, shown
-from netspec.diagnostics import Diagnostics, Span, SpecError, suggest
-from netspec.grammar.ast import NO_COMMENTS, Element, Expr, Field, Item, List, Message, String
+from netspec.diagnostics import MAX_ERRORS, Diagnostics, Span, SpecError
+from netspec.grammar.ast import NO_COMMENTS, Element, Expr, Field, Item, List, Message
 from netspec.grammar.phrase import VALUE, expression
 
 _NAMES: Final = {"NetParameter": "a Caffe net", "SolverParameter": "a Caffe solver"}
 _LAYER_FORM: Final = 'a layer of a Caffe net is written `layer { name: "…"  type: "…"  … }`'
 
-_BLOCK: Final = "_param"
+_COMMENT: Final = re.compile(r"#[^\n]*")
 
 _Valued: TypeAlias = Field | Element
 
@@ -54,12 +56,12 @@ class _Validator:
     diagnostics: Diagnostics
     lenient: bool
     bvlc_only: bool
-    around: list[tuple[str, MessageType, Message]] = field(default_factory=list)
+    around: list[Around] = field(default_factory=list)
     """The messages around a place, outermost first."""
 
     def message(self, message: Message, kind: MessageType, what: str) -> Message:
         """The canonical form of a message, called `what` in faults."""
-        self.around.append((what, kind, message))
+        self.around.append(Around(what, kind, message))
         items: list[Item | None] = []
         given: dict[str, tuple[range, Span]] = {}
         for item in message.items:
@@ -96,8 +98,8 @@ class _Validator:
     def _check_required(
         self, kind: MessageType, given: Container[str], what: str, message: Message
     ) -> None:
-        for name, known in kind.fields.items():
-            if known.required and name not in given and self._known(kind, name):
+        for name in kind.required:
+            if name not in given and self._known(kind, name):
                 brace = Span(message.span.source, message.span.start, message.span.start + 1)
                 self._error(f"{what} needs `{name}`", brace)
 
@@ -143,6 +145,7 @@ class _Validator:
         self, item: Field, value: List, kind: MessageType, what: str
     ) -> Iterator[Item]:
         """`shape: [{ … }, { … }]` as one element for each."""
+        self._check_ending(value, f"{what}: `{item.key}`")
         comments = item.comments
         for part in value.elements:
             if not isinstance(part, Message):
@@ -164,6 +167,7 @@ class _Validator:
             if not known.repeated:
                 self._error(f"{what}: `{item.key}` takes one value, not a list", item.value.span)
                 return
+            self._check_ending(item.value, f"{what}: `{item.key}`")
         comments = item.comments
         for part in parts:
             value = self._scalar(part, known, what)
@@ -172,6 +176,16 @@ class _Validator:
             elif value is not None:
                 yield Field(item.key, value, item.span, item.key_span, comments)
                 comments = NO_COMMENTS
+
+    def _check_ending(self, value: List, subject: str) -> None:
+        """Reports `[1, 2,]`, of which the tree does not keep the last comma."""
+        if not value.elements:
+            return
+        span = value.span
+        end = value.elements[-1].span.end
+        if "," in _COMMENT.sub("", span.source.text[end : span.end]):
+            message = f"{subject} has a comma after its last value"
+            (self._warn if self.lenient else self._error)(message, Span(span.source, end, span.end))
 
     def _scalar(self, value: Expr | Message, known: FieldType, what: str) -> Expr | None:
         if isinstance(value, Message):
@@ -206,31 +220,19 @@ class _Validator:
 
     def _unknown(self, item: _Valued, kind: MessageType, what: str) -> None:
         key, span = _named(item)
+        text = f"{what} has no field `{key}`"
+        seen = self.diagnostics.warnings if self.lenient else self.diagnostics.errors
         visible = [name for name in kind.fields if self._known(kind, name)]
-        text, hint = f"{what} has no field `{key}`", self._home_of(key)
-        if hint is None:
-            close = _close(key, visible)
-            text += close
-            if not close and kind.name == "NetParameter" and isinstance(item, Element):
-                hint = _LAYER_FORM
-            elif not close:
-                hint = "`--lenient` reads the file without it"
+        close = close_to(key, visible) if len(seen) < MAX_ERRORS else ""
         if self.lenient:
-            self._warn(f"{text.partition(';')[0]}; left out", span)
-        else:
-            self._error(text, span, hint=hint)
-
-    def _home_of(self, key: str) -> str | None:
-        """Where a field belongs that stands in the wrong message."""
-        *outer, (_, kind, message) = self.around
-        for what, around, _ in reversed(outer):
-            if key in around.fields:
-                return f"`{key}` is a field of {what}: is a `}}` missing above?"
-        if kind.name == "LayerParameter":
-            for block in _blocks(message):
-                if key in schema().messages[kind.fields[block].type].fields:
-                    return f"`{key}` is a field of `{block}`"
-        return None
+            self._warn(f"{text}, so it is left out{close}", span)
+            return
+        hint = home_of(key, self.around)
+        close = "" if hint else close
+        if hint is None and not close:
+            is_layer = kind.name == "NetParameter" and isinstance(item, Element)
+            hint = _LAYER_FORM if is_layer else "`--lenient` reads the file without it"
+        self._error(f"{text}{close}", span, hint=hint)
 
     def _error(
         self,
@@ -259,28 +261,11 @@ def _named(item: _Valued) -> tuple[str, Span]:
     return (item.key, item.key_span) if isinstance(item, Field) else (item.word, item.word_span)
 
 
-def _close(key: str, known: Sequence[str]) -> str:
-    """A did-you-mean; the ending that most names share makes none alike."""
-    if not key.endswith(_BLOCK):
-        return suggest(key, known)
-    stems = [name.removesuffix(_BLOCK) for name in known if name.endswith(_BLOCK)]
-    return suggest(key.removesuffix(_BLOCK), stems).replace("`?", f"{_BLOCK}`?")
-
-
 def _foreign(item: Item) -> str:
     """What is said of an item that the protobuf text format does not have."""
     text = item.span.source.text[item.span.start : item.span.end]
     word = text.split(maxsplit=1)[0].partition("(")[0]
     return f"`{word}` is netspec's own: a Caffe file holds fields and messages only"
-
-
-def _blocks(layer: Message) -> tuple[str, ...]:
-    """The parameter messages that a layer of this type reads."""
-    for item in layer.fields("type"):
-        if isinstance(item, Field) and isinstance(item.value, String):
-            known = layer_types().get(item.value.value)
-            return known.blocks if known else ()
-    return ()
 
 
 def _said(value: Expr) -> str:
