@@ -101,7 +101,7 @@ def narrowed(numbers: NDArray[Any]) -> Floats:
     """Numbers as float32; a ValueError for one that is finite and beyond what float32 holds."""
     if numbers.dtype == np.float32:
         return numbers
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         floats = numbers.astype(np.float32)
     lost = np.isinf(floats) & np.isfinite(numbers)
     if lost.any():

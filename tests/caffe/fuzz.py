@@ -14,6 +14,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ import numpy as np
 
 from netspec.blob import mean_file, read_mean
 from netspec.caffe.caffemodel import LayerBlobs, caffemodel
+from netspec.caffe.caffemodel_hdf5 import hdf5_file
 from netspec.caffe.solverstate import SolverState, read_solverstate, solverstate
 from netspec.caffe.weights import load_caffemodel
 from netspec.compiler import elaborate, read
 from netspec.diagnostics import DataError
+from netspec.hdf5 import FREE
 from netspec.ir.net import Net
 from netspec.wire import WireError, Writer
 from netspec.wire.frame import Budget, Wire, frame
@@ -107,6 +110,7 @@ class Case:
     name: str
     content: bytes
     read: Callable[[Path], object]
+    memory: int = MEMORY
 
 
 def cases(net: Net) -> list[Case]:
@@ -115,7 +119,7 @@ def cases(net: Net) -> list[Case]:
             load_caffemodel(path, net, ignore_mismatch=ignore)
 
     state = SolverState(7, "net.caffemodel", 1, (drawn(2, 3), drawn(3)))
-    return [
+    found = [
         Case("caffemodel", b"".join(caffemodel(LAYERS, "net")), weights),
         Case("v1", old_file(v0=False, packed=True, double=False), weights),
         Case("v1 unpacked", old_file(v0=False, packed=False, double=False), weights),
@@ -123,6 +127,10 @@ def cases(net: Net) -> list[Case]:
         Case("solverstate", b"".join(solverstate(state)), read_solverstate),
         Case("mean", b"".join(mean_file(drawn(3, 4, 5))), read_mean),
     ]
+    if find_spec("h5py"):
+        content = hdf5_file({layer.name: layer.blobs for layer in LAYERS})
+        found.append(Case("hdf5", content, weights, MEMORY + FREE))
+    return found
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
@@ -193,7 +201,7 @@ def broken(case: Case, data: bytes, path: Path) -> Iterator[str]:
         yield f"{type(fault).__name__}: {fault}"
     if time.perf_counter() - start > SECONDS:
         yield f"took {time.perf_counter() - start:.1f} s"
-    if tracemalloc.get_traced_memory()[1] > MEMORY:
+    if tracemalloc.get_traced_memory()[1] > case.memory:
         yield f"took {tracemalloc.get_traced_memory()[1]:,} bytes"
 
 
