@@ -139,7 +139,7 @@ def _known(layer: CaffeLayer, tops: Sequence[str], asked: Asked) -> Mapping[str,
     if layer.word == "HDF5Data":
         return _probed(block, asked)
     crop = first(transform, "crop_size") or first(block, "crop_size")
-    image = _image(layer, block)
+    image = next((dims[1:] for dims in _dims(layer) if dims), None) or _image(layer, block)
     if image is None:
         image = next(iter(_probed(block, asked).values()), None)
     if image is not None and isinstance(crop, int) and crop > 0:
@@ -197,20 +197,17 @@ def _channels(transform: Sequence[Field | Element]) -> int:
 
 
 def section(layer: CaffeLayer, phase: Phase) -> Element | None:
-    """`data "train" { … }`: where the samples of a phase come from, or how many make a batch.
-
-    An Input layer tells the batch of phase TEST alone: who trains has data.
-    """
-    items = _section_items(layer, phase) if layer.word in RUN else _batch(layer, phase)
+    """`data "train" { … }`: where the samples of a phase come from, or how many make a batch."""
+    items = _section_items(layer, phase) if layer.word in RUN else _batch(layer)
     if not items:
         return None
     label = String(phase.value.lower(), layer.span)
     return Element("data", label, Message(tuple(items), NOWHERE), layer.element.span, layer.span)
 
 
-def _batch(layer: CaffeLayer, phase: Phase) -> list[Item]:
+def _batch(layer: CaffeLayer) -> list[Item]:
     batch = batch_of(layer)
-    if batch is None or (layer.word == "Input" and (batch == 1 or phase is Phase.TRAIN)):
+    if batch is None or (layer.word == "Input" and batch == 1):
         return []
     return [making.field("batch_size", making.number(batch, layer.span), layer.span)]
 
@@ -218,10 +215,11 @@ def _batch(layer: CaffeLayer, phase: Phase) -> list[Item]:
 def _section_items(layer: CaffeLayer, phase: Phase) -> list[Item]:
     block = layer.block(BLOCKS[layer.word])
     items: list[Item] = [i for i in block if isinstance(i, Field) and i.key in _SECTION]
-    if batch_of(layer) is None:
-        items.append(making.field("batch_size", making.number(1, layer.span), layer.span))
+    if not any(key_of(item) == "batch_size" for item in block):
+        batch = making.number(batch_of(layer) or 1, layer.span)
+        items.append(making.field("batch_size", batch, layer.span))
     shuffled = first(block, "shuffle") is True
-    if shuffled != (phase is Phase.TRAIN):
+    if shuffled != (phase is Phase.TRAIN) and first(block, "source"):
         items.append(making.field("shuffle", making.scalar(shuffled), layer.span))
     transform = tuple(layer.block("transform_param"))
     if transform:

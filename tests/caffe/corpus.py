@@ -23,6 +23,7 @@ _SHAPES: dict[str, dict[str, Shape]] = {
     "BVLC__caffe/examples/hdf5_classification/": {"data": (4,)},
     "LisaAnne__lisa-caffe-public/examples/hdf5_classification/": {"data": (4,)},
     "yihui-he__resnet-cifar10-caffe/": {"data": (3, 32, 32)},
+    "dgschwend__netscope/presets/inception": {"data": (3, 299, 299)},
     "dgschwend__netscope/presets/": {"data": (3, 227, 227)},
     "lukeyeager__DIGITS/digits/standard-networks/lenet": {"data": (1, 28, 28)},
     "intel__caffe/models/intel_optimized_models/dcgan/": {"data": (3, 64, 64)},
