@@ -118,6 +118,8 @@ def their_reading(text: str, message: str) -> bytes | None:
         read = text_format.Parse(text, theirs()[message]())
     except text_format.ParseError:
         return None
+    if not read.IsInitialized():  # which C++ asks for itself
+        return None
     serialised: bytes = read.SerializeToString(deterministic=True)
     return serialised
 
