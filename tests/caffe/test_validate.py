@@ -210,6 +210,7 @@ def test_all_faults_are_reported() -> None:
         ("convolution_param { pad: [] }", "convolution_param {}"),
         ("param: [{ lr_mult: 1 }, <lr_mult: 2>]", "param { lr_mult: 1 } param { lr_mult: 2 }"),
         ("param [{ lr_mult: 1 }]", "param { lr_mult: 1 }"),
+        ("param [] top: 'x'", 'top: "x"'),
         ("pooling_param: { pool: AVE }", "pooling_param { pool: AVE }"),
         ("pooling_param < pool: AVE; stride: 1, >", "pooling_param { pool: AVE stride: 1 }"),
         ("top: 'a' \"b\"\n 'd'", 'top: "abd"'),
