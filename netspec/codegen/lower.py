@@ -10,6 +10,7 @@ from netspec.diagnostics import UsageError
 from netspec.ir.graph import Value
 from netspec.ir.layer import Phase, Role, ShapeError
 from netspec.ir.net import Net, Node
+from netspec.ir.phrases import reshape
 from netspec.ir.types import Shape, TensorType
 
 
@@ -40,6 +41,8 @@ class Lowered:
     """What the batch says of each statistic, by net-wide name."""
     losses: dict[str, tuple[Value, float]] = field(default_factory=dict)
     """Scalar losses by top, with their weights."""
+    stopped: set[Value] = field(default_factory=set)
+    """Values through which no gradient goes back."""
     metrics: dict[str, Value] = field(default_factory=dict)
     """Scalar metrics by top."""
 
@@ -98,13 +101,10 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
     blobs = [lowered.blobs[b] for b in node.bottoms]
-    weights = [lowered.parameters[p.name] for p in node.parameters]
     try:
         with lowered.op.scope(node.name):
-            bottoms = [
-                _read(lowered.op, b, t) for b, t in zip(blobs, node.bottom_types, strict=True)
-            ]
-            tops = node.layer.lower(context, bottoms, weights)
+            bottoms = [_read(lowered, node, place, blob) for place, blob in enumerate(blobs)]
+            tops = node.layer.lower(context, bottoms, _weights(lowered, node))
     except ShapeError as error:  # what one phase alone refuses, such as a variance over one cell
         raise UsageError(f"layer `{node.name}`: {error}") from None
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
@@ -116,7 +116,20 @@ def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
         lowered.metrics[node.tops[0]] = tops[0]
 
 
-def _read(op: Builder, blob: Value, type: TensorType) -> Value:
-    """The blob as the layer takes it: labels where it holds numbers, or numbers of labels."""
-    cast: Value = blob if blob.type == type else op.Cast(blob, to=type.dtype)
-    return cast
+def _weights(lowered: Lowered, node: Node) -> list[Value]:
+    """The layer's weights, in its shapes: one that is shared may be kept in another."""
+    wanted = node.layer.weights(node.bottom_types)
+    return [
+        reshape(lowered.op, lowered.parameters[p.name], *weight.shape)
+        for p, weight in zip(node.parameters, wanted, strict=True)
+    ]
+
+
+def _read(lowered: Lowered, node: Node, place: int, blob: Value) -> Value:
+    """The blob as the layer takes it: numbers read as labels or labels as numbers, or cut off."""
+    op, dtype = lowered.op, node.bottom_types[place].dtype
+    value: Value = blob if blob.type.dtype == dtype else op.Cast(blob, to=dtype)
+    if node.propagate_down and not node.propagate_down[place]:
+        value = op.Identity(value)
+        lowered.stopped.add(value)
+    return value

@@ -108,7 +108,8 @@ def gradient_graph(
         raise UsageError(f"{net.name or 'the net'} has no weight to train in phase TRAIN")
     wrt = [lowered.parameters[name] for name in trainable]
     forward = len(op.ops)
-    pulled = grad(op, tuple(op.ops), _seeds(lowered), wrt)
+    way = tuple(node for node in op.ops if not lowered.stopped.intersection(node.outputs))
+    pulled = grad(op, way, _seeds(lowered), wrt)
     by_name = dict(zip(trainable, pulled, strict=True))
     again = partial(recompute, segments=segments, forward=forward)
     return _batch_step(

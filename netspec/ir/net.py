@@ -50,13 +50,16 @@ class Node(BaseModel):
     bottom_types: tuple[TensorType, ...]
     top_types: tuple[TensorType, ...]
     parameters: tuple[Parameter, ...] = ()
-    """In the order of `layer.weights`."""
+    """In the order of `layer.weights`; one that is shared may have another shape."""
     statistics: tuple[Statistic, ...] = ()
     """In the order of `layer.statistics`; the net-wide name is `<node>.<statistic>`."""
     loss_weight: float = 0.0
     """What the first top counts in the sum that is minimised."""
     further_loss_weights: tuple[float, ...] = ()
     """What the tops behind it count; none if all are 0."""
+
+    propagate_down: tuple[bool, ...] = ()
+    """Whether gradients go on to each bottom; to all if it is empty."""
 
     @property
     def weighed(self) -> tuple[tuple[str, float], ...]:

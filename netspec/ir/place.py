@@ -81,6 +81,9 @@ def add_node(
         message = "a metric cannot be called `loss`: reports call the sum of the losses so"
         raise SpecError(message, span, code="name")
     loss_weights = _loss_weights(layer, wiring, types, element)
+    if len(wiring.propagate_down) not in (0, len(bottoms)):
+        message = f"{len(wiring.propagate_down)} propagate_down for {len(bottoms)} bottoms"
+        raise SpecError(message, field_span(element, "propagate_down"), code="field")
     if layer.bound(given):
         fixed = f"{name}: hangs on the batch size {c.batch}, and runs at no other"
         c.warn(fixed, span, frame, code="layer")
@@ -98,6 +101,7 @@ def add_node(
             parameters=parameters,
             statistics=layer.statistics(given),
             loss_weight=loss_weights[0] if loss_weights else 0.0,
+            propagate_down=() if all(wiring.propagate_down) else wiring.propagate_down,
             further_loss_weights=loss_weights[1:] if any(loss_weights[1:]) else (),
         )
     )

@@ -119,7 +119,7 @@ class _Flow:
         if weights != (1 if node.layer.role is Role.LOSS else 0,):
             weights += (0.0,) * (len(node.tops) - len(weights))
             items += [Field("loss_weight", _number(w), _NOWHERE, _NOWHERE) for w in weights]
-        return items
+        return items + _blocked(node)
 
     def _read(self, node: Node) -> tuple[str, ...]:
         """The bottoms, without the label where a layer takes it unasked."""
@@ -149,6 +149,12 @@ def _only(phase: Phase, layer: Element) -> Element:
     return replace(layer, body=Message((rule, *items), _NOWHERE))
 
 
+def _blocked(node: Node) -> list[Item]:
+    """Where gradients do not go on."""
+    words = ("true" if goes_on else "false" for goes_on in node.propagate_down)
+    return [Field("propagate_down", _word(word), _NOWHERE, _NOWHERE) for word in words]
+
+
 def _params(node: Node) -> list[Item]:
     """`param { … }` for each weight up to the last that is not as usual."""
     weights = node.layer.weights(node.bottom_types)
@@ -157,6 +163,8 @@ def _params(node: Node) -> list[Item]:
         own: list[Item] = []
         if parameter.name != f"{node.name}.{weight.name}":
             own.append(_string("name", parameter.name))
+        if parameter.shape != weight.shape:
+            own.append(Field("share_mode", _word("PERMISSIVE"), _NOWHERE, _NOWHERE))
         for key in ("lr_mult", "decay_mult"):
             if getattr(parameter, key) != 1:
                 own.append(Field(key, _number(getattr(parameter, key)), _NOWHERE, _NOWHERE))

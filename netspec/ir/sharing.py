@@ -81,7 +81,8 @@ def _shared(c: Construction, parameter: Parameter, spec: Param, span: Span) -> P
     """The parameter of that name; a fault if what is said of it here disagrees."""
     first, there = c.parameters[parameter.name]
     trail = [("the first one is here", there)]
-    if first.shape != parameter.shape:
+    alike = first.numel == parameter.numel and spec.share_mode == "PERMISSIVE"
+    if first.shape != parameter.shape and not alike:
         raise SpecError(
             f"`{parameter.name}` is shared, but is {size(first.shape)} there and "
             f"{size(parameter.shape)} here",

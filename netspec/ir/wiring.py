@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
@@ -25,6 +25,8 @@ class Param(Fields):
     """Multiplies the learning rate; 0 freezes the weight."""
     decay_mult: NonNegativeReal | None = None
     """Multiplies weight_decay."""
+    share_mode: Literal["STRICT", "PERMISSIVE"] = "STRICT"
+    """Whether who shares it must have its shape, or only as many values."""
 
 
 class Wiring(Fields):
@@ -39,7 +41,7 @@ class Wiring(Fields):
     loss_weight: Annotated[tuple[NonNegativeReal, ...], BeforeValidator(many)] = ()
     """The factor in the sum that is minimised, of a loss or of all of another top: one per top."""
     propagate_down: Annotated[tuple[Flag, ...], BeforeValidator(many)] = ()
-    """Accepted as in Caffe; the compiler finds out itself where gradients must go."""
+    """Whether gradients go on to each bottom; where none need to, they do not anyway."""
 
 
 UNWIRED = Wiring()

@@ -115,7 +115,8 @@ def _pulled(lowered: Lowered, names: Sequence[str]) -> list[Value]:
         for loss, weight in lowered.losses.values()
     }
     known = {**lowered.inputs, **lowered.parameters}
-    found = grad(op, tuple(op.ops), seeds, [known[name] for name in names])
+    way = tuple(node for node in op.ops if not lowered.stopped.intersection(node.outputs))
+    found = grad(op, way, seeds, [known[name] for name in names])
     assert None not in found, names
     return [value for value in found if value is not None]
 
