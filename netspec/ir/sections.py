@@ -76,7 +76,7 @@ class Solver(Fields):
     lr_policy: Literal["fixed", "step", "multistep", "inv", "exp", "poly", "sigmoid"] = "fixed"
     """How the rate follows the iteration."""
     gamma: Real | None = None
-    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, the one below 0."""
+    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, below 0 to fall."""
     power: NonNegativeReal | None = None
     """Exponent of inv and poly."""
     stepsize: Positive | None = None

@@ -79,8 +79,14 @@ def train(
         # May fail, and then no folder is left.
         executor = _executor(experiment, machine, planner, recompute, listener)
         run = _create(experiment, Path(runs), device, machine, threads, recompute)
-    wanted = experiment.solver.snapshot_prefix is not None
-    snapshot = snapshots(experiment) if snapshots and wanted else None
+    snapshot = None
+    if experiment.solver.snapshot_prefix is not None:
+        if snapshots is None:
+            listener.warned(
+                "snapshot_prefix: no files of Caffe's are written; the run keeps its own"
+            )
+        else:
+            snapshot = snapshots(experiment)
     with run.lock():
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
