@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
@@ -57,6 +57,11 @@ class DataSection(Fields):
     """Whether each epoch has an order of its own; unless set, in training only."""
     transform: Transform = Transform()
     """Arithmetic on the values, carried out in the graph."""
+
+
+_Window: TypeAlias = Annotated[
+    int, BeforeValidator(whole(1, MAX_WINDOW)), Says(f"whole number from 1 to {MAX_WINDOW:,}")
+]
 
 
 class Solver(Fields):
@@ -119,11 +124,7 @@ class Solver(Fields):
     """Whether there is a test before the first iteration, too."""
     display: NonNegative = 20
     """Iterations between two lines of the log; 0: only tests have one."""
-    average_loss: Annotated[
-        int | None,
-        BeforeValidator(whole(1, MAX_WINDOW)),
-        Says(f"whole number from 1 to {MAX_WINDOW}"),
-    ] = None
+    average_loss: _Window | None = None
     """Iterations over which the loss that is shown and logged is a running mean.
 
     Unless set, the latest is shown, and the mean since the last line is logged.
