@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
 
@@ -12,12 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.lower import Lowered, lower
 from netspec.codegen.simplify import prune, simplify
+from netspec.codegen.transform import Transforming
 from netspec.diagnostics import NetspecError
 from netspec.ir.graph import Graph, Op, Value
 from netspec.ir.net import Net
+from netspec.ir.sections import Transform
+from netspec.ir.types import TensorType
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -31,23 +36,54 @@ class Inference:
 
     graph: Graph
     lowered: Lowered
+    inputs: Mapping[str, Value]
+    """What is fed, by blob."""
     outputs: tuple[str, ...]
 
 
-def inference_graph(net: Net, outputs: Sequence[str]) -> Inference:
+@dataclass(frozen=True)
+class Embedded:
+    """A transform that the model carries out itself, and what it is then fed."""
+
+    transform: Transform
+    stored: Mapping[str, TensorType]
+    """The types of the images before the transform, by blob."""
+    mean: npt.NDArray[np.float32] | None = None
+    """The mean image, C x H x W."""
+
+
+def inference_graph(
+    net: Net, outputs: Sequence[str], embedded: Embedded | None = None
+) -> Inference:
     """Net → operators, as lowered: nothing simplified yet but what leads nowhere is gone."""
-    lowered = lower(net)
+    op = Builder()
+    inputs = {
+        name: op.input(name, embedded.stored.get(name, type) if embedded else type)
+        for name, type in net.inputs.items()
+    }
+    lowered = lower(net, op, _transformed(op, inputs, embedded) if embedded else inputs)
     values = [lowered.blobs[name] for name in outputs]
+    fed = {*inputs.values(), *lowered.inputs.values()}
     for i, (name, value) in enumerate(zip(outputs, values, strict=True)):
-        if value in lowered.inputs.values() or value in values[:i]:
+        if value in fed or value in values[:i]:
             with lowered.op.scope(name):
                 values[i] = lowered.op.Identity(value)
             lowered.blobs[name] = values[i]
     graph = prune(lowered.op.graph(values, name=net.name))
-    fed = set(lowered.inputs.values())
     needed = {v for op in graph.ops for v in op.inputs} | set(graph.outputs)
-    inputs = tuple(v for v in graph.inputs if v in fed or v in needed)
-    return Inference(replace(graph, inputs=inputs), lowered, tuple(outputs))
+    entering = tuple(v for v in graph.inputs if v in fed or v in needed)
+    return Inference(replace(graph, inputs=entering), lowered, inputs, tuple(outputs))
+
+
+def _transformed(op: Builder, inputs: Mapping[str, Value], embedded: Embedded) -> dict[str, Value]:
+    """What the net reads, by blob: crops are of the middle, and nothing is flipped."""
+    mean = None if embedded.mean is None else op.constant(embedded.mean)
+    transforming = Transforming(op, embedded.transform, training=False, mean=mean, drawn=False)
+    made = dict(inputs)
+    for name in embedded.stored:
+        with op.scope(name):
+            made[name] = transforming(name, inputs[name])
+    return made
 
 
 def inference_model(
@@ -67,11 +103,11 @@ def inference_model(
     graph = simplify(inference.graph) if simplified else inference.graph
     learned = {**lowered.parameters, **lowered.statistics}
     present = {name: value for name, value in learned.items() if value in graph.inputs}
-    names = {value: name for name, value in lowered.inputs.items()}
+    names = {value: name for name, value in inference.inputs.items()}
     names.update({lowered.blobs[name]: name for name in inference.outputs})
     for name, value in [*present.items(), *lowered.blobs.items()]:
         names.setdefault(value, name)
-    fed = frozenset(lowered.inputs.values())
+    fed = frozenset(inference.inputs.values())
     batched = frozenset() if fixed_batch else fed | {v for v in graph.outputs if v.type.shape}
     return emit(
         graph,
@@ -112,6 +148,10 @@ def check_batch_free(one: Inference, other: Inference) -> None:
                     raise _batch_fault(a)
             elif not np.array_equal(first, second):
                 raise _batch_fault(a)
+    for name, x, y in zip(one.outputs, one.graph.outputs, other.graph.outputs, strict=True):
+        if x.type.sample != y.type.sample:
+            message = f"`{name}` does not begin with the batch, and hangs on its size"
+            raise NetspecError(f"{message}: fix it with --batch N")
 
 
 def _batch_fault(op: Op) -> NetspecError:
@@ -120,17 +160,28 @@ def _batch_fault(op: Op) -> NetspecError:
 
 
 def model_metadata(
-    net: Net, source_hash: str, classes: Sequence[str], preprocessing: Mapping[str, Any]
+    net: Net,
+    source_hash: str,
+    classes: Sequence[str],
+    preprocessing: Mapping[str, Any],
+    embedded: Mapping[str, Any] | None = None,
+    mean: npt.NDArray[np.float32] | None = None,
 ) -> dict[str, str]:
     """What a program that runs the model wants to know, as `metadata_props`.
 
-    `names` is the JSON that consumers of image classifiers already read.
+    `preprocessing` is left to the program, `embedded` is in the model; of a mean image there is the
+    SHA-256 of its values, float32 and little-endian. `names` is the JSON that consumers of image
+    classifiers already read.
     """
     metadata = {
         "dev.netspec.name": net.name,
         "dev.netspec.source_sha256": source_hash,
         "dev.netspec.preprocessing": json.dumps(preprocessing, sort_keys=True),
     }
+    if embedded is not None:
+        metadata["dev.netspec.embedded_preprocessing"] = json.dumps(embedded, sort_keys=True)
+    if mean is not None:
+        metadata["dev.netspec.mean_sha256"] = sha256(mean.astype("<f4").tobytes()).hexdigest()
     if classes:
         metadata["names"] = json.dumps({str(i): name for i, name in enumerate(classes)})
     return metadata

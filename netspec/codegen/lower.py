@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netspec.codegen.builder import Builder
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.graph import Value
 from netspec.ir.layer import Phase, Role, ShapeError
 from netspec.ir.net import Net, Node
@@ -75,8 +75,9 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
     """The operators of `net`.
 
     `fed` gives values for input blobs that the graph computes itself (a gathered, normalised
-    batch); the others become inputs of the graph.
+    batch); the others become inputs of the graph. NetspecError if a layer cannot be run.
     """
+    _check_obstacles(net)
     op = op or Builder()
     given = fed or {}
     inputs = {
@@ -96,12 +97,22 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
     return lowered
 
 
+def _check_obstacles(net: Net) -> None:
+    """A NetspecError with the first layer that is counted but never run."""
+    met = [(node.name, node.layer.obstacle) for node in net.nodes if node.layer.obstacle]
+    if met:
+        (name, obstacle), *others = met
+        more = f"; the same goes for {len(others)} more" if others else ""
+        raise NetspecError(f"`{name}` {obstacle}: netspec counts it but does not run it{more}")
+
+
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
     op = lowered.op
+    blobs = [lowered.blobs[b] for b in node.bottoms]
     try:
         with op.scope(node.name):
-            bottoms = [lowered.blobs[b] for b in node.bottoms]
+            bottoms = [_read(op, b, t) for b, t in zip(blobs, node.bottom_types, strict=True)]
             if net.phase is Phase.TRAIN:
                 bottoms = [
                     x if node.propagates(i) else op.StopGradient(x) for i, x in enumerate(bottoms)
@@ -113,7 +124,13 @@ def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
         lowered.blobs[name] = value
-    if node.loss_weight:
-        lowered.losses[node.tops[0]] = (tops[0], node.loss_weight)
-    elif node.layer.role is Role.METRIC:
+    for name, weight in node.weighed:
+        lowered.losses[name] = (lowered.blobs[name], weight)
+    if node.layer.role is Role.METRIC:
         lowered.metrics[node.tops[0]] = tops[0]
+
+
+def _read(op: Builder, blob: Value, type: TensorType) -> Value:
+    """The blob as the layer takes it: labels where it holds numbers, or numbers of labels."""
+    cast: Value = blob if blob.type == type else op.Cast(blob, to=type.dtype)
+    return cast

@@ -1,4 +1,4 @@
-"""A batch as a graph: gather, normalise, forward, and in training the gradients."""
+"""A batch as a graph: gather, transform, forward, and in training the gradients."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from netspec.codegen.builder import Builder
 from netspec.codegen.formulate import formulate
@@ -17,11 +16,13 @@ from netspec.codegen.lower import Lowered, Observation, lower
 from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
+from netspec.codegen.transform import Transforming
 from netspec.codegen.unpooling import before_unpooling
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
+from netspec.ir.layer import Phase
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import TensorType
 
 Differentiate: TypeAlias = Callable[
@@ -49,7 +50,7 @@ class BatchStep:
     statistics: Mapping[str, Value]
     """The running statistics."""
     randoms: Mapping[str, Value]
-    """Tensors to fill with uniform numbers from [0, 1), by layer."""
+    """Tensors to fill with uniform numbers from [0, 1), by layer, and by lot of the transform."""
     loss: Value
     """Σ loss_weight · loss."""
     finite: Value | None
@@ -77,7 +78,7 @@ def evaluation_graph(
     """Loss, losses and metrics of one batch, as `target` runs them.
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
-    named by `indices` and normalises them as `transform` says.
+    named by `indices` and treats them as `transform` says. Its mean image is the array `MEAN`.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -119,48 +120,27 @@ def gradient_graph(
 def _lower_batch(
     op: Builder, net: Net, data: Mapping[str, TensorType], transform: Transform
 ) -> tuple[dict[str, Value], Value, Lowered]:
-    """Gather, normalise, lower: the arrays, the indices, and the net behind them."""
+    """Gather, transform, lower: the arrays, the indices, and the net behind them."""
     indices = op.input("indices", TensorType((net.batch,), "int64"))
     arrays: dict[str, Value] = {}
+    if transform.mean_file:
+        arrays[MEAN] = op.input(MEAN, data[MEAN])
+    transforming = Transforming(op, transform, net.phase is Phase.TRAIN, arrays.get(MEAN))
     fed: dict[str, Value] = {}
     transformed = net.transformed
     for name, type in net.inputs.items():
         arrays[name] = array = op.input(name, data[name])
         with op.scope(name):
             x = op.Gather(array, indices, axis=0)
-            if x.type.dtype != type.dtype:
-                x = op.Cast(x, to=type.dtype)
             if name in transformed:
-                x = _normalise(op, name, x, transform)
+                x = transforming(name, x)
+            elif x.type.dtype != type.dtype:
+                x = op.Cast(x, to=type.dtype)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x
-    return arrays, indices, lower(net, op, fed)
-
-
-def _normalise(op: Builder, name: str, x: Value, transform: Transform) -> Value:
-    """(padded - mean) · (scale / std), without what is neutral."""
-    if transform.pad:
-        axes = range(2, 2 + len(x.type.spatial))
-        ends = [transform.pad] * (2 * len(axes))
-        x = op.Pad(x, op.ints(*ends), op.scalar(0), op.ints(*axes))
-    mean = np.array(transform.mean_value or (0.0,))
-    factor = transform.scale / np.array(transform.std or (1.0,))
-    for field, values in (("mean_value", mean), ("std", factor)):
-        if values.size not in (1, x.type.channels):
-            raise UsageError(
-                f"transform: {field} has {values.size} values, "
-                f"but {name} has {x.type.channels} channels"
-            )
-    if mean.any():
-        x = op.Sub(x, _per_channel(op, mean, x))
-    return op.Mul(x, _per_channel(op, factor, x)) if (factor != 1).any() else x
-
-
-def _per_channel(op: Builder, values: npt.NDArray[np.float64], x: Value) -> Value:
-    """A constant that broadcasts over batch and spatial axes."""
-    if values.size == 1:
-        return op.scalar(float(values[0]))
-    return op.constant(values.astype(np.float32).reshape(-1, *(1 for _ in x.type.spatial)))
+    lowered = lower(net, op, fed)
+    lowered.randoms.update(transforming.randoms)
+    return arrays, indices, lowered
 
 
 def _seeds(lowered: Lowered) -> dict[Value, Value]:

@@ -2,40 +2,148 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 
-from netspec.data import folder, idx, npz
-from netspec.data.dataset import Dataset, Reader, check_dataset
+from netspec.data import database, folder, hdf5, idx, image_list, npz
+from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
+from netspec.data.dummy import dummy_arrays
 from netspec.data.file import fault
 from netspec.data.image import Picture, read_image
+from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
-from netspec.ir.types import Shape
+from netspec.ir.fields import plain
+from netspec.ir.sections import ColourOrder, DataSection, Transform
+from netspec.ir.types import Shape, TensorType
 
-__all__ = ["READERS", "Dataset", "Picture", "Reader", "check_dataset", "open_dataset", "read_image"]
+__all__ = [
+    "READERS",
+    "Dataset",
+    "Picture",
+    "Reader",
+    "channel_order",
+    "check_dataset",
+    "fitted",
+    "mean_image",
+    "open_dataset",
+    "probe",
+    "read_image",
+    "sample_types",
+]
 
-READERS = (npz.READER, idx.READER, folder.READER)
-"""The first that claims a path reads it: a folder that is not IDX is one of images."""
+READERS = (npz.READER, idx.READER, database.READER, hdf5.READER, image_list.READER, folder.READER)
+"""The first that claims a path reads it: a folder that is nothing else is one of images."""
 
 
-def open_dataset(source: str, *, split: str, base: Path, shape: Shape | None = None) -> Dataset:
+def open_dataset(
+    source: str,
+    *,
+    split: str,
+    base: Path,
+    shape: Shape | None = None,
+    section: DataSection | None = None,
+    folder: Path | None = None,
+) -> Dataset:
     """Read the `train` or `test` split of a source, a path relative to `base`.
 
     `mnist` is the bundled digits if no such path exists. `shape` is that of the input `data`,
-    C x H x W; images are decoded to it (without it, to that of the first). Raises DataError.
+    C x H x W; images are decoded to it (without it, to that of the first). `section` says how, and
+    which arrays fillers make; its own paths begin at `folder`. What it says of its own source alone
+    is passed over for another one. Without a source all is made by fillers. Raises DataError.
     """
     assert split in ("train", "test")
+    section = section or DataSection(batch_size=1)
+    if not source and section.dummy:
+        made = dummy_arrays(section.dummy, section.batch_size)
+        return Dataset(made, (), "dummy data")
+    cropped = bool(section.transform.crop_size)
+    wanted = Wanted(split, section, base if folder is None else folder, shape, cropped)
     path = base / source
     if not _exists(path):
         if source == "mnist":
-            return read_bundled(split)
+            return _completed(read_bundled(split), section)
         raise fault(path, f"no such file or folder; a source is {_forms()}")
     try:
-        for reader in READERS:
-            if reader.claims(path):
-                return reader.read(path, split, shape)
+        reader = _reader(path)
+        if source == section.source:
+            _refuse(path, reader, section)
+        return _completed(reader.read(path, wanted), section)
     except OSError as e:
         raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
+
+
+def probe(
+    section: DataSection | str, base: Path, *, split: str = "train"
+) -> dict[str, Shape] | None:
+    """The shapes of a sample by array, from the first one alone; None if the source is not there.
+
+    `section` may be its source alone. Images are those that are stored, not yet cropped. Raises
+    DataError if what is there cannot be read, UsageError if a package for it is missing.
+    """
+    if isinstance(section, str):
+        section = DataSection(source=section, batch_size=1)
+    types = sample_types(section, base, split=split)
+    return None if types is None else {name: type.shape for name, type in types.items()}
+
+
+def sample_types(
+    section: DataSection, base: Path, *, split: str = "train"
+) -> dict[str, TensorType] | None:
+    """What `probe` finds, with the types of the elements."""
+    made = {dummy.top: TensorType(dummy.shape) for dummy in section.dummy}
+    if not section.source:
+        return made or None
+    path = base / section.source
+    if not _exists(path):
+        return None
+    try:
+        found = _reader(path).probe(path, Wanted(split, section, base))
+    except OSError as e:
+        raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
+    return {**{_called(name, found, section): type for name, type in found.items()}, **made}
+
+
+def channel_order(section: DataSection, base: Path) -> ColourOrder | None:
+    """Which of red and blue comes first in the images of a section, as far as that is known."""
+    path = base / section.source
+    if section.channel_order or not section.source or not _exists(path):
+        return section.channel_order
+    return next((reader.order for reader in READERS if reader.claims(path)), None)
+
+
+def _reader(path: Path) -> Reader:
+    for reader in READERS:
+        if reader.claims(path):
+            return reader
     raise fault(path, f"of no known format; a source is {_forms()}")
+
+
+_PARTICULAR = ("backend", "root_folder", "new_height", "new_width", "is_color")
+_OF_TRANSFORM = ("force_color", "force_gray")
+
+
+def _refuse(path: Path, reader: Reader, section: DataSection) -> None:
+    """Raise DataError if the section says what its source has no use for."""
+    said = {*plain(section)}.intersection(_PARTICULAR)
+    said |= {*plain(section.transform)}.intersection(_OF_TRANSFORM)
+    for field in sorted(said - reader.takes):
+        raise fault(path, f"`{field}` is not for {reader.form}")
+    if not reader.transforms and section.transform != Transform():
+        raise fault(path, "values from HDF5 take no transform, as in Caffe")
+
+
+def _completed(dataset: Dataset, section: DataSection) -> Dataset:
+    """With the section's names for the arrays, and with those that fillers make."""
+    found = dataset.arrays
+    arrays = {_called(name, found, section): array for name, array in found.items()}
+    return replace(dataset, arrays={**arrays, **dummy_arrays(section.dummy, len(dataset))})
+
+
+def _called(name: str, found: Container[str], section: DataSection) -> str:
+    """What the net calls an array, unless the source has one of that name."""
+    names = dict(zip(("data", "label"), section.arrays, strict=False))
+    return names[name] if name in names and names[name] not in found else name
 
 
 def _exists(path: Path) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from netspec.data.file import fault
 from netspec.diagnostics import DataError, printable
-from netspec.ir.types import Shape, TensorType, size
+from netspec.ir.sections import MEAN, ColourOrder, DataSection
+from netspec.ir.types import Shape, TensorType, occupied, size
 
 Array: TypeAlias = NDArray[Any]
 
@@ -28,6 +32,8 @@ class Dataset:
     arrays: Mapping[str, Array]
     classes: tuple[str, ...]
     origin: str
+    mean: Array | None = None
+    """The mean image that a transform subtracts, C x H x W."""
 
     def __post_init__(self) -> None:
         counts = {name: array.shape[0] for name, array in self.arrays.items()}
@@ -37,21 +43,94 @@ class Dataset:
             found = ", ".join(f"{count:,} of `{name}`" for name, count in counts.items())
             raise DataError(printable(f"{self.origin}: the arrays differ in samples: {found}"))
 
+    @property
+    def fed(self) -> dict[str, Array]:
+        """All that the graph of a batch reads."""
+        return {**self.arrays, **({} if self.mean is None else {MEAN: self.mean})}
+
     def __len__(self) -> int:
         return int(next(iter(self.arrays.values())).shape[0])
+
+
+LABEL = TensorType((), "int64")
+"""What a class label is."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a net and its data section ask of a source."""
+
+    split: str
+    """`train` or `test`."""
+    section: DataSection
+    folder: Path
+    """Where the paths in the section begin."""
+    shape: Shape | None = None
+    """C x H x W of a stored image, where the caller knows it."""
+    cropped: bool = False
+    """Whether H and W are what is cut out of an image of any size."""
+
+    def order(self, otherwise: ColourOrder) -> ColourOrder:
+        """How images are decoded: as the section says, or as their format is read."""
+        return self.section.channel_order or otherwise
 
 
 @dataclass(frozen=True)
 class Reader:
     """A source format: what it looks like, whether a path is one, and how it is read.
 
-    `read` takes the path, the split (`train` or `test`) and the shape of the input `data` where the
-    caller knows it; it raises DataError.
+    All that take a path raise DataError.
     """
 
     form: str
     claims: Callable[[Path], bool]
-    read: Callable[[Path, str, Shape | None], Dataset]
+    read: Callable[[Path, Wanted], Dataset]
+    probe: Callable[[Path, Wanted], dict[str, TensorType]]
+    """The types of a sample by array, without a batch axis, from the first one alone."""
+    takes: frozenset[str] = frozenset()
+    """The fields of a data section and its transform that not every format takes."""
+    transforms: bool = True
+    """Whether a section of it may have a transform."""
+    order: ColourOrder | None = None
+    """Which of red and blue comes first, where the format says."""
+
+
+def afford(path: Path, count: int, what: str, shape: Shape, itemsize: int = 1) -> None:
+    """Refuse to hold so many samples of a shape in more than this machine's memory."""
+    needed = count * prod(shape) * itemsize
+    if needed > _memory():
+        text = f"{count:,} {what} of {size(shape)} take {needed:,} bytes"
+        raise fault(path, f"{text}, more than this machine's memory")
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory, or no limit where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 62
+
+
+def fitted(dataset: Dataset, inputs: Mapping[str, TensorType]) -> Dataset:
+    """The data set with arrays as the inputs take them, where that changes no value.
+
+    Axes of one cell come and go (labels of N x 1 x 1 x 1 are labels), and whole numbers that are
+    stored as floats become integers where an input takes these.
+    """
+    arrays = {name: _fit(array, inputs.get(name)) for name, array in dataset.arrays.items()}
+    return replace(dataset, arrays=arrays)
+
+
+def _fit(array: Array, expected: TensorType | None) -> Array:
+    if expected is None:
+        return array
+    if occupied(array.shape[1:]) == occupied(expected.sample):
+        array = array.reshape(len(array), *expected.sample)
+    if expected.dtype == "int64" and array.dtype.kind in "fu":
+        with np.errstate(invalid="ignore"):
+            whole = array.astype(np.int64)
+        return whole if (whole == array).all() else array
+    return array
 
 
 def check_dataset(
@@ -67,7 +146,7 @@ def check_dataset(
     `inputs` are types with the batch axis. `classes` is how many values the net tells apart, by the
     layer named `layer`; labels lie below it, but for those equal to `ignore_label`.
     """
-    faults = [fault for name in inputs for fault in _misfit(dataset, name, inputs[name])]
+    faults = [text for name in inputs for text in _misfit(dataset, name, inputs[name])]
     if not faults and classes is not None:
         outputs = (
             f"{classes} outputs of layer `{layer}`" if layer else f"{classes} outputs of the net"

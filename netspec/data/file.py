@@ -22,7 +22,7 @@ RATIO = 200
 """Beyond FREE, how many times its own size a compressed file may unpack to."""
 
 
-def fault(path: Path, message: str) -> DataError:
+def fault(path: Path | str, message: str) -> DataError:
     """A DataError that names the file."""
     return DataError(printable(f"{path}: {message}"))
 

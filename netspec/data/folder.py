@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from netspec.data.dataset import Array, Dataset, Reader
+from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
+from netspec.data.decoding import decode_all
 from netspec.data.file import fault
 from netspec.data.image import SUFFIXES, decode, image_shape, natural_shape, strict
-from netspec.ir.types import Shape, size
+from netspec.ir.types import Shape, TensorType
 
 SPLITS = {"train": ("train",), "test": ("test", "val")}
 """Folders below the root that hold a split, the first that is there."""
-
-_TASK = 64
-"""Images that a thread decodes in one go."""
-
-_THREADED = 128 * 128
-"""Pixels from which threads pay: below, handing Python's lock around costs more than decoding."""
 
 _UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 """Images of other formats: passing over them would train on less than the user sees."""
@@ -31,15 +24,35 @@ def _claims(path: Path) -> bool:
     return path.is_dir()
 
 
-def _read(path: Path, split: str, shape: Shape | None) -> Dataset:
-    root = _split_folder(path, split)
-    classes = _classes(_split_folder(path, "train") if _is_split(path, "train") else root)
-    files = _images(root, classes)
+def _read(path: Path, wanted: Wanted) -> Dataset:
+    classes, files = _listed(path, wanted.split)
+    order = wanted.order("RGB")
     with strict():
-        shape = image_shape(path, shape) if shape else natural_shape(files[0][0])
-        data = _decode_all(path, [file for file, _ in files], shape)
+        shape = _shape(path, files[0][0], wanted)
+        data = decode_all(path, len(files), shape, lambda i: decode(files[i][0], shape, order))
     label = np.array([index for _, index in files], np.int64)
     return Dataset({"data": data, "label": label}, classes, str(path))
+
+
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
+    _, files = _listed(path, wanted.split)
+    with strict():
+        return {"data": TensorType(natural_shape(files[0][0]), "uint8"), "label": LABEL}
+
+
+def _shape(path: Path, first: Path, wanted: Wanted) -> Shape:
+    """The shape of every image: as wanted, or as the first is."""
+    if not wanted.shape:
+        return natural_shape(first)
+    shape = image_shape(path, wanted.shape)
+    return (shape[0], *natural_shape(first)[1:]) if wanted.cropped else shape
+
+
+def _listed(path: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """The classes, and every image of a split with its label."""
+    root = _split_folder(path, split)
+    classes = _classes(_split_folder(path, "train") if _is_split(path, "train") else root)
+    return classes, _images(root, classes)
 
 
 def _is_split(path: Path, split: str) -> bool:
@@ -100,42 +113,9 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _decode_all(path: Path, files: list[Path], shape: Shape) -> Array:
-    """The images as one N x C x H x W array."""
-    needed = len(files) * prod(shape)
-    if needed > _memory():
-        text = f"{len(files):,} images of {size(shape)} take {needed:,} bytes"
-        raise fault(path, f"{text}, more than this machine's memory")
-    data = np.empty((len(files), *shape), np.uint8)
-
-    def fill(start: int) -> None:
-        for row in range(start, min(start + _TASK, len(files))):
-            data[row] = decode(files[row], shape)
-
-    tasks = range(0, len(files), _TASK)
-    if prod(shape[1:]) < _THREADED:
-        for start in tasks:
-            fill(start)
-        return data
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        for _ in pool.map(fill, tasks):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return data
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory, or no limit where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 1 << 62
-
-
 READER = Reader(
     "a folder of images (class/*.png, .jpg, .jpeg; or train/class/… and test/class/…)",
     _claims,
     _read,
+    _probe,
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from netspec.data.dataset import Array, Dataset, Reader
+from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted
 from netspec.data.file import Stream, fault
-from netspec.ir.types import Shape, size
+from netspec.ir.types import Shape, TensorType, size
 
 PREFIXES = {"train": ("train",), "test": ("t10k", "test")}
 """What the files of a split begin with; Kaggle's copies have a dot for the second hyphen."""
@@ -26,9 +26,19 @@ def _claims(path: Path) -> bool:
     return bool(_NAME.search(path.name))
 
 
-def _read(path: Path, split: str, shape: Shape | None) -> Dataset:  # noqa: ARG001 - the files tell
-    images, labels = _in_folder(path, split) if path.is_dir() else (path, _labels_of(path))
-    return read_pair(images, labels, origin=str(path))
+def _read(path: Path, wanted: Wanted) -> Dataset:
+    images = _images_of(path, wanted)
+    return read_pair(images, _labels_of(images), origin=str(path))
+
+
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
+    with Stream(_images_of(path, wanted)) as stream:
+        _, *extent = _axes(stream, 3, "images")
+    return {"data": TensorType((1, *extent), "uint8"), "label": LABEL}
+
+
+def _images_of(path: Path, wanted: Wanted) -> Path:
+    return _in_folder(path, wanted.split) if path.is_dir() else path
 
 
 def read_pair(images: Path, labels: Path, *, origin: str, classes: tuple[str, ...] = ()) -> Dataset:
@@ -50,27 +60,33 @@ def read_idx(path: Path, *, axes: int, what: str) -> Array:
     32-bit integer (http://yann.lecun.com/exdb/mnist/). The file must end where the header says.
     """
     with Stream(path) as stream:
-        magic = bytes(stream.take(4, "IDX magic numbers"))
-        expected = bytes((0, 0, _UNSIGNED_BYTE, axes))
-        if magic != expected:
-            text = f"magic number {magic.hex(' ')} is not that of IDX {what}, {expected.hex(' ')}"
-            raise stream.fault(text, 0)
-        shape = struct.unpack(f">{axes}I", stream.take(4 * axes, "axes"))
-        if 0 in shape:
-            raise stream.fault(f"the header declares {size(shape)} {what}, which is none", 4)
+        shape = _axes(stream, axes, what)
         content = f"{shape[0]:,} {what}" + (f" of {size(shape[1:])}" if axes > 1 else "")
         block = stream.take(prod(shape), content)
         stream.end(content)
     return np.frombuffer(block, np.uint8).reshape(shape)
 
 
-def _in_folder(folder: Path, split: str) -> tuple[Path, Path]:
-    """The images and labels files of a split."""
+def _axes(stream: Stream, axes: int, what: str) -> Shape:
+    """The extents that the header declares."""
+    magic = bytes(stream.take(4, "IDX magic numbers"))
+    expected = bytes((0, 0, _UNSIGNED_BYTE, axes))
+    if magic != expected:
+        text = f"magic number {magic.hex(' ')} is not that of IDX {what}, {expected.hex(' ')}"
+        raise stream.fault(text, 0)
+    shape = struct.unpack(f">{axes}I", stream.take(4 * axes, "axes"))
+    if 0 in shape:
+        raise stream.fault(f"the header declares {size(shape)} {what}, which is none", 4)
+    return shape
+
+
+def _in_folder(folder: Path, split: str) -> Path:
+    """The images file of a split."""
     for prefix in PREFIXES[split]:
         for joint in "-.":
             images = _present(folder / f"{prefix}-images{joint}idx3-ubyte")
             if images:
-                return images, _labels_of(images)
+                return images
     names = " or ".join(f"{prefix}-images-idx3-ubyte[.gz]" for prefix in PREFIXES[split])
     raise fault(folder, f"no {names}, the {split} images")
 
@@ -97,4 +113,5 @@ READER = Reader(
     "plain or .gz) or one IDX images file",
     _claims,
     _read,
+    _probe,
 )

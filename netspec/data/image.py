@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from netspec.data.bilinear import resize
 from netspec.data.file import fault, read_whole
 from netspec.data.png import check_png
 from netspec.diagnostics import DataError
+from netspec.ir.sections import ColourOrder
 from netspec.ir.types import Shape, size
+from netspec.wire import Buffer
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -61,16 +64,35 @@ def read_image(path: Path, shape: Shape) -> Picture:
         return Picture(_pixels(image), found, resized)
 
 
-def decode(path: Path, shape: Shape) -> NDArray[np.uint8]:
+def decode(path: Path, shape: Shape, order: ColourOrder = "RGB") -> NDArray[np.uint8]:
     """An image of exactly the shape C x H x W; another size is a fault. Call it within `strict`."""
+    return decode_bytes(path, read_whole(path, MAX_BYTES), shape, order)
+
+
+def decode_bytes(
+    name: Path | str, data: Buffer, shape: Shape, order: ColourOrder
+) -> NDArray[np.uint8]:
+    """What `decode` gives, of an image file in memory; `name` is what faults call it."""
     channels, height, width = shape
-    image = _open(path, (height, width))
-    return _pixels(_convert(path, image, channels))
+    image = _parse(name, data, (height, width))
+    return _pixels(_convert(name, image, channels), order)
+
+
+def decode_resized(path: Path, shape: Shape, order: ColourOrder) -> NDArray[np.uint8]:
+    """An image of any size brought to C x H x W as Caffe does it. Call it within `strict`."""
+    channels, *extent = shape
+    pixels = _pixels(_convert(path, _open(path), channels), order)
+    return resize(pixels, (extent[0], extent[1]))
 
 
 def natural_shape(path: Path) -> Shape:
     """C x H x W of an image as it is: 1 channel if it is grey, else 3. Call it within `strict`."""
-    image = _open(path)
+    return natural_shape_of(path, read_whole(path, MAX_BYTES))
+
+
+def natural_shape_of(name: Path | str, data: Buffer) -> Shape:
+    """What `natural_shape` gives, of an image file in memory."""
+    image = _parse(name, data)
     return (1 if image.mode in ("1", "L", "LA") else 3, image.height, image.width)
 
 
@@ -90,14 +112,17 @@ def strict() -> Iterator[None]:
         yield
 
 
-def _open(path: Path, extent: Shape = ()) -> Image.Image:
-    """The image of a file, its size known to be right and its pixels decoded."""
-    data = read_whole(path, MAX_BYTES)
+def _open(path: Path) -> Image.Image:
+    return _parse(path, read_whole(path, MAX_BYTES))
+
+
+def _parse(path: Path | str, data: Buffer, extent: Shape = ()) -> Image.Image:
+    """The image in a file's bytes, its size known to be right and its pixels decoded."""
     try:
         image = Image.open(BytesIO(data), formats=("PNG", "JPEG"))
         _check_size(path, image, extent)
         if image.format == "PNG":
-            check_png(path, data)
+            check_png(path, bytes(data))
         if image.mode not in _MODES:
             raise fault(
                 path, f"pixels are of mode {image.mode}; at most 8 bits per channel are read"
@@ -112,7 +137,7 @@ def _open(path: Path, extent: Shape = ()) -> Image.Image:
     return image
 
 
-def _check_size(path: Path, image: Image.Image, extent: Shape) -> None:
+def _check_size(path: Path | str, image: Image.Image, extent: Shape) -> None:
     found = (image.height, image.width)
     if extent and found != extent:
         text = f"image of {size(found)}, the input takes {size(extent)} (height x width)"
@@ -121,7 +146,7 @@ def _check_size(path: Path, image: Image.Image, extent: Shape) -> None:
         raise fault(path, f"image of {size(found)}, over {MAX_PIXELS:,} pixels")
 
 
-def _convert(path: Path, image: Image.Image, channels: int) -> Image.Image:
+def _convert(path: Path | str, image: Image.Image, channels: int) -> Image.Image:
     """Grey or RGB, on black where it is transparent."""
     try:
         if image.has_transparency_data:
@@ -133,8 +158,10 @@ def _convert(path: Path, image: Image.Image, channels: int) -> Image.Image:
         raise fault(path, f"damaged image: {e or type(e).__name__}") from None
 
 
-def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image, order: ColourOrder = "RGB") -> NDArray[np.uint8]:
     pixels = np.asarray(image, np.uint8)
-    return (
-        pixels[np.newaxis] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    )
+    if pixels.ndim == 2:
+        return pixels[np.newaxis]
+    if order == "BGR":
+        pixels = pixels[:, :, ::-1]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -7,15 +7,19 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
-from netspec.data.dataset import Array, Dataset, Reader
+from netspec.data.dataset import Array, Dataset, Reader, Wanted
 from netspec.data.file import CHUNK, FREE, RATIO, bomb, fault, open_regular
-from netspec.ir.types import Shape, size
+from netspec.data.values import converted, sample_type
+from netspec.ir.types import Shape, TensorType, size
+
+T = TypeVar("T")
 
 MAX_KEYS = 64
 
@@ -29,9 +33,6 @@ _HEADER = re.compile(
 """What every writer of plain arrays puts there; read by pattern, so nothing is evaluated."""
 
 _NUMBERS = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
-
-_EXACT = 1 << 24
-"""float32 holds every integer up to it."""
 
 _DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, RuntimeError, ValueError,
@@ -58,19 +59,38 @@ def _claims(path: Path) -> bool:
     return path.suffix.lower() == ".npz" and not path.is_dir()
 
 
-def _read(path: Path, split: str, shape: Shape | None) -> Dataset:  # noqa: ARG001 - the keys tell
-    arrays: dict[str, Array] = {}
+def _read(path: Path, wanted: Wanted) -> Dataset:  # noqa: ARG001 - the keys tell
+    arrays = _entries(path, _array)
+    classes = _classes(path, arrays.pop("classes")) if "classes" in arrays else ()
+    return Dataset({k: converted(path, k, a) for k, a in arrays.items()}, classes, str(path))
+
+
+def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:  # noqa: ARG001
+    headers = _entries(path, lambda *entry: _header(*entry[:3])[0])
+    headers.pop("classes", None)
+    return {name: sample_type(name, h.shape, h.dtype) for name, h in headers.items()}
+
+
+def _entries(path: Path, take: Callable[[Path, str, IO[bytes], int], T]) -> dict[str, T]:
+    """What `take` finds at the begin of every array, by key."""
+    found: dict[str, T] = {}
     with open_regular(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 for member in _members(path, archive):
                     key = member.filename.removesuffix(".npy")
                     with archive.open(member) as stream:
-                        arrays[key] = _array(path, key, stream, member.file_size)
+                        found[key] = take(path, key, stream, member.file_size)
         except _DAMAGE as e:
             raise fault(path, f"not an .npz, or a damaged one: {e}") from None
-    classes = _classes(path, arrays.pop("classes")) if "classes" in arrays else ()
-    return Dataset({k: _convert(path, k, a) for k, a in arrays.items()}, classes, str(path))
+    return found
+
+
+def read_npy(path: Path, what: str) -> Array:
+    """The array of an `.npy` file, as float32 or bytes; `what` names it in faults."""
+    with open_regular(path) as file:
+        array = _array(path, what, file, os.fstat(file.fileno()).st_size)
+    return converted(path, what, array)
 
 
 def _classes(path: Path, names: Array) -> tuple[str, ...]:
@@ -169,25 +189,4 @@ def _dtype(path: Path, key: str, code: str) -> np.dtype[np.generic]:
     return np.dtype(code)
 
 
-def _convert(path: Path, key: str, array: Array) -> Array:
-    """Bytes as they are, labels as int64, all other numbers as float32, none of them changed."""
-    kind = array.dtype.kind
-    if kind not in "uif":
-        raise fault(path, f"`{key}`: values of type {array.dtype}")
-    if array.dtype == np.uint8 and key != "label":
-        return np.ascontiguousarray(array)
-    to, least, most = (np.float32, -_EXACT, _EXACT)
-    if kind in "ui" and key == "label":
-        to, least, most = (np.int64, -(1 << 63), (1 << 63) - 1)  # type: ignore[assignment]
-    with np.errstate(over="ignore"):
-        converted = np.ascontiguousarray(array, to)
-    bad = ~np.isfinite(converted) if kind == "f" else (array < least) | (array > most)
-    if bad.any():
-        place = int(np.argmax(bad))
-        row = place // max(1, prod(array.shape[1:]))
-        what = f"{array.flat[place]} is not a value that {np.dtype(to)} can hold"
-        raise fault(path, f"`{key}`: row {row:,}: {what}")
-    return converted
-
-
-READER = Reader("an .npz of arrays (`data`, `label`, …)", _claims, _read)
+READER = Reader("an .npz of arrays (`data`, `label`, …)", _claims, _read, _probe)

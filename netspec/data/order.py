@@ -79,21 +79,28 @@ class Batches:
 
     The training set is an endless tape, epoch after epoch, each in an order of its own (or in the
     order of the source, unless `shuffle`); batch i is its i-th piece of `batch_size` samples. Any
-    iteration can be asked for, so a resumed run needs no state.
+    iteration can be asked for, so a resumed run needs no state. It begins at one of the first
+    `rand_skip` samples, drawn by lot.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(
+        self, samples: int, batch_size: int, seed: int, shuffle: bool, rand_skip: int = 0
+    ) -> None:
         assert samples > 0
         assert batch_size > 0
         self.samples = samples
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self._skipped = 0
+        if rand_skip:
+            (drawn,) = squares(key(seed, "rand_skip"), np.array([1], np.uint64))
+            self._skipped = int(drawn) % rand_skip
         self._orders: dict[int, NDArray[np.int64]] = {}
 
     def indices(self, iteration: int) -> NDArray[np.int64]:
         """The `batch_size` samples of an iteration, counted from 0."""
-        start = iteration * self.batch_size
+        start = iteration * self.batch_size + self._skipped
         positions = np.arange(start, start + self.batch_size, dtype=np.int64)
         epochs, places = np.divmod(positions, self.samples)
         if not self.shuffle:

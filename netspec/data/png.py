@@ -21,7 +21,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _SLICE = 1 << 16
 
 
-def check_png(path: Path, data: bytes) -> None:
+def check_png(path: Path | str, data: bytes) -> None:
     """Raise DataError unless every chunk's checksum holds and the rows are all there.
 
     `data` is the file's content, `path` its name for the message. Pixels are counted, not kept.
@@ -47,7 +47,7 @@ def check_png(path: Path, data: bytes) -> None:
         )
 
 
-def _chunks(path: Path, data: bytes) -> Iterator[tuple[int, bytes, memoryview]]:
+def _chunks(path: Path | str, data: bytes) -> Iterator[tuple[int, bytes, memoryview]]:
     """Offset, type and body of every chunk up to the end mark, its checksum verified."""
     view = memoryview(data)
     offset = len(SIGNATURE)
@@ -68,7 +68,7 @@ def _chunks(path: Path, data: bytes) -> Iterator[tuple[int, bytes, memoryview]]:
         offset = end + 4
 
 
-def _unpacked_size(path: Path, header: bytes) -> int:
+def _unpacked_size(path: Path | str, header: bytes) -> int:
     """Bytes of all rows, each with its filter byte."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     if colour not in _CHANNELS:
@@ -83,7 +83,7 @@ def _unpacked_size(path: Path, header: bytes) -> int:
     return total
 
 
-def _inflated_size(path: Path, pixels: list[memoryview], expected: int) -> int:
+def _inflated_size(path: Path | str, pixels: list[memoryview], expected: int) -> int:
     """How many bytes the pixels unpack to, or `expected` + 1 if they are more."""
     inflate = zlib.decompressobj()
     found = 0

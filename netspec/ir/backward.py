@@ -25,7 +25,7 @@ def ways_back(net: Net) -> dict[str, WayBack]:
     `propagate_down` lets none through.
     """
     learned = _behind_weights(net)
-    losses = [node for node in net.nodes if node.loss_weight]
+    losses = [node for node in net.nodes if node.weighed]
     wanted = {top for node in losses for top in node.tops} or set(net.outputs)
     ways: dict[str, WayBack] = {}
     for node in reversed(net.nodes):

@@ -31,7 +31,8 @@ MAX_FULL_NAME = 1024
 RULES = ("include", "exclude")
 """Sub-messages that say which phase an item is for."""
 
-_LABEL = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
+_PART = r"[A-Za-z0-9_.\-+@:=()&%~*](?: ?[A-Za-z0-9_.\-+@:=()&%~*])*"
+_LABEL = re.compile(rf"{_PART}(?:/{_PART})*")
 
 
 class Exhausted(Exception):
@@ -215,7 +216,9 @@ def check_name(name: str, span: Span) -> None:
         message = f"a name has at most {MAX_NAME} characters, not {len(name)}"
         raise SpecError(message, span, code="name")
     if not _LABEL.fullmatch(name):
-        message = "a name holds letters, digits, `_`, `-`, `.`, and `/` between them"
+        message = (
+            "a name holds letters, digits, marks such as `_`, `-` or `.`, and `/` between them"
+        )
         raise SpecError(f"{message}, not `{name}`", span, code="name")
 
 

@@ -56,12 +56,21 @@ class Node(BaseModel):
     statistics: tuple[Statistic, ...] = ()
     """In the order of `layer.statistics`; the net-wide name is `<node>.<statistic>`."""
     loss_weight: float = 0.0
+    """What the first top counts in the sum that is minimised."""
+    further_loss_weights: tuple[float, ...] = ()
+    """What the tops behind it count; none if all are 0."""
     propagate_down: tuple[bool, ...] = ()
     """For each bottom whether it gets a gradient; if empty, wherever one is wanted."""
 
     def propagates(self, index: int) -> bool:
         """Whether a gradient may go to the bottom of this index."""
         return not self.propagate_down or self.propagate_down[index]
+
+    @property
+    def weighed(self) -> tuple[tuple[str, float], ...]:
+        """The tops that are minimised, each with its weight."""
+        weights = (self.loss_weight, *self.further_loss_weights)
+        return tuple((top, w) for top, w in zip(self.tops, weights, strict=False) if w)
 
     @property
     def in_place(self) -> bool:

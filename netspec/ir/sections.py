@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, model_validator
 
 from netspec.ir.fields import (
+    Extent,
     Fields,
     Flag,
     Int,
@@ -19,44 +20,125 @@ from netspec.ir.fields import (
     Reals,
     Says,
     Text,
+    Texts,
     many,
     shown,
     threshold,
     whole,
 )
+from netspec.ir.filler import Filler
 from netspec.ir.schedule import POLICIES
+
+ColourOrder: TypeAlias = Literal["BGR", "RGB"]
+"""Which of red and blue comes first."""
 
 MAX_WINDOW = 10_000
 """The most iterations that `average_loss` goes back: a checkpoint holds a number for each."""
 
 
+MEAN = "transform#mean"
+"""What the mean image is called among a data set's arrays; no blob has such a name."""
+
+
 class Transform(Fields):
-    """`transform { … }`: what happens to a sample: (padded - mean_value) · scale / std."""
+    """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it."""
 
     pad: NonNegative = 0
-    """Cells of value 0 added to each side of each spatial axis, before the arithmetic."""
+    """Cells of value 0 added to each side of each spatial axis, before anything else."""
+    crop_size: NonNegative = 0
+    """Height and width of what is cut out: anywhere in TRAIN, of the middle in TEST; 0: no cut."""
+    mirror: Flag = False
+    """Whether every other image, drawn by lot, is flipped left to right; in TEST too, as in Caffe.
+
+    Never in a compiled model.
+    """
     scale: Real = 1.0
     """Multiplies every value; `1/255` takes bytes to [0, 1]."""
     mean_value: Reals = ()
     """Subtracted first: one value, or one per channel, in the units of the source."""
+    mean_file: Text = ""
+    """A mean image that is subtracted first, `.binaryproto` or `.npy`, relative to the spec.
+
+    It is of the images' size before they are cut, and is cut as they are.
+    """
     std: Annotated[tuple[PositiveReal, ...], BeforeValidator(many)] = ()
     """Divides last: one value, or one per channel, in units after `scale`."""
+    force_color: Flag = False
+    """Decode the images of an LMDB to three channels, whatever they are."""
+    force_gray: Flag = False
+    """Decode the images of an LMDB to one channel."""
+    channel_order: ColourOrder | None = None
+    """How images are decoded; unless set, BGR from Caffe's sources (LMDB, lists), else RGB."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Transform:
+        for one, other in (
+            ("mean_file", "mean_value"),
+            ("mean_file", "pad"),
+            ("force_color", "force_gray"),
+        ):
+            if getattr(self, one) and getattr(self, other):
+                raise ValueError(f"takes {one} or {other}, not both")
+        return self
+
+
+class Dummy(Fields):
+    """`dummy { … }`: an array that a filler makes, as Caffe's DummyData."""
+
+    top: Text
+    """The input that it feeds."""
+    shape: Extent = ()
+    """Of one sample; a single value unless given."""
+    data_filler: Filler = Filler()
+    """What its values are drawn from, once."""
 
 
 class DataSection(Fields):
     """`data "train" { … }`: where a phase's samples come from."""
 
-    source: Text
+    source: Text = ""
     """An IDX folder or pair, an `.npz`, an image folder, or `mnist` for the bundled digits.
 
-    Relative to the spec; `--data` overrides it, relative to the working directory.
+    Or one of Caffe's: an LMDB, a `.txt` list of images and labels, an `.h5` file or a list of
+    them. Relative to the spec; `--data` overrides it, relative to the working directory. Without
+    any the samples come by `--data`, or are those of `dummy`.
     """
+    backend: Literal["LEVELDB", "LMDB"] | None = None
+    """The database that the source is; LMDB is read."""
     batch_size: Positive
     """Samples per iteration."""
     shuffle: Flag | None = None
     """Whether each epoch has an order of its own; unless set, in training only."""
+    rand_skip: NonNegative = 0
+    """Training begins behind so many samples at most, drawn by lot."""
+    arrays: Texts = ()
+    """What the net calls the images and the labels, unless `data` and `label`."""
+    dummy: Annotated[tuple[Dummy, ...], BeforeValidator(many)] = ()
+    """Arrays made up beside those of the source, or instead of them."""
+    root_folder: Text = ""
+    """Where the paths of a list begin, relative to the spec; unless given, beside the list."""
+    new_height: NonNegative = 0
+    """The images of a list are resized to it; 0: not at all."""
+    new_width: NonNegative = 0
+    """The images of a list are resized to it; 0: not at all."""
+    is_color: Flag = True
+    """Whether the images of a list are read as three channels, else as one."""
     transform: Transform = Transform()
-    """Arithmetic on the values, carried out in the graph."""
+    """What happens to the values, carried out in the graph."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataSection:
+        if bool(self.new_height) != bool(self.new_width):
+            raise ValueError("takes new_height and new_width together")
+        if len(self.arrays) > 2:
+            raise ValueError("arrays names the images and the labels, no more")
+        return self
+
+    @property
+    def channel_order(self) -> ColourOrder | None:
+        """How the section wants images decoded, as far as it says."""
+        caffe = self.backend or self.source.endswith(".txt")
+        return self.transform.channel_order or ("BGR" if caffe else None)
 
 
 _Window: TypeAlias = Annotated[

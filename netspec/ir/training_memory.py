@@ -61,7 +61,7 @@ def training_memory(
     at its worst moment. `optimizer` stands for the solver's type. With numbers of two bytes the
     weights have a float32 copy that the solver updates, and its state is float32.
     """
-    if not any(node.loss_weight for node in net.nodes):
+    if not any(node.weighed for node in net.nodes):
         return None
     trained = sum(p.numel for p in net.parameters if not p.frozen)
     parameters = sum(p.numel for p in net.parameters)

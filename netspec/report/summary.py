@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from netspec.codegen.target import assumed_target
-from netspec.compiler import Elaborated, stored_inputs
+from netspec.compiler import Elaborated
 from netspec.diagnostics import NetspecError
 from netspec.ir.analysis import Cost, cost
 from netspec.ir.forward_memory import FLOAT
 from netspec.ir.layer import Phase
+from netspec.ir.stored import stored_inputs
 from netspec.ir.training_memory import TrainingMemory, training_memory
 
 SMALL, SMALL_BATCH = 300, 4096

@@ -46,6 +46,11 @@ class Classifier:
         outputs = [output.name for output in self._session.get_outputs()]
         self._output = PROBABILITIES if PROBABILITIES in outputs else outputs[0]
         self._transform = self._read_transform(metadata[_PREPROCESSING])
+        if self._transform.mean_file:
+            raise DataError(
+                f"{origin}: a mean image is subtracted that is not in the model: compile it with "
+                "--embed-preprocessing"
+            )
         names: dict[str, str] = json.loads(metadata.get("names", "{}"))
         self.classes = tuple(names[key] for key in sorted(names, key=int))
 
@@ -57,9 +62,12 @@ class Classifier:
 
     @property
     def image_shape(self) -> Shape:
-        """Channels, height and width of an image before the transform pads it."""
+        """Channels, height and width of an image before the transform pads it.
+
+        Where it cuts images, they are taken to be as large as what it leaves.
+        """
         channels, height, width = self._input.shape[1:]
-        pad = 2 * self._transform.pad
+        pad = 0 if self._transform.crop_size else 2 * self._transform.pad
         return channels, height - pad, width - pad
 
     def probabilities(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -79,9 +87,14 @@ class Classifier:
             raise DataError(message)
         return found
 
-    def _prepare(self, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def _prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """(padded - mean_value) · scale / std, as the training graph computes it."""
-        transform, pad = self._transform, self._transform.pad
+        transform = self._transform
+        if transform.channel_order == "BGR" and len(image) == 3:
+            image = image[::-1]
+        if self._input.type == "tensor(uint8)":
+            return image
+        pad = 0 if transform.crop_size else transform.pad
         x = np.pad(image.astype(np.float32), ((0, 0), (pad, pad), (pad, pad)))
         mean = np.asarray(transform.mean_value or (0.0,), np.float32).reshape(-1, 1, 1)
         std = np.asarray(transform.std or (1.0,), np.float64).reshape(-1, 1, 1)

@@ -20,7 +20,7 @@ from netspec.codegen.update import (
 )
 from netspec.data.order import key, squares
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
@@ -130,8 +130,9 @@ class BoundUpdate:
 
 
 def placed(net: Net, arrays: Mapping[str, NDArray[Any]], device: Device) -> dict[str, Memory]:
-    """The arrays that feed the net, on the device."""
-    return {name: Memory(device, arrays[name]) for name in net.inputs}
+    """The arrays that feed the net, and the mean image of its transform, on the device."""
+    names = [*net.inputs, *([MEAN] if transform_of(net).mean_file else [])]
+    return {name: Memory(device, arrays[name]) for name in names}
 
 
 def array_types(arrays: Mapping[str, Memory | NDArray[Any]]) -> dict[str, TensorType]:

@@ -91,9 +91,9 @@ class Evaluator:
         samples = next(iter(self._arrays.values())).shape[0]
         totals: dict[str, float] = {}
         seen = 0
-        for indices in _indices(samples, self._net.batch, batches):
+        for number, indices in enumerate(_indices(samples, self._net.batch, batches)):
             batch = self._batch(len(indices))
-            batch.run(indices, 0)
+            batch.run(indices, number)
             for name, mean in batch.numbers().items():
                 totals[name] = totals.get(name, 0.0) + mean * len(indices)
             seen += len(indices)

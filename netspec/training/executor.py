@@ -130,8 +130,8 @@ class Executor:
         return cls(
             experiment.nets.train.net,
             experiment.nets.test.net if test else None,
-            experiment.train.arrays,
-            test.arrays if test else None,
+            experiment.train.fed,
+            test.fed if test else None,
             device=machine.device,
             seed=experiment.solver.random_seed,
             test_for_batch=experiment.test_for_batch,

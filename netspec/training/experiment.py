@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,16 @@ from netspec.compiler import (
     compile_spec,
     elaborate,
     read,
-    stored_inputs,
 )
-from netspec.data import Dataset, check_dataset, open_dataset
+from netspec.data import Dataset, check_dataset, fitted, mean_image, open_dataset
 from netspec.data.order import Batches
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
-from netspec.ir.sections import Solver
+from netspec.ir.sections import MEAN, Solver
+from netspec.ir.stored import stored_inputs
+from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
@@ -60,7 +61,8 @@ class Experiment:
         assert data is not None
         shuffle = True if data.shuffle is None else data.shuffle
         batch = self.nets.train.net.batch * self.solver.iter_size
-        return Batches(len(self.train), batch, self.solver.random_seed, shuffle)
+        seed = self.solver.random_seed
+        return Batches(len(self.train), batch, seed, shuffle, data.rand_skip)
 
     @property
     def length(self) -> int:
@@ -114,19 +116,37 @@ def open_phase(
     spec: Spec, net: Net, phase: Phase, *, data: Path | None = None, source: str | None = None
 ) -> tuple[Dataset, str]:
     """The data set of a phase, checked against the net, and where it was found."""
-    if net.data is None:
+    section = net.data
+    if section is None:
         raise UsageError(f'{spec.path}: there is no `data "{_SPLITS[phase]}" {{ … }}`')
-    base, name = spec.path.parent, net.data.source
+    base, name = spec.base, section.source
     if data is not None:
         base, name = Path.cwd(), str(data)
     elif source is not None:
         base, name = Path.cwd(), source
-    stored = stored_inputs(net)
-    shape = stored["data"].sample if "data" in stored else None
-    dataset = open_dataset(name, split=_SPLITS[phase], base=base, shape=shape)
-    _check(dataset, net)
+    if not name and not section.dummy:
+        raise UsageError(
+            f'{spec.path}: `data "{_SPLITS[phase]}"` names no source: give the samples by --data'
+        )
+    images = stored_inputs(net).get(next(iter(net.transformed), "data"))
+    dataset = open_dataset(
+        name,
+        split=_SPLITS[phase],
+        base=base,
+        shape=images.sample if images else None,
+        section=section,
+        folder=spec.base,
+    )
+    dataset = _suited(dataset, net, spec.base)
     found = (base / name).absolute()
-    return dataset, str(found) if found.exists() else name
+    return dataset, str(found) if name and found.exists() else name
+
+
+def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
+    """A run's own copy of its spec, with the paths in it as they were."""
+    spec = read(str(run.spec), include_paths=include_paths)
+    folder = run.settings.folder
+    return spec if folder is None else replace(spec, folder=Path(folder))
 
 
 def evaluate_run(
@@ -136,14 +156,43 @@ def evaluate_run(
 
     UsageError if the spec has no test data, DataError if weights or data are damaged.
     """
-    spec = read(str(run.spec))
+    spec = run_spec(run)
     net = elaborate(spec).test.net
     source = run.settings.data.get(Phase.TEST)
     dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+    return _evaluated(spec, net, dataset, trained_weights(run, net), device, batches)
+
+
+def evaluate_spec(
+    spec: Spec,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    data: Path | None,
+    device: str,
+    batches: int | None = None,
+) -> Evaluation:
+    """Loss and metrics of a spec with these weights on its test data; see `Evaluator`.
+
+    UsageError if it has no test data, DataError if weights or data do not fit.
+    """
+    net = elaborate(spec).test.net
+    check_weights(net, weights)
+    dataset, _ = open_phase(spec, net, Phase.TEST, data=data)
+    return _evaluated(spec, net, dataset, weights, device, batches)
+
+
+def _evaluated(
+    spec: Spec,
+    net: Net,
+    dataset: Dataset,
+    weights: Mapping[str, NDArray[Any]],
+    device: str,
+    batches: int | None,
+) -> Evaluation:
     evaluator = Evaluator.of_weights(
         net,
-        dataset.arrays,
-        trained_weights(run, net),
+        dataset.fed,
+        weights,
         choose_device(device),
         lambda batch: elaborate(spec, batch=batch).test.net,
     )
@@ -169,7 +218,7 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
 def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
     """What each loss tells apart beyond the labels of the data, which it then learns to avoid."""
     for node in net.nodes:
-        if not node.loss_weight or not isinstance(node.layer, Labelled):
+        if not node.weighed or not isinstance(node.layer, Labelled):
             continue
         labels = dataset.arrays.get(node.bottoms[1])
         if labels is None:
@@ -183,8 +232,19 @@ def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
             )
 
 
-def _check(dataset: Dataset, net: Net) -> None:
-    inputs = stored_inputs(net)
+def _suited(dataset: Dataset, net: Net, base: Path) -> Dataset:
+    """The data set as the net takes it, with the mean image; DataError if it does not fit."""
+    inputs = stored_inputs(net, {name: a.shape[1:] for name, a in dataset.arrays.items()})
+    image = inputs.pop(MEAN, None)
+    dataset = fitted(dataset, inputs)
+    _check(dataset, net, inputs)
+    if image is None:
+        return dataset
+    assert net.data is not None
+    return replace(dataset, mean=mean_image(base / net.data.transform.mean_file, image.shape))
+
+
+def _check(dataset: Dataset, net: Net, inputs: Mapping[str, TensorType]) -> None:
     labelled = [node for node in net.nodes if isinstance(node.layer, Labelled)]
     if not labelled:
         check_dataset(dataset, inputs)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from netspec.codegen.layout import Planner, plan
-from netspec.compiler import Spec, elaborate, read
+from netspec.compiler import Spec, elaborate
 from netspec.diagnostics import NetspecError, Source, UsageError
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
@@ -20,12 +20,15 @@ from netspec.ir.layer import Phase
 from netspec.ir.override import override
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
+from netspec.training.caffe_snapshot import caffe_snapshots, restored
+from netspec.training.checkpoint import Progress
 from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, idle_classes, prepare
+from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
 from netspec.training.snapshot import Snapshot
+from netspec.weights import load_weights
 
 
 def train(
@@ -42,6 +45,9 @@ def train(
     cuda_graphs: bool = False,
     autotune: bool = False,
     snapshots: Callable[[Experiment], Snapshot] | None = None,
+    weights: Sequence[str | Path] = (),
+    ignore_mismatch: bool = False,
+    solverstate: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
@@ -52,8 +58,10 @@ def train(
     gradients instead of kept. On CUDA, `tf32` lets products round their factors to 10 bits, and
     `cuda_graphs` records each graph once and replays it. `autotune` first measures which
     formulations are the fastest here, in 30 seconds at most; a resumed run keeps those that it
-    began with. `snapshots` makes what writes them where the solver has a `snapshot_prefix`. A
-    `random_seed` below 0 is taken from the clock, and stands in the run's copy of the spec.
+    began with. `snapshots` makes what writes them where the solver has a `snapshot_prefix`, Caffe's
+    files unless given. `weights` are files that a new run begins with, see `load_weights`, and
+    `solverstate` one of Caffe's from which it goes on. A `random_seed` below 0 is taken from the
+    clock, and stands in the run's copy of the spec.
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
@@ -63,7 +71,7 @@ def train(
     if resume:
         run = _latest(spec, Path(runs))
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
-        saved = read(str(run.spec), include_paths=spec.library.include_paths)
+        saved = run_spec(run, spec.library.include_paths)
         experiment = prepare(saved, data=data, sources=sources)
         machine = _machine_again(run, find, device, target, threads, listener)
         recompute = recompute or run.settings.recompute
@@ -78,19 +86,19 @@ def train(
         planner = _tuner(Path(runs), name, machine, listener) if autotune else plan
         # May fail, and then no folder is left.
         executor = _executor(experiment, machine, planner, recompute, listener)
+        _start_from(
+            executor, experiment, [Path(file) for file in weights], ignore_mismatch, listener
+        )
         run = _create(experiment, Path(runs), device, machine, threads, recompute)
     snapshot = None
     if experiment.solver.snapshot_prefix is not None:
-        if snapshots is None:
-            listener.warned(
-                "snapshot_prefix: no files of Caffe's are written; the run keeps its own"
-            )
-        else:
-            snapshot = snapshots(experiment)
+        snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
     with run.lock():
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
         progress = loop.restore(executor, run, listener) if resume else None
+        if solverstate is not None:
+            progress = _go_on(executor, experiment, Path(solverstate), run)
         return loop.train(
             executor,
             experiment.batches,
@@ -103,6 +111,42 @@ def train(
             tests=experiment.test is not None,
             snapshot=snapshot,
         )
+
+
+def _start_from(
+    executor: Executor,
+    experiment: Experiment,
+    files: Sequence[Path],
+    ignore_mismatch: bool,
+    listener: Listener,
+) -> None:
+    """Put the weights of files into the executor; what they do not give stays as it was drawn."""
+    if not files:
+        return
+    match = load_weights(files, experiment.nets.train.net, ignore_mismatch=ignore_mismatch)
+    state = executor.state()
+    given = {name: array for name, array in match.arrays.items() if name in state.weights}
+    kept = {name: array for name, array in match.arrays.items() if name in state.statistics}
+    executor.restore(
+        replace(
+            state,
+            weights={**state.weights, **given},
+            statistics={**state.statistics, **kept},
+        )
+    )
+    listener.matched(match)
+
+
+def _caffes(experiment: Experiment, run: Run, listener: Listener) -> Snapshot:
+    net, solver = experiment.nets.train.net, experiment.solver
+    return caffe_snapshots(net, solver, run.path, listener.warned)
+
+
+def _go_on(executor: Executor, experiment: Experiment, file: Path, run: Run) -> Progress:
+    """Put what a `.solverstate` says into the executor."""
+    found = restored(file, experiment.nets.train.net, executor.state())
+    executor.restore(found.state)
+    return Progress(iteration=found.iteration, spec=run.spec_hash())
 
 
 def _seeded(spec: Spec, seed: int) -> Spec:
@@ -223,6 +267,7 @@ def _create(
         threads=threads,
         recompute=tuple(recompute),
         seed=experiment.solver.random_seed,
+        folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},
         solver=plain(experiment.solver),
         versions=environment(),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from netspec.caffe.match import Match
 from netspec.diagnostics import DataError, NetspecError, UsageError
 from netspec.ir.schedule import learning_rate
 from netspec.ir.sections import Solver
@@ -55,6 +56,9 @@ class Batches(Protocol):
 
 class Listener:
     """Is told what happens; every method may be overridden, and does nothing unless it is."""
+
+    def matched(self, match: Match) -> None:
+        """The weights that a new run begins with are read."""
 
     def tuning(self, done: int, total: int) -> None:
         """After each kind of operator that was measured, before the training starts."""

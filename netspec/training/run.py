@@ -55,6 +55,8 @@ class Settings(BaseModel):
     """As asked for."""
     recompute: tuple[str, ...] = ()
     seed: int = 1
+    folder: str | None = None
+    """Where the spec's paths begin."""
     data: dict[str, str] = {}
     """Where the samples of each phase came from."""
     solver: dict[str, Any] = {}

@@ -15,13 +15,13 @@ from netspec.autodiff import grad
 from netspec.codegen.emit import emit
 from netspec.codegen.simplify import prune
 from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
-from netspec.compiler import stored_inputs
 from netspec.ir.analysis import cost
 from netspec.ir.graph import Graph, Op
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node
 from netspec.ir.sections import Solver
+from netspec.ir.stored import stored_inputs
 from netspec.runtime.profile import WARM_UP, operator_seconds, run_seconds
 from netspec.runtime.roofline import Roofline
 from netspec.training.bound import array_types, transform_of

@@ -79,3 +79,43 @@ def zip_of() -> Callable[..., Path]:
         return path
 
     return write
+
+
+def datum(
+    pixels: np.ndarray[Any, Any] | None = None,
+    label: int = 0,
+    *,
+    floats: np.ndarray[Any, Any] | None = None,
+    encoded: bytes = b"",
+) -> bytes:
+    """A Datum by hand, its float_data unpacked as protobuf 2 writes them."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value & 0x7F | 0x80]) + varint(value >> 7) if value > 0x7F else bytes([value])
+
+    shape = next((a.shape for a in (pixels, floats) if a is not None), ())
+    made = b"".join(bytes([field << 3]) + varint(n) for field, n in enumerate(shape, 1))
+    content = encoded or (b"" if pixels is None else pixels.astype(np.uint8).tobytes())
+    if content:
+        made += b"\x22" + varint(len(content)) + content
+    made += b"\x28" + varint(label)
+    for value in [] if floats is None else floats.reshape(-1):
+        made += b"\x35" + struct.pack("<f", value)
+    return made + (b"\x38\x01" if encoded else b"")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Callable[..., Path]:
+    """Writes an LMDB, by its own library, of records under rising keys."""
+    import lmdb
+
+    def write(*records: bytes, name: str = "set") -> Path:
+        with (
+            lmdb.open(str(tmp_path / name), map_size=1 << 28) as environment,
+            environment.begin(write=True) as transaction,
+        ):
+            for i, record in enumerate(records):
+                transaction.put(b"%08d" % i, record)
+        return tmp_path / name
+
+    return write

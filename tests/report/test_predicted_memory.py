@@ -30,7 +30,8 @@ import numpy as np, onnxruntime as ort
 from netspec.autodiff import grad
 from netspec.codegen.emit import emit
 from netspec.codegen.step import gradient_graph
-from netspec.compiler import compile_spec, elaborate, read, stored_inputs
+from netspec.compiler import compile_spec, elaborate, read
+from netspec.ir.stored import stored_inputs
 from netspec.ir.sections import Transform
 from netspec.runtime.device import Device
 from netspec.runtime.session import session_options

@@ -436,6 +436,25 @@ def test_statistics_follow_the_batches() -> None:
     assert "bn.running_mean" not in on.state().weights
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_caffes_sums_follow_the_batches(target: Target) -> None:
+    train = pictures(toy(256))
+    layers = [("batch_norm", "bn", {"affine": False, "moving_average_fraction": 0.9}), *MLP]
+    on = executor(layers, train, pictures(toy(45, 5)), shape=(6, 4, 4), target=target)
+    steps(on, 3)
+    mean, variance, factor = np.zeros(6), np.zeros(6), 0.0
+    for i in range(3):
+        x = train["data"][16 * i : 16 * i + 16].astype(np.float64)
+        factor, mean = 0.9 * factor + 1, 0.9 * mean + x.mean((0, 2, 3))
+        variance = 0.9 * variance + x.var((0, 2, 3), ddof=1)
+    kept = on.state().statistics
+    np.testing.assert_allclose(kept["bn.scale_factor"], [factor], rtol=1e-6)
+    np.testing.assert_allclose(kept["bn.running_mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(kept["bn.running_var"], variance, rtol=1e-5)
+    steps(on, 40, start=3)
+    assert on.evaluate().metrics["accuracy"] > 0.9
+
+
 @pytest.mark.parametrize("spoil", ["weights", "slot", "shape"])
 def test_another_nets_state_is_refused_and_changes_nothing(spoil: str) -> None:
     on = executor()

@@ -247,14 +247,6 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, type: str) ->
     assert made == [(type, 3), (type, 6)] * 4
 
 
-def test_a_prefix_for_files_that_nobody_writes_is_told(tmp_path: Path) -> None:
-    solver = solver_text(base_lr=0.01, max_iter=1, snapshot_prefix='"net"')
-    spec, heard = read(str(written(tmp_path, _NET, solver=solver))), Heard()
-    train(spec, runs=tmp_path / "runs", device="cpu", listener=heard)
-    (warning,) = heard.warnings
-    assert "snapshot_prefix: no files of Caffe's are written" in warning
-
-
 def test_a_test_of_some_batches_is_the_mean_over_them(tmp_path: Path) -> None:
     """Over the 12 samples again where they do not suffice, and no batch smaller than the others."""
     results = {}

@@ -9,10 +9,11 @@ import pytest
 from netspec.autodiff import grad
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import CPU_PLAIN
-from netspec.compiler import Elaborated, elaborate, read, stored_inputs
+from netspec.compiler import Elaborated, elaborate, read
 from netspec.diagnostics import UsageError
 from netspec.ir.net import Net
 from netspec.ir.sections import Transform
+from netspec.ir.stored import stored_inputs
 from netspec.runtime.device import Device
 from netspec.runtime.roofline import Roofline, measure_roofline
 from netspec.training.machine import Machine

@@ -1,0 +1,51 @@
+"""What a data set holds for the inputs of a net, before the transform of its section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from netspec.diagnostics import DataError
+from netspec.ir.net import Net
+from netspec.ir.sections import MEAN, Transform
+from netspec.ir.types import Shape, TensorType, size
+
+
+def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[str, TensorType]:
+    """What a data set holds for each input: images as they are before the transform.
+
+    With a mean file its image is among them, as `MEAN`. `found` are the shapes of a data set's
+    samples, by array: images may have any size that leaves room for the crop; without them they
+    have its size. DataError if no image can give an input.
+    """
+    transform = net.data.transform if net.data else Transform()
+    pad, crop = transform.pad, transform.crop_size
+    inputs = dict(net.inputs)
+    for name in net.transformed if pad or crop else ():
+        channels, *extent = inputs[name].sample
+        if crop and extent != [crop, crop]:
+            taken = size(inputs[name].sample)
+            raise DataError(f"transform: crop_size {crop} does not give the {taken} of `{name}`")
+        if crop:
+            extent = _uncropped(name, (found or {}).get(name), channels, transform)
+        elif not extent or min(extent) <= 2 * pad:
+            raise DataError(f"transform: pad {pad} leaves nothing of the input `{name}`")
+        else:
+            extent = [n - 2 * pad for n in extent]
+        inputs[name] = inputs[name].with_shape(inputs[name].batch, channels, *extent)
+    if transform.mean_file and net.transformed:
+        inputs[MEAN] = TensorType(inputs[net.transformed[0]].sample)
+    return inputs
+
+
+def _uncropped(name: str, found: Shape | None, channels: int, transform: Transform) -> list[int]:
+    """Height and width of the images that are cut, as far as they are known."""
+    crop = transform.crop_size
+    if found is None or len(found) != 3 or found[0] != channels:
+        return [crop, crop]
+    if min(found[1:]) + 2 * transform.pad < crop:
+        padded = f" padded by {transform.pad}" if transform.pad else ""
+        raise DataError(
+            f"transform: crop_size {crop} is more than the images of `{name}` have, "
+            f"{size(found)}{padded}"
+        )
+    return list(found[1:])

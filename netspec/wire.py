@@ -1,1 +1,0 @@
-"""Protobuf's wire format: the fields of a message, without its schema."""
