@@ -31,9 +31,7 @@ def read_blob(message: Message) -> Floats:
     axes whatever `shape` says, and double_data goes before data; gradients are passed over. Raises
     WireError if shape and data disagree, or a double is beyond float32.
     """
-    shape = _shape(message)
-    doubles = message.doubles(_DOUBLE_DATA)
-    data = _narrowed(message, doubles) if doubles.size else message.floats(_DATA)
+    shape, data = _shape(message), _data(message)
     if data.size != prod(shape):
         text = f"a blob of {_size(shape)} takes {prod(shape):,} values, {data.size:,} are there"
         raise message.fault(text, _DATA)
@@ -85,16 +83,28 @@ def _shape(message: Message) -> tuple[int, ...]:
     return shape
 
 
+def _data(message: Message) -> Floats:
+    doubles = message.doubles(_DOUBLE_DATA)
+    if not doubles.size:
+        return message.floats(_DATA)
+    try:
+        return narrowed(doubles)
+    except ValueError as lost:
+        raise message.fault(str(lost), _DOUBLE_DATA) from None
+
+
 def _size(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "a single number"
 
 
-def _narrowed(message: Message, doubles: NDArray[np.float64]) -> Floats:
-    with np.errstate(over="ignore"):
-        floats = doubles.astype(np.float32)
-    lost = np.isinf(floats) & np.isfinite(doubles)
+def narrowed(numbers: NDArray[Any]) -> Floats:
+    """Numbers as float32; a ValueError for one that is finite and beyond what float32 holds."""
+    if numbers.dtype == np.float32:
+        return numbers
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = numbers.astype(np.float32)
+    lost = np.isinf(floats) & np.isfinite(numbers)
     if lost.any():
         place = int(lost.argmax())
-        text = f"value {place:,}, {doubles[place]:g}, is beyond what float32 holds"
-        raise message.fault(text, _DOUBLE_DATA)
+        raise ValueError(f"value {place:,}, {numbers.flat[place]:g}, is beyond what float32 holds")
     return floats

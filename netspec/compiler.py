@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from netspec import zoo
+from netspec.caffe.recognise import recognise
 from netspec.diagnostics import (
     MAX_ERRORS,
     DataError,
     Diagnostics,
     NetspecError,
+    SpecErrors,
     UsageError,
     suggest,
 )
-from netspec.grammar.ast import Message
+from netspec.grammar.ast import Element, Field, Message, String
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.build import Built, build
 from netspec.ir.deploy import deploy
-from netspec.ir.initial import initial_statistics, initial_weights
+from netspec.ir.initial import initial_weights, neutral_statistics
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
 from netspec.ir.sections import Transform
 from netspec.ir.stored import stored_inputs
-from netspec.ir.types import size
+from netspec.ir.types import Shape, size
 from netspec.layers import LAYERS
-from netspec.library import ZOO, Library
+from netspec.library import ZOO, Library, caffe_folders
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx
 
+    from netspec.caffe.upgrade import Wishes
     from netspec.codegen.step import BatchStep
     from netspec.codegen.target import Target
 
@@ -52,6 +55,8 @@ class Spec:
     library: Library
     sets: tuple[str, ...] = ()
     """The overrides, as they were given."""
+    lenient: bool = False
+    """Whether layers at fault are left out, with a warning."""
     folder: Path | None = None
     """Where its paths begin, if that is not beside it: a run keeps a copy of its spec."""
 
@@ -78,12 +83,94 @@ def locate(target: str) -> tuple[Path, str]:
     raise UsageError(message + suggest(target, zoo.names()))
 
 
-def read(target: str, *, sets: Sequence[str] = (), include_paths: Sequence[Path] = ()) -> Spec:
-    """text → tree, with `--set` overrides; SpecErrors, UsageError or NetspecError if it cannot."""
+def read(
+    target: str,
+    *,
+    sets: Sequence[str] = (),
+    include_paths: Sequence[Path] = (),
+    wishes: Wishes | None = None,
+    diagnostics: Diagnostics | None = None,
+    data: Path | None = None,
+) -> Spec:
+    """text → tree, a native one with `--set` overrides; SpecErrors, UsageError or NetspecError.
+
+    `wishes` say how a Caffe file is read, and `data` where its data are, instead of its sources;
+    what is odd about it goes to `diagnostics`.
+    """
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
     path, shown = locate(target)
     library = Library(path.parent, include_paths)
     tree = parse(library.open(path, shown))
-    return Spec(path, override(tree, sets), library, tuple(sets))
+    folder = None
+    if recognise(tree):
+        tree = _upgraded(tree, path, library, wishes, diagnostics, data=data)
+        folder = next(filter(_holds(tree), caffe_folders(path)), None)
+    elif wishes is not None:
+        raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
+    lenient = wishes is not None and wishes.lenient
+    return Spec(path, override(tree, sets), library, tuple(sets), lenient, folder)
+
+
+def _holds(tree: Message) -> Callable[[Path], bool]:
+    """Whether a source of the tree's data sections lies in a folder."""
+    sections = [i.body for i in tree.fields("data") if isinstance(i, Element) and i.body]
+    fields = [f.value for s in sections for f in s.fields("source") if isinstance(f, Field)]
+    sources = [value.value for value in fields if isinstance(value, String)]
+    return lambda folder: any(source and (folder / source).exists() for source in sources)
+
+
+def _upgraded(
+    tree: Message,
+    path: Path,
+    library: Library,
+    wishes: Wishes | None,
+    diagnostics: Diagnostics,
+    net: Message | None = None,
+    data: Path | None = None,
+) -> Message:
+    """The native tree of a Caffe file; `net` is a solver's, whatever that names."""
+    from netspec.caffe.upgrade import Upgrader, Wishes
+
+    def probed(source: str) -> Mapping[str, Shape] | None:
+        from netspec.data import probe
+
+        if data is not None:
+            return probe(str(data), Path())
+        return next(filter(None, (probe(source, folder) for folder in caffe_folders(path))), None)
+
+    upgrader = Upgrader(LAYERS, wishes or Wishes(), probed, diagnostics)
+    if recognise(tree) == "net":
+        native = upgrader.net(tree)
+    else:
+        native = upgrader.solver(tree, lambda named: net or parse(library.open_net(path, named)))
+    diagnostics.check()
+    return native
+
+
+def upgrade(
+    target: str,
+    solver: str | None = None,
+    *,
+    wishes: Wishes | None = None,
+    diagnostics: Diagnostics | None = None,
+) -> str:
+    """The native text of a Caffe net, or of a solver and its net; SpecErrors if it has none.
+
+    `solver` is the file of one that trains the net.
+    """
+    diagnostics = Diagnostics() if diagnostics is None else diagnostics
+    path, shown = locate(target)
+    library = Library(path.parent)
+    tree = parse(library.open(path, shown))
+    kind = recognise(tree)
+    if kind is None:
+        raise UsageError(f"{shown}: is no Caffe file, but a native spec already")
+    if solver is None:
+        return to_text(_upgraded(tree, path, library, wishes, diagnostics))
+    trainer = parse(library.open(Path(solver), solver))
+    if kind != "net" or recognise(trainer) != "solver":
+        raise UsageError("upgrade takes a Caffe net and a solver, in this order")
+    return to_text(_upgraded(trainer, Path(solver), library, wishes, diagnostics, net=tree))
 
 
 @dataclass(frozen=True)
@@ -113,9 +200,12 @@ def elaborate(
             phase=phase,
             batch=batch,
             diagnostics=diagnostics,
+            lenient=spec.lenient,
         )
         for phase in (Phase.TEST, Phase.TRAIN)
     )
+    if spec.lenient:
+        diagnostics.forgive()
     diagnostics.check()
     assert test is not None, "a build without faults gives a net"
     assert train is not None, "a build without faults gives a net"
@@ -161,11 +251,11 @@ def compile_spec(
     from netspec.preprocessing import preprocessing_of
     from netspec.runtime.verify import verify
 
-    net, wanted = deploy(elaborate(spec, batch=batch or 2).test.net, outputs)
+    net, wanted = deploy(_at_batch(spec, batch, 2).test.net, outputs)
     preprocessing = preprocessing_of(net, spec.base, embedded=embed_preprocessing)
     inference = inference_graph(net, wanted, preprocessing.embedded(net))
     if batch is None:
-        other, _ = deploy(elaborate(spec, batch=3).test.net, outputs)
+        other, _ = deploy(_at_batch(spec, batch, 3).test.net, outputs)
         check_batch_free(inference, inference_graph(other, wanted, preprocessing.embedded(other)))
     taken = 4 * sum(p.numel for p in net.parameters)
     if taken > MAX_BYTES:
@@ -182,8 +272,24 @@ def compile_spec(
     sizes = (batch, batch) if batch else (2, 3)
     probes = [b for node in net.nodes if set(wanted) & set(node.tops) for b in node.bottoms]
     samples = {name: value.type.sample for name, value in inference.inputs.items()}
-    difference = verify(lowered, model, samples, sizes, probes)
+    read = {n.bottoms[i] for n in net.nodes for i in n.layer.labels if i < len(n.bottoms)}
+    difference = verify(lowered, model, samples, sizes, probes, indices=read)
     return Compiled(model, net, wanted, difference)
+
+
+def _at_batch(spec: Spec, batch: int | None, tried: int) -> Elaborated:
+    """The nets at a batch size: the wanted one, or one to see whether any will do."""
+    if batch is not None:
+        return elaborate(spec, batch=batch)
+    try:
+        return elaborate(spec, batch=tried)
+    except SpecErrors:
+        own = elaborate(spec).test.net  # the spec's own faults, if it has any
+        hung = next((n for n in own.nodes if n.layer.bound(n.bottom_types)), None)
+        if hung is None:
+            raise
+        message = f"layer `{hung.name}` hangs on the batch size: fix it with --batch {own.batch}"
+        raise NetspecError(message) from None
 
 
 def compile_step(
@@ -209,9 +315,17 @@ def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:
     if given is not None:
         check_weights(net, given)
         return given
+    return drawn_weights(net, seed)
+
+
+def drawn_weights(net: Net, seed: int | None = None) -> Arrays:
+    """Weights as the fillers draw them, and statistics that change nothing.
+
+    `seed` is the solver's random_seed unless given.
+    """
     solver_seed = net.solver.random_seed if net.solver else 1
     drawn = initial_weights(net, solver_seed if seed is None else seed)
-    return {**drawn, **initial_statistics(net)}
+    return {**drawn, **neutral_statistics(net)}
 
 
 def check_weights(net: Net, given: Arrays) -> None:

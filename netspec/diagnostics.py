@@ -210,6 +210,18 @@ class Diagnostics:
         if len(self.warnings) < MAX_ERRORS and self._is_new(lint):
             self.warnings.append(lint)
 
+    def forgive(self) -> None:
+        """Make warnings of the faults: what is at fault is left out, and the rest stands."""
+        self.warnings += self.errors
+        self.errors.clear()
+
+    def extend(self, others: Diagnostics) -> None:
+        """Keep what others have found, too."""
+        for fault in others.errors:
+            self.error(fault)
+        for lint in others.warnings:
+            self.warn(lint)
+
     def _is_new(self, found: SpecError) -> bool:
         key = (found.span.source.path, found.span.start, found.span.end, found.message)
         if key in self._seen:

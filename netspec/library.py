@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from netspec import zoo
 from netspec.diagnostics import NetspecError, Source, Span, SpecError, suggest
+from netspec.grammar.ast import Field, String
 
 MAX_BYTES = 2**20
 """Text of a spec with its includes."""
@@ -55,6 +56,24 @@ class Library:
         except NetspecError as error:
             raise SpecError(str(error), span, code="include") from None
 
+    def open_net(self, solver: Path, named: Field) -> Source:
+        """The net that a field of a Caffe solver names; SpecError if it cannot be read.
+
+        Its path begins in one of the `caffe_folders`.
+        """
+        assert isinstance(named.value, String)
+        name, span = named.value.value, named.value.span
+        if not name or "\0" in name:
+            raise SpecError("a solver names the file of its net", span, code="include")
+        found = next((f / name for f in caffe_folders(solver) if os.path.isfile(f / name)), None)
+        if found is None:
+            message = f"there is no `{name}`, here, beside the solver, or in a folder around it"
+            raise SpecError(message, span, code="include")
+        try:
+            return self.open(found, os.path.relpath(found))
+        except NetspecError as error:
+            raise SpecError(str(error), span, code="include") from None
+
     def _open_bundled(self, shown: str) -> Source:
         name = shown.removeprefix(ZOO)
         file = name.removesuffix(".net") + ".net"
@@ -89,6 +108,15 @@ def _resolved(path: Path, name: str) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):  # too long, or links in a circle
         raise NetspecError(f"`{name[:80]}` is no path of a file") from None
+
+
+def caffe_folders(path: Path) -> list[Path]:
+    """Where a path in a Caffe file may begin, the likeliest first.
+
+    In the working directory, as in Caffe; in the file's folder; or in one around that, since a
+    repository's files name each other from its root.
+    """
+    return [Path(), *path.absolute().parents]
 
 
 def _read(path: Path, shown: str) -> bytes:

@@ -36,10 +36,11 @@ NON_DIFFERENTIABLE: frozenset[str] = frozenset(
         "BitwiseXor", "Ceil", "Constant", "ConstantOfShape", "Equal", "EyeLike", "Floor", "Greater",
         "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "NonZero", "Not", "OneHot", "Or",
         "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Range", "Round",
-        "Shape", "Sign", "Size", "Xor",
+        "Shape", "Sign", "Size", "StopGradient", "Xor",
     }
 )  # fmt: skip
-"""Operators whose derivative is zero almost everywhere, or whose outputs are not real numbers."""
+"""Operators whose derivative is zero almost everywhere or is to be taken as zero, or whose outputs
+are not real numbers."""
 
 
 def vjp(op_type: str) -> Callable[[Rule], Rule]:

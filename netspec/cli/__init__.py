@@ -22,6 +22,7 @@ _VERBS = {
     "expand": "Print the network flat: blocks, repeats and names resolved.",
     "diff": "What changed from one spec to another: layers, parameters, arithmetic.",
     "fmt": "Format specs.",
+    "upgrade": "Print a Caffe net, and its solver, as a native spec.",
     "layers": "The reference of every layer type.",
     "init": "Begin a spec from one of the zoo.",
     "doctor": "Versions, devices that really work, a short training.",

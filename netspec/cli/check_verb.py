@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,7 @@ from netspec.cli.formats import (
     write_faults,
     write_files,
 )
+from netspec.cli.wishes import caffe_options
 from netspec.compiler import elaborate, read
 from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError, printable
 from netspec.ir.analysis import Cost
@@ -35,6 +37,9 @@ from netspec.report.table import (
     terminal_width,
     totals_table,
 )
+
+if TYPE_CHECKING:
+    from netspec.caffe.upgrade import Wishes
 
 
 @click.command("check")
@@ -78,6 +83,7 @@ from netspec.report.table import (
 @options.SETS
 @options.INCLUDES
 @options.JSON
+@caffe_options
 @format_options
 def command(
     spec: str,
@@ -95,6 +101,7 @@ def command(
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     as_json: bool,
+    wishes: Wishes | None,
     formats: Formats,
 ) -> int:
     """Shapes, parameters, arithmetic and memory of SPEC, or its errors."""
@@ -102,7 +109,9 @@ def command(
     amount = None if memory is None else number_of_bytes(memory)
     diagnostics = Diagnostics()
     try:
-        source = read(spec, sets=sets, include_paths=include_paths)
+        source = read(
+            spec, sets=sets, include_paths=include_paths, wishes=wishes, diagnostics=diagnostics
+        )
         nets = elaborate(source, batch=batch, diagnostics=diagnostics)
     except UsageError:
         raise

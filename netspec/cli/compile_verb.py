@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netspec.cli import options
-from netspec.compiler import Spec, compile_spec, compile_step, read
-from netspec.diagnostics import DataError, UsageError
+from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
+from netspec.cli.wishes import caffe_options, read_spec
+from netspec.compiler import Spec, compile_spec, compile_step, drawn_weights, elaborate
+from netspec.diagnostics import UsageError
 from netspec.files import write_durably
 from netspec.report.json import VERSION
+
+if TYPE_CHECKING:
+    from netspec.caffe.upgrade import Wishes
 
 
 @click.command("compile")
@@ -21,10 +27,17 @@ from netspec.report.json import VERSION
     type=click.Path(dir_okay=False, path_type=Path),
     help="The file to write.  [default: SPEC's name with .onnx]",
 )
+@WEIGHTS
+@IGNORE_MISMATCH
 @click.option(
-    "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Weights as safetensors; unless given, the fillers draw them.",
+    "--caffemodel",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the weights as a .caffemodel, too, or as a .caffemodel.h5.",
+)
+@click.option(
+    "--embed-preprocessing",
+    is_flag=True,
+    help="Let the model take images as they are stored: crop, mean and scale are part of it.",
 )
 @click.option(
     "--batch",
@@ -52,11 +65,15 @@ from netspec.report.json import VERSION
 @options.RECOMPUTE
 @options.SETS
 @options.INCLUDES
+@caffe_options
 @options.JSON
 def command(
     spec: str,
     out: Path | None,
-    weights: Path | None,
+    weights: str | None,
+    ignore_mismatch: bool,
+    caffemodel: Path | None,
+    embed_preprocessing: bool,
     batch: int | None,
     outputs: tuple[str, ...],
     seed: int | None,
@@ -65,12 +82,14 @@ def command(
     recompute: str | None,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
+    wishes: Wishes | None,
     as_json: bool,
 ) -> int:
     """Write the inference network of SPEC as ONNX, verified before it is written."""
-    source = read(spec, sets=sets, include_paths=include_paths)
+    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes)
     if training:
-        given = {"--weights": weights, "--output": outputs or None, "--seed": seed}
+        given = {"--weights": weights, "--output": outputs or None, "--seed": seed,
+                 "--caffemodel": caffemodel}  # fmt: skip
         for option in (option for option, value in given.items() if value is not None):
             raise UsageError(f"{option} does not go with --training")
         again = options.names(recompute, "--recompute")
@@ -78,15 +97,19 @@ def command(
     for option, value in (("--target", target), ("--recompute", recompute)):
         if value is not None:
             raise UsageError(f"{option} goes with --training")
-    arrays = None
+    net = elaborate(source).test.net
+    arrays = dict(drawn_weights(net, seed))
     if weights is not None:
-        from netspec.runtime.weights import read_weights
+        arrays |= load(weights, net, ignore_mismatch=ignore_mismatch).arrays
+    compiled = compile_spec(
+        source, weights=arrays, batch=batch, outputs=outputs, seed=seed,
+        embed_preprocessing=embed_preprocessing,
+    )  # fmt: skip
+    if caffemodel is not None:
+        from netspec.caffe.weights import save_caffemodel
 
-        arrays = read_weights(weights)
-    try:
-        compiled = compile_spec(source, weights=arrays, batch=batch, outputs=outputs, seed=seed)
-    except DataError as error:
-        raise DataError(f"{weights}: {error}") from None
+        hdf5 = caffemodel.suffix == ".h5"
+        write_durably(caffemodel, save_caffemodel(net, arrays, hdf5=hdf5))
     file = out or Path(source.path.stem + ".onnx")
     data = compiled.model.SerializeToString(deterministic=True)
     write_durably(file, [data])

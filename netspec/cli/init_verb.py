@@ -77,6 +77,6 @@ def renamed(text: str, tree: Message, name: str) -> str:
 
 def _missing(net: Net) -> str:
     """What a net with a loss lacks to be trained."""
-    if not any(node.loss_weight for node in net.nodes):
+    if not any(node.weighed for node in net.nodes):
         return ""
     return _DATA * (net.data is None) + _SOLVER * (net.solver is None)

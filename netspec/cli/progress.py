@@ -19,7 +19,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from netspec.caffe.match import Match
 from netspec.cli.options import print_json
+from netspec.cli.weights import tell
 from netspec.diagnostics import printable
 from netspec.training.loop import Listener, Outcome
 
@@ -35,6 +37,9 @@ class _Told(Listener):
 
     def __exit__(self, *_: object) -> None:
         """Nothing to put back."""
+
+    def matched(self, match: Match) -> None:
+        tell(match, "weights")
 
 
 class Progress(_Told):

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netspec.cli import options
-from netspec.compiler import read
+from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS
+from netspec.cli.wishes import caffe_options, read_spec
+from netspec.diagnostics import UsageError
+
+if TYPE_CHECKING:
+    from netspec.caffe.upgrade import Wishes
 
 
 @click.command("train")
 @options.SPEC
 @click.option("--resume", is_flag=True, help="Go on with the last run of this spec.")
+@WEIGHTS
+@IGNORE_MISMATCH
+@click.option(
+    "--snapshot", type=click.Path(path_type=Path), metavar="FILE",
+    help="Go on from a .solverstate of Caffe's and the weights beside it, in a new run.",
+)  # fmt: skip
 @click.option(
     "--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"),
     show_default=True, help="Where run folders go.",
@@ -34,12 +46,16 @@ from netspec.compiler import read
 )  # fmt: skip
 @options.SETS
 @options.INCLUDES
+@caffe_options
 @options.DATA
 @options.DEVICE
 @options.JSON
 def command(
     spec: str,
     resume: bool,
+    weights: str | None,
+    ignore_mismatch: bool,
+    snapshot: Path | None,
     runs: Path,
     autotune: bool,
     target: str | None,
@@ -49,6 +65,7 @@ def command(
     cuda_graphs: bool,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
+    wishes: Wishes | None,
     data: Path | None,
     device: str,
     as_json: bool,
@@ -57,7 +74,9 @@ def command(
 
     SIGINT and SIGTERM finish the step, save, and exit 75: `--resume` goes on from there.
     """
-    source = read(spec, sets=sets, include_paths=include_paths)
+    if sum(map(bool, (resume, weights, snapshot))) > 1:
+        raise UsageError("--resume, --snapshot and --weights each say how the training begins")
+    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
     from netspec.cli.progress import JsonLines, Progress
     from netspec.training.launch import train
 
@@ -66,6 +85,8 @@ def command(
         train(
             source, runs=runs, resume=resume, data=data, device=device, target=target,
             threads=threads, recompute=options.names(recompute, "--recompute"),
-            tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune, listener=listener,
+            tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
+            weights=options.names(weights, "--weights"),
+            ignore_mismatch=ignore_mismatch, solverstate=snapshot, listener=listener,
         )  # fmt: skip
     return 0

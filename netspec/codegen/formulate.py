@@ -11,6 +11,7 @@ from netspec.codegen.layout import Plan, plan
 from netspec.codegen.operators import FOREIGN
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
+from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Value
 
 
@@ -28,6 +29,8 @@ def formulate(graph: Graph, target: Target, chosen: Plan | None = None) -> Formu
     """Write every operator in its chosen formulation, reordering a value where a reader wants it.
 
     x → Conv → Relu → Gemm   →   x → nchwc.Conv with activation → ReorderOutput → Gemm
+
+    UsageError for an operator that the target cannot run.
     """
     chosen = chosen or plan(graph, target)
     op = Builder()
@@ -45,7 +48,8 @@ def formulate(graph: Graph, target: Target, chosen: Plan | None = None) -> Formu
     outputs = {value: forms.plain(value) for value in graph.outputs}
     written = simplify(op.graph(tuple(outputs.values()), name=graph.name))
     for made in written.ops:
-        assert target.runs(made), f"{made.name}: {target} has no {made.op_type}"
+        if not target.runs(made):
+            raise UsageError(f"layer `{made.scope}`: {target} has no kernel for {made.op_type}")
     return Formulated(written, outputs, chosen)
 
 

@@ -148,6 +148,10 @@ def check_batch_free(one: Inference, other: Inference) -> None:
                     raise _batch_fault(a)
             elif not np.array_equal(first, second):
                 raise _batch_fault(a)
+    for name, x, y in zip(one.outputs, one.graph.outputs, other.graph.outputs, strict=True):
+        if x.type.sample != y.type.sample:
+            message = f"`{name}` does not begin with the batch, and hangs on its size"
+            raise NetspecError(f"{message}: fix it with --batch N")
 
 
 def _batch_fault(op: Op) -> NetspecError:

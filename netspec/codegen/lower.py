@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netspec.codegen.builder import Builder
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.graph import Value
 from netspec.ir.layer import Phase, Role, ShapeError
 from netspec.ir.net import Net, Node
+from netspec.ir.phrases import reshape
 from netspec.ir.types import Shape, TensorType
 
 
@@ -74,8 +75,9 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
     """The operators of `net`.
 
     `fed` gives values for input blobs that the graph computes itself (a gathered, normalised
-    batch); the others become inputs of the graph.
+    batch); the others become inputs of the graph. NetspecError if a layer cannot be run.
     """
+    _check_obstacles(net)
     op = op or Builder()
     given = fed or {}
     inputs = {
@@ -95,19 +97,40 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
     return lowered
 
 
+def _check_obstacles(net: Net) -> None:
+    """A NetspecError with the first layer that is counted but never run."""
+    met = [(node.name, node.layer.obstacle) for node in net.nodes if node.layer.obstacle]
+    if met:
+        (name, obstacle), *others = met
+        more = f"; the same goes for {len(others)} more" if others else ""
+        raise NetspecError(f"`{name}` {obstacle}: netspec counts it but does not run it{more}")
+
+
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
-    bottoms = [lowered.blobs[b] for b in node.bottoms]
-    weights = [lowered.parameters[p.name] for p in node.parameters]
+    op = lowered.op
+    blobs = [lowered.blobs[b] for b in node.bottoms]
     try:
-        with lowered.op.scope(node.name):
+        with op.scope(node.name):
+            bottoms = [_read(op, b, t) for b, t in zip(blobs, node.bottom_types, strict=True)]
+            if net.phase is Phase.TRAIN:
+                bottoms = [
+                    x if node.propagates(i) else op.StopGradient(x) for i, x in enumerate(bottoms)
+                ]
+            weights = [reshape(op, lowered.parameters[p.name], *p.shape) for p in node.parameters]
             tops = node.layer.lower(context, bottoms, weights)
     except ShapeError as error:  # what one phase alone refuses, such as a variance over one cell
         raise UsageError(f"layer `{node.name}`: {error}") from None
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
         lowered.blobs[name] = value
-    if node.loss_weight:
-        lowered.losses[node.tops[0]] = (tops[0], node.loss_weight)
-    elif node.layer.role is Role.METRIC:
+    for name, weight in node.weighed:
+        lowered.losses[name] = (lowered.blobs[name], weight)
+    if node.layer.role is Role.METRIC:
         lowered.metrics[node.tops[0]] = tops[0]
+
+
+def _read(op: Builder, blob: Value, type: TensorType) -> Value:
+    """The blob as the layer takes it: labels where it holds numbers, or numbers of labels."""
+    cast: Value = blob if blob.type == type else op.Cast(blob, to=type.dtype)
+    return cast

@@ -21,7 +21,7 @@ A value keeps the shape N x C x H x W, with C rounded up to whole blocks, and li
 N x C/b x H x W x b.
 """
 GRADIENT = "dev.netspec"
-"""What gradient rules write and no wheel runs: a target puts its own formulation in their place."""
+"""What gradients and their rules say and no wheel runs: a target puts its own in their place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,8 @@ FOREIGN: dict[str, Foreign] = {
     "NchwcUpsample": Foreign(NCHWC, "Upsample", _upsample),
     "ReorderInput": Foreign(NCHWC, "ReorderInput", _reorder_input, frozenset({"channels"})),
     "ReorderOutput": Foreign(NCHWC, "ReorderOutput", _reorder_output),
+    # x → x, whose gradient ends here; simplifying leaves it out
+    "StopGradient": Foreign(GRADIENT, "StopGradient", _like(0)),
     # ȳ, w → x̄ of the type `shape`
     "ConvGradInput": Foreign(GRADIENT, "ConvGradInput", _shaped),
     # x, ȳ → w̄ of the type `shape`

@@ -34,16 +34,20 @@ def drop_copies(graph: Graph) -> Graph:
     """The graph with readers of an `Identity` reading its source; copies that leave stay.
 
     y = Identity(x); z = Relu(y)   →   z = Relu(x)
+
+    A `StopGradient` is a copy once there are gradients.
     """
     stand_in: dict[Value, Value] = {}
     ops: list[Op] = []
     for op in graph.ops:
         inputs = tuple(stand_in.get(v, v) if v is not None else None for v in op.inputs)
-        if op.op_type == "Identity" and op.outputs[0] not in graph.outputs:
+        if op.op_type in ("Identity", "StopGradient"):
             (source,) = inputs
             assert source is not None
-            stand_in[op.outputs[0]] = source
-            continue
+            if op.outputs[0] not in graph.outputs:
+                stand_in[op.outputs[0]] = source
+                continue
+            op = replace(op, op_type="Identity", domain="")
         ops.append(op if inputs == op.inputs else replace(op, inputs=inputs))
     return replace(graph, ops=tuple(ops))
 

@@ -15,13 +15,13 @@ Kind = Literal["cpu", "cuda"]
 _ON_CUDA = frozenset(
     {
         "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv",
-        "ConvTranspose", "CumSum", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "Gather",
+        "ConvTranspose", "Cos", "CumSum", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "Gather",
         "GatherElements", "Gemm", "Greater", "GreaterOrEqual", "Identity", "IsNaN", "LRN",
         "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min",
-        "Mul", "Neg", "Not", "OneHot", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceMax",
-        "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "ScatterElements", "Sigmoid",
-        "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile",
-        "TopK", "Transpose", "Unsqueeze", "Where",
+        "Mul", "Neg", "Not", "OneHot", "PRelu", "Pad", "Pow", "RandomUniform", "Reciprocal",
+        "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "ScatterElements",
+        "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum",
+        "Tanh", "Tile", "TopK", "Transpose", "Unsqueeze", "Where",
     }
 )  # fmt: skip
 """Operators with a float32 kernel on CUDA at opset 18, that netspec has a use for."""

@@ -9,6 +9,7 @@ from netspec.codegen.builder import Builder
 from netspec.codegen.simplify import prune
 from netspec.codegen.solvers import UpdateRule
 from netspec.ir.graph import Graph, Value
+from netspec.ir.sections import Solver
 from netspec.ir.types import TensorType
 
 _ELEMENTWISE = frozenset({"Add", "Div", "Mul", "Sub", "Where"})
@@ -34,6 +35,10 @@ class StatisticGroup:
     name: str
     numel: int
     fraction: float
+
+    def share(self, batches: int) -> float:
+        """The share of several batches in a row, each folded in with `fraction`."""
+        return float(1 - (1 - self.fraction) ** batches)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ def update_graph(
 
     w, g, slots → rule → w', slots'        running, batch → running + fraction · (batch - running)
 
+    With the solver's `clip_gradients` or `iter_size`, g is first shortened and divided, see
+    `_shortened`; with `iter_size`, g is a sum over batches and `batch` their mean, as
+    `accumulate_graph` makes them.
+
     If `guarded`, each new value is Where(finite, new, old). If not, the caller does not run it
     where `finite` is 0: for a host that has the answer at hand that is cheaper, since Where takes
     three passes over memory on the CPU.
@@ -79,8 +88,12 @@ def update_graph(
     def replace_with(new: Value, old: Value) -> None:
         aliases[new if finite is None else op.Where(finite, new, old)] = old
 
+    gradients = {group.name: feed(f"gradients:{group.name}", group.numel) for group in groups}
+    factor = _shortened(op, tuple(gradients.values()), rule.solver)
     for group in groups:
-        g = feed(f"gradients:{group.name}", group.numel)
+        g = gradients[group.name]
+        if factor is not None:
+            g = op.Mul(g, factor)
         w, *slots = (feed(f"{k}:{group.name}", group.numel) for k in ("weights", *rule.slots))
         own = dict(scalars)
         if group.lr_mult != 1:
@@ -92,11 +105,29 @@ def update_graph(
     for folded in statistics:
         batch = feed(f"batch:{folded.name}", folded.numel)
         running = feed(f"running:{folded.name}", folded.numel)
-        share = op.Mul(op.Sub(batch, running), op.scalar(folded.fraction))
+        share = op.Mul(op.Sub(batch, running), op.scalar(folded.share(rule.solver.iter_size)))
         replace_with(op.Add(running, share), running)
     graph = prune(op.graph(tuple(aliases), name="update"))
     assert_in_place(graph, aliases)
     return UpdateStep(graph, {new: f"next:{old.name}" for new, old in aliases.items()}, aliases)
+
+
+def _shortened(op: Builder, gradients: Sequence[Value], solver: Solver) -> Value | None:
+    """What all gradients are multiplied by: min(1, c / ‖g‖) / n; None where that is 1.
+
+    c is `clip_gradients`, ‖g‖ the L2 norm of all trained gradients together, n the `iter_size`: the
+    sum is clipped, and then divided (Caffe, `SGDSolver::ClipGradients` before `Normalize`).
+    """
+    factor: Value | None = None
+    if solver.clip_gradients > 0:
+        squares = [op.ReduceSum(op.Mul(g, g), keepdims=0) for g in gradients]
+        norm = op.Sqrt(op.Sum(*squares))
+        # Of no gradient at all it is ∞, and so 1.
+        factor = op.Min(op.Div(op.scalar(solver.clip_gradients), norm), op.scalar(1))
+    if solver.iter_size == 1:
+        return factor
+    mean = op.scalar(1 / solver.iter_size)
+    return mean if factor is None else op.Mul(factor, mean)
 
 
 def assert_in_place(graph: Graph, aliases: Mapping[Value, Value]) -> None:

@@ -32,6 +32,10 @@ def unexpected(tokens: Sequence[Token], at: int, accepted: set[str]) -> SpecErro
     if token.type == "_COLON" and [t.type for t in before] == ["NAME", "_COLON", "NAME"]:
         key, colon, _ = before
         return SpecError(f"`{key.shown}:` has no value", key.span.to(colon.span), code="syntax")
+    if [t.type for t in before[-2:]] == ["NAME", "LSQB"]:
+        key, opener = before[-2:]
+        message = f"expected `:` after `{key.shown}`, found `[`"
+        return SpecError(message, opener.span, code="syntax")
     previous = before[-1] if before else None
     after = f" after `{previous.shown}`" if previous else ""
     found = "the end of the file" if token.type == END else f"`{token.shown}`"

@@ -2,7 +2,8 @@
 
 An item stands on one line if it fits in 100 columns, no comment stands inside it, and its author
 did not open its braces; otherwise its own items stand below it, indented by 2. Items that the
-author wrote side by side stay so, as far as they fit. Blocks always take several lines.
+author wrote side by side stay so, as far as they fit, and so stand those that no author laid out.
+Blocks always take several lines.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ class _Writer:
     def items(self, message: ast.Message, pad: str) -> None:
         """The items of a message, and the comments around them."""
         previous: ast.Item | None = None
+        free = bool(pad) and not message.span.source.text
         for item in message.items:
-            if previous is None or not self._beside(previous, item):
+            if previous is None or not self._beside(previous, item, free):
                 if previous and _empty_line(previous, item.span.start):
                     self.lines.append("")
                 self._comments(item.comments.before, pad)
@@ -47,10 +49,15 @@ class _Writer:
             self.lines.append("")
         self._comments(message.tail, pad)
 
-    def _beside(self, previous: ast.Item, item: ast.Item) -> bool:
-        """Put an item on the line of the one before it, if the author did and it fits."""
+    def _beside(self, previous: ast.Item, item: ast.Item, free: bool) -> bool:
+        """Put an item on the line of the one before it, if the author did, or nobody, and it fits.
+
+        `free` says that nobody has laid out the message around.
+        """
         flat = self.flat(item)
-        if flat is None or self.flat(previous) is None or not _same_line(previous, item):
+        if flat is None or self.flat(previous) is None:
+            return False
+        if not free and not _same_line(previous, item):
             return False
         if previous.comments.after is not None or item.comments.before:
             return False
@@ -213,6 +220,8 @@ def _same_line(previous: ast.Item, item: ast.Item) -> bool:
     """Whether the author began an item on the line where the one before it ends."""
     text = previous.span.source.text
     if not text or item.span.source is not previous.span.source:
+        return False
+    if item.span.start < previous.span.end:  # a pass has moved it
         return False
     return text.find("\n", previous.span.end, item.span.start) < 0
 

@@ -22,7 +22,7 @@ class LayerCost:
 
     name: str
     type: str
-    """The word of the language; `block` for layers that were folded into one."""
+    """The word of the language, or what a layer stands for; `block` for layers folded into one."""
     bottoms: tuple[str, ...]
     tops: tuple[tuple[str, Shape], ...]
     """Names and shapes, without the batch axis."""
@@ -170,7 +170,7 @@ def _layer_cost(
     counted = () if node.in_place else node.top_types
     return LayerCost(
         name=node.name,
-        type=node.layer.keyword,
+        type=node.layer.word,
         bottoms=node.bottoms,
         tops=tuple((name, t.sample) for name, t in zip(node.tops, node.top_types, strict=True)),
         window=window,

@@ -21,16 +21,17 @@ class WayBack:
 def ways_back(net: Net) -> dict[str, WayBack]:
     """By name of the layer; in a net without a loss, every blob that nothing reads stands for one.
 
-    Data and frozen layers get no gradient, nor does what leads to metrics only.
+    Data and frozen layers get no gradient, nor does what leads to metrics only, or to layers whose
+    `propagate_down` lets none through.
     """
     learned = _behind_weights(net)
-    losses = [node for node in net.nodes if node.loss_weight]
+    losses = [node for node in net.nodes if node.weighed]
     wanted = {top for node in losses for top in node.tops} or set(net.outputs)
     ways: dict[str, WayBack] = {}
     for node in reversed(net.nodes):
         reached = node.layer.role is not Role.METRIC and bool(wanted.intersection(node.tops))
         if reached:
-            wanted.update(node.bottoms)
+            wanted.update(b for i, b in enumerate(node.bottoms) if node.propagates(i))
         ways[node.name] = WayBack(
             weights=reached and any(not p.frozen for p in node.parameters),
             bottoms=reached and learned[node.name],
@@ -43,7 +44,9 @@ def _behind_weights(net: Net) -> dict[str, bool]:
     blobs: set[str] = set()
     found: dict[str, bool] = {}
     for node in net.nodes:
-        found[node.name] = bool(blobs.intersection(node.bottoms))
+        found[node.name] = any(
+            b in blobs and node.propagates(i) for i, b in enumerate(node.bottoms)
+        )
         if found[node.name] or any(not p.frozen for p in node.parameters):
             blobs.update(node.tops)
     return found

@@ -29,6 +29,7 @@ from netspec.ir.lints import lint
 from netspec.ir.net import Net, Node, Place
 from netspec.ir.place import place
 from netspec.ir.scope import POISON, Lookup, Scope
+from netspec.ir.sharing import settle_multipliers
 from netspec.ir.stored import stored_inputs
 from netspec.ir.wiring import report_missing
 
@@ -49,12 +50,13 @@ def build(
     phase: Phase,
     batch: int | None,
     diagnostics: Diagnostics,
+    lenient: bool = False,
 ) -> Built | None:
     """The Net of `tree` for a phase; None if a fault was found (`diagnostics` has it).
 
     `batch` overrides the batch size of the phase's data section; without either it is 1. `load`
     reads what `include` names. A value that hangs on a faulty layer is poisoned silently, so that
-    each fault is reported once.
+    each fault is reported once; if `lenient`, the net is that of the layers without a fault.
     """
     if diagnostics.full:
         return None
@@ -67,13 +69,15 @@ def build(
     try:
         _Builder(c, declared).body(tree.items, frame)
         report_missing(c)
-        if not c.faulty:
+        settle_multipliers(c)
+        if not c.faulty and not lenient:
             _report_idle(c, tree, frame)
     except Exhausted:
         return None
-    if c.faulty:
+    if c.faulty and not lenient:
         return None
-    assert all(blob.type for blob in c.blobs.made.values()), "poison comes from a reported fault"
+    sound = all(blob.type for blob in c.blobs.made.values())
+    assert sound or c.faulty, "poison comes from a reported fault"
     net = Net(
         name=declared.name,
         phase=phase,
@@ -123,14 +127,14 @@ def _report_idle(c: Construction, tree: Message, frame: Frame) -> None:
         span = replace(tree.span, end=min(tree.span.end, tree.span.start + 1))
         c.diagnostics.error(SpecError("the spec has no layers", span, code="flow"))
         c.faulty = True
-    if not any(node.loss_weight for node in c.nodes):
+    if not any(node.weighed for node in c.nodes):
         return
     ends = {*c.ends, frame.flow.current}
     for node, spot in zip(c.nodes, c.places, strict=True):
         blobs = [c.blobs.made[top] for top in node.tops]
         if node.layer.role is Role.INPUT and not any(b.reads for b in blobs):
             c.warn(f"nothing reads the input `{node.name}`", spot.span, frame, code="unread")
-        chained = node.layer.role is Role.HIDDEN and not node.loss_weight
+        chained = node.layer.role is Role.HIDDEN and not node.weighed
         if chained and not any(b.reads or b in ends for b in blobs):
             _report_unread(c, node, spot)
 

@@ -31,7 +31,8 @@ MAX_FULL_NAME = 1024
 RULES = ("include", "exclude")
 """Sub-messages that say which phase an item is for."""
 
-_LABEL = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
+_PART = r"[A-Za-z0-9_.\-+@:=()&%~*](?: ?[A-Za-z0-9_.\-+@:=()&%~*])*"
+_LABEL = re.compile(rf"{_PART}(?:/{_PART})*")
 
 
 class Exhausted(Exception):
@@ -83,6 +84,8 @@ class Construction:
     expansions: dict[str, Definition] = field(default_factory=dict)
     """The block of each expansion, by full name."""
     parameters: dict[str, tuple[Parameter, Span]] = field(default_factory=dict)
+    multipliers: dict[tuple[str, str], tuple[float, Span]] = field(default_factory=dict)
+    """What is said of a parameter's lr_mult or decay_mult, by its name and that word."""
     missing: list[tuple[str, str, Span, Frame]] = field(default_factory=list)
     """Bottoms that were not there when they were read: (name, layer, span, frame)."""
     left_out: set[str] = field(default_factory=set)
@@ -213,7 +216,9 @@ def check_name(name: str, span: Span) -> None:
         message = f"a name has at most {MAX_NAME} characters, not {len(name)}"
         raise SpecError(message, span, code="name")
     if not _LABEL.fullmatch(name):
-        message = "a name holds letters, digits, `_`, `-`, `.`, and `/` between them"
+        message = (
+            "a name holds letters, digits, marks such as `_`, `-` or `.`, and `/` between them"
+        )
         raise SpecError(f"{message}, not `{name}`", span, code="name")
 
 

@@ -50,14 +50,15 @@ def _without_label(net: Net) -> tuple[list[Node], list[str]]:
     nodes: list[Node] = []
     predictions: list[str] = []
     for node in net.nodes:
-        ends = node.loss_weight > 0 and not read.intersection(node.tops)
+        ends = bool(node.weighed) and not read.intersection(node.tops)
         layer = None if ends and node.layer.role is Role.HIDDEN else node.layer.deploy()
         if layer is None or node.tops == ("label",):
             if ends or node.layer.role is Role.LOSS:
                 predictions += [b for b in node.bottoms if b in learned][:1]
             continue
         if node.layer.role is Role.LOSS:
-            name = _free(PROBABILITIES, taken)
+            # A loss may have put its prediction out itself, for layers behind it to read.
+            name = node.tops[1] if len(node.tops) > 1 else _free(PROBABILITIES, taken)
             taken.add(name)
             node = _prediction(node, layer, name)
             predictions.append(name)
@@ -83,6 +84,7 @@ def _prediction(node: Node, layer: Layer, name: str) -> Node:
         "parameters": (),
         "statistics": (),
         "loss_weight": 0.0,
+        "further_loss_weights": (),
     }
     return node.model_copy(update=update)
 

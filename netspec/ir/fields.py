@@ -99,6 +99,14 @@ def logarithm_base(value: object) -> float:
     return number
 
 
+def threshold(value: object) -> float:
+    """Accepts a number above 0, and Caffe's -1, which stands for no threshold."""
+    number = real()(value)
+    if number <= 0 and number != -1:
+        raise ValueError(f"must be above 0, or -1 for none, not {shown(value)}")
+    return number
+
+
 def flag(value: object) -> bool:
     """Accepts `true` and `false`, and 1 and 0 as the protobuf text format does."""
     if isinstance(value, bool):

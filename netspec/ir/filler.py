@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import reduce
 from math import prod, sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from netspec.ir.fields import Fields, NonNegativeReal, Real
+from pydantic import BeforeValidator, model_validator
+
+from netspec.ir.fields import Fields, NonNegativeReal, Real, whole
 from netspec.ir.types import Shape, size
 
 if TYPE_CHECKING:
@@ -33,8 +35,16 @@ class Filler(Fields):
     """Mean of `gaussian`."""
     std: NonNegativeReal = 1.0
     """Standard deviation of `gaussian`."""
+    sparse: Annotated[int, BeforeValidator(whole(-1))] = -1
+    """Of `gaussian`: how many weights of an output are not 0, to be expected; -1: all."""
     variance_norm: Literal["FAN_IN", "FAN_OUT", "AVERAGE"] = "FAN_IN"
     """Which n `xavier` and `msra` divide by: inputs of a cell, outputs, or their mean."""
+
+    @model_validator(mode="after")
+    def _sparse_is_gaussian(self) -> Filler:
+        if self.sparse >= 0 and self.type != "gaussian":
+            raise ValueError(f"sparse goes with gaussian, not with {self.type}")
+        return self
 
     def fan(self, shape: Shape) -> float:
         """n of a weight: count/shape[0] in, count/shape[1] out (Caffe, `filler.hpp`)."""
@@ -62,6 +72,8 @@ class Filler(Fields):
                 drawn = generator.uniform(self.min, self.max, shape)
             case "gaussian":
                 drawn = generator.normal(self.mean, self.std, shape)
+                if self.sparse >= 0:  # a lot for each, as Caffe draws them
+                    drawn *= generator.random(shape) < self.sparse / shape[0]
             case "xavier":
                 limit = sqrt(3 / self.fan(shape))
                 drawn = generator.uniform(-limit, limit, shape)

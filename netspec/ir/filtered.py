@@ -6,7 +6,7 @@ from typing import Any
 
 from netspec.ir.fields import Flag, Positive, PositivePerAxis
 from netspec.ir.filler import Filler
-from netspec.ir.layer import ShapeError, Weight
+from netspec.ir.layer import ShapeError, Types, Weight, shapes
 from netspec.ir.types import Shape, TensorType
 from netspec.ir.window import Window
 from netspec.ir.windowed import Windowed
@@ -45,6 +45,12 @@ class Filtered(Windowed):
         for count, what in ((x.channels, "channels of the bottom"), (self.num_output, made)):
             if count % self.group:
                 raise ShapeError(f"{self.group} groups do not divide {count} {what}", field="group")
+
+    def _check_alike(self, bottoms: Types) -> None:
+        """A ShapeError unless the same weights fit all bottoms."""
+        alike = {(len(x.shape), x.shape[1:2]) for x in bottoms}
+        if len(alike) > 1:
+            raise ShapeError(f"one weight does not fit {shapes(bottoms)}: channels differ")
 
     def _attrs(self, x: TensorType) -> dict[str, Any]:
         """The filters as ONNX's Conv and ConvTranspose want them said."""

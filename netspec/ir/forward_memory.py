@@ -63,7 +63,7 @@ def caffe_bytes(net: Net) -> int:
         for top, type in zip(node.tops, node.top_types, strict=True):
             version[top] = f"{node.name}:{top}"
             sizes[version[top]] = type.numel
-            reads[version[top]] += bool(node.loss_weight)
+            reads[version[top]] += any(top == name for name, _ in node.weighed)
     split = sum(reads[blob] * count for blob, count in sizes.items() if reads[blob] > 1)
     return FLOAT * (sum(sizes.values()) + split)
 

@@ -27,6 +27,17 @@ def initial_statistics(net: Net) -> dict[str, npt.NDArray[np.float32]]:
     return {name: np.full(s.shape, s.initial, np.float32) for name, s in net.statistics.items()}
 
 
+def neutral_statistics(net: Net) -> dict[str, npt.NDArray[np.float32]]:
+    """A float32 array per statistic, for a net that runs before anything has trained it.
+
+    Caffe's sums begin at 0, which stands for a variance of 0: thirty such layers overflow.
+    """
+    import numpy as np
+
+    values = {n: s.initial if s.neutral is None else s.neutral for n, s in net.statistics.items()}
+    return {n: np.full(s.shape, values[n], np.float32) for n, s in net.statistics.items()}
+
+
 def _stream(seed: int, name: str) -> np.random.Generator:
     import numpy as np
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
-from netspec.ir.fields import Int
+from pydantic import PrivateAttr, model_validator
+
+from netspec.ir.fields import Flag, Int
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, numbers
-from netspec.ir.normalization import Normalization
+from netspec.ir.normalization import Normalization, folded, normalized
 from netspec.ir.phrases import reshape_samples
 from netspec.ir.types import Shape, TensorType, occupied, size
 
@@ -21,6 +23,7 @@ class Labelled(Layer):
     """
 
     bottoms: ClassVar = range(2, 3)
+    labels: ClassVar = frozenset({1})
 
     axis: Int = 1
     """The axis of the classes; the batch is axis 0."""
@@ -94,3 +97,33 @@ class LabelledLoss(Labelled):
 
     normalization: Normalization = "VALID"
     """What the sum is divided by: labels that are not ignored, all labels, samples, or nothing."""
+
+    def _normalized(self, op: Ops, each: Value, label: Value, shares: Value | None = None) -> Value:
+        """The losses of all positions as one number; a sample is what lies before the classes."""
+        counts = self._counts(op, label)
+        samples = max(1, self.axis if self.axis > 0 else self.axis + len(each.type.shape) + 1)
+        return normalized(op, each, counts, self.normalization, shares, samples=samples)
+
+
+class ProbabilityLoss(LabelledLoss):
+    """A loss of what a softmax makes of scores, which a second top puts out."""
+
+    tops: ClassVar = range(1, 3)
+
+    normalize: Flag | None = None
+    """Caffe's older word: true is `normalization: VALID`, false BATCH_SIZE."""
+    _count: int = PrivateAttr(default=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold(cls, data: Any) -> Any:
+        return folded(data)
+
+    def with_tops(self, count: int) -> Self:
+        named = self.model_copy()
+        named._count = count
+        return named
+
+    def _with_probabilities(self, scores: TensorType, loss: TensorType) -> tuple[TensorType, ...]:
+        """The types of the tops."""
+        return (loss, scores)[: max(1, self._count)]

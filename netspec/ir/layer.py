@@ -32,7 +32,9 @@ class Role(StrEnum):
     """How a layer stands in the flow."""
 
     INPUT = "input"
-    """Makes a blob out of nothing."""
+    """Makes a blob out of nothing, from what it is fed."""
+    SOURCE = "source"
+    """Makes blobs out of nothing that nobody feeds; the first is the current blob if none is."""
     HIDDEN = "hidden"
     """Takes the current blob; its top becomes the current blob."""
     LOSS = "loss"
@@ -79,6 +81,9 @@ class Statistic:
     name: str
     shape: Shape
     initial: float
+    """What training begins with."""
+    neutral: float | None = None
+    """What a net has that was never trained; `initial` unless given."""
 
 
 class ShapeError(ValueError):
@@ -132,6 +137,11 @@ def axis_of(axis: int, x: TensorType, *, first: int = 1, field: str = "axis") ->
     return found
 
 
+def over_batch(axis: int, x: TensorType) -> bool:
+    """Whether an axis, counted from either end, is the batch."""
+    return axis in (0, -len(x.shape))
+
+
 def shapes(bottoms: Types) -> str:
     """The bottoms' shapes, for a message; without the batch where that is one and the same."""
     alike = len({bottom.shape[:1] for bottom in bottoms}) == 1
@@ -183,8 +193,35 @@ class Layer(Fields):
     """How many tops it makes."""
     in_place: ClassVar[bool] = False
     """Whether a top may overwrite its bottom, as Caffe's activations do."""
+    reuses_name: ClassVar[bool] = False
+    """Whether a top may have the name of its bottom all the same, beside it in memory."""
+    labels: ClassVar[frozenset[int]] = frozenset()
+    """The places of bottoms that are labels: numbers there are read as integers."""
+    counts_labels: ClassVar[bool] = False
+    """Whether labels at the other places are read as numbers; else they are refused."""
     example: ClassVar[str]
     """A whole spec of a few lines that uses the layer: shown in the reference, run by the tests."""
+
+    @property
+    def word(self) -> str:
+        """What reports call its type: the keyword, unless it stands for a type of another name."""
+        return self.keyword
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it is counted but never run, such as `is a Python layer`; None if it runs."""
+        return None
+
+    def read(self, bottoms: Types) -> Types:
+        """The bottoms as the layer takes them: in Caffe labels are numbers, and here integers."""
+        return tuple(
+            bottom.with_dtype("int64")
+            if place in self.labels
+            else bottom.with_dtype("float32")
+            if self.counts_labels
+            else bottom
+            for place, bottom in enumerate(bottoms)
+        )
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         """The types of the tops; a ShapeError if the bottoms do not fit."""
@@ -202,9 +239,20 @@ class Layer(Fields):
         """The sliding window, for receptive fields and lints."""
         return None
 
+    def traceable(self, bottoms: Types) -> bool:
+        """Whether it is known, whatever the data, which cells of its bottoms a value sees.
+
+        Through its window, or all of them, or those at its own place.
+        """
+        return True
+
     def lints(self, bottoms: Types) -> tuple[str, ...]:
         """What is legal here but probably not meant."""
         return ()
+
+    def bound(self, bottoms: Types) -> bool:
+        """Whether weights or constants hold the batch size, so that the net runs at no other."""
+        return False
 
     def macs(self, bottoms: Types) -> int:
         """Multiply-accumulates of one forward pass over the whole batch."""
@@ -222,9 +270,10 @@ class Layer(Fields):
         return self
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
-        """Emit the ONNX operators that compute the tops.
+        """Emit the ONNX operators that compute the tops; not asked of a layer with an obstacle.
 
-        No constant may hold the batch size in the TEST phase: a deployed net takes any batch.
+        No constant may hold the batch size in the TEST phase, unless the layer is `bound` to it: a
+        deployed net takes any batch.
         """
         raise NotImplementedError
 

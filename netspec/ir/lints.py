@@ -62,7 +62,7 @@ class _Nodes:
     @cached_property
     def trained(self) -> frozenset[str]:
         """The layers with a weight that a loss trains; empty where there is no loss."""
-        if not any(node.loss_weight for node in self.net.nodes):
+        if not any(node.weighed for node in self.net.nodes):
             return frozenset()
         return frozenset(name for name, way in ways_back(self.net).items() if way.weights)
 

@@ -21,9 +21,11 @@ class Parameter:
     name: str
     """`conv1.weight`, or the name that `param { name: … }` gives."""
     shape: Shape
+    """As the layer reads it, which for a PERMISSIVE one may not be that of the first."""
     filler: Filler
     lr_mult: float = 1.0
     decay_mult: float = 1.0
+    share_mode: str = "STRICT"
 
     @property
     def numel(self) -> int:
@@ -54,6 +56,21 @@ class Node(BaseModel):
     statistics: tuple[Statistic, ...] = ()
     """In the order of `layer.statistics`; the net-wide name is `<node>.<statistic>`."""
     loss_weight: float = 0.0
+    """What the first top counts in the sum that is minimised."""
+    further_loss_weights: tuple[float, ...] = ()
+    """What the tops behind it count; none if all are 0."""
+    propagate_down: tuple[bool, ...] = ()
+    """For each bottom whether it gets a gradient; if empty, wherever one is wanted."""
+
+    def propagates(self, index: int) -> bool:
+        """Whether a gradient may go to the bottom of this index."""
+        return not self.propagate_down or self.propagate_down[index]
+
+    @property
+    def weighed(self) -> tuple[tuple[str, float], ...]:
+        """The tops that are minimised, each with its weight."""
+        weights = (self.loss_weight, *self.further_loss_weights)
+        return tuple((top, w) for top, w in zip(self.tops, weights, strict=False) if w)
 
     @property
     def in_place(self) -> bool:
@@ -114,8 +131,12 @@ class Net(BaseModel):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """The learned tensors, each once, in the order of their first use."""
-        return tuple({p.name: p for node in self.nodes for p in node.parameters}.values())
+        """The learned tensors, each once as its first layer has it, in the order of first use."""
+        found: dict[str, Parameter] = {}
+        for node in self.nodes:
+            for parameter in node.parameters:
+                found.setdefault(parameter.name, parameter)
+        return tuple(found.values())
 
     @property
     def statistics(self) -> dict[str, Statistic]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
+from netspec.ir.fields import flag
 from netspec.ir.graph import Ops, Value
 
 Normalization: TypeAlias = Literal["VALID", "FULL", "BATCH_SIZE", "NONE"]
@@ -13,15 +14,31 @@ _TINY = 1e-30
 """Divides where nothing counts, so that a sum of nothing is a mean of 0."""
 
 
+def folded(data: Any) -> Any:
+    """A layer's fields, Caffe's older `normalize` said as `normalization` if that is unsaid."""
+    if not isinstance(data, dict) or data.get("normalize") is None:
+        return data
+    valid = flag(data["normalize"])
+    rest = {name: value for name, value in data.items() if name != "normalize"}
+    return {"normalization": "VALID" if valid else "BATCH_SIZE", **rest}
+
+
 def normalized(
-    op: Ops, each: Value, counts: Value | None, by: Normalization, shares: Value | None = None
+    op: Ops,
+    each: Value,
+    counts: Value | None,
+    by: Normalization,
+    shares: Value | None = None,
+    *,
+    samples: int = 1,
 ) -> Value:
-    """Σ each·counts / n, over the batch on axis 0 and the positions of a sample behind it.
+    """Σ each·counts / n, over the first axes, `samples` of them, and the positions behind them.
 
     `counts` is 1 where a position counts and 0 where not, None if all count. A VALID n is
-    Σ shares·counts, where a share is 1 unless given.
+    Σ shares·counts, where a share is 1 unless given; of BATCH_SIZE the cells of the first axes.
     """
-    batch, *positions = axes = range(len(each.type.shape))
+    axes = range(len(each.type.shape))
+    batch, positions = axes[:samples], axes[samples:]
     if counts is not None:
         each = op.Mul(each, counts)
         shares = counts if shares is None else op.Mul(shares, counts)
@@ -35,5 +52,5 @@ def normalized(
         if positions:
             each = op.ReduceSum(each, op.ints(*positions), keepdims=0)
         reduce = op.ReduceMean if by == "BATCH_SIZE" else op.ReduceSum
-        loss = reduce(each, op.ints(batch), keepdims=0)
+        loss = reduce(each, op.ints(*batch), keepdims=0)
     return loss

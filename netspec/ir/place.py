@@ -13,7 +13,7 @@ from netspec.ir.layer import Layer, Role, ShapeError
 from netspec.ir.net import Node, Place
 from netspec.ir.scope import Lookup
 from netspec.ir.sharing import parameters_of
-from netspec.ir.types import TensorType
+from netspec.ir.types import TensorType, size
 from netspec.ir.validate import Model, validate
 from netspec.ir.wiring import UNWIRED, Wiring, bottoms_of, field_span, key_of, spans_of
 
@@ -51,7 +51,8 @@ def _advance(
     if layer.role is Role.SINK:
         return
     tops = made or _poison(c, wiring, element, name, frame)
-    begins = layer.role is Role.INPUT and frame.flow.current is None and name != "label"
+    fresh = layer.role in (Role.INPUT, Role.SOURCE)
+    begins = fresh and frame.flow.current is None and name != "label"
     if layer.role is Role.HIDDEN or begins:
         frame.flow.current = tops[0]
 
@@ -72,13 +73,18 @@ def add_node(
         raise Poisoned
     if wiring.top:
         layer = layer.with_tops(len(wiring.top))
+    given = list(layer.read(given))
     types = _infer(c, layer, given, bottoms, element, name)
     tops = _tops(c, layer, wiring, bottoms, types, element, name, frame)
+    _check_propagation(layer, wiring, bottoms, element, name)
     parameters = parameters_of(c, layer, given, wiring, element, name, frame)
     if layer.role is Role.METRIC and tops[0].name == "loss":
         message = "a metric cannot be called `loss`: reports call the sum of the losses so"
         raise SpecError(message, span, code="name")
-    loss_weight = _loss_weight(layer, wiring, types, element)
+    loss_weights = _loss_weights(layer, wiring, types, element)
+    if layer.bound(given):
+        fixed = f"{name}: hangs on the batch size {c.batch}, and runs at no other"
+        c.warn(fixed, span, frame, code="layer")
     for lint in layer.lints(given):
         code = "layer" if layer.window(given) is None else "window"
         c.warn(f"{name}: {lint}", span, frame, code=code)
@@ -92,7 +98,9 @@ def add_node(
             top_types=types,
             parameters=parameters,
             statistics=layer.statistics(given),
-            loss_weight=loss_weight,
+            loss_weight=loss_weights[0] if loss_weights else 0.0,
+            further_loss_weights=loss_weights[1:] if any(loss_weights[1:]) else (),
+            propagate_down=() if all(wiring.propagate_down) else wiring.propagate_down,
         )
     )
     c.places.append(Place(span, frame.trail))
@@ -101,19 +109,39 @@ def add_node(
     return tops
 
 
-def _loss_weight(
+def _check_propagation(
+    layer: Layer, wiring: Wiring, bottoms: Sequence[Blob], element: Element, name: str
+) -> None:
+    """`propagate_down` is given for no bottom or for each, as in Caffe."""
+    given, wanted = len(wiring.propagate_down), len(bottoms)
+    if given not in (0, wanted):
+        blobs = ", ".join(f"`{b.name}`" for b in bottoms)
+        raise SpecError(
+            f"{layer.keyword} `{name}` reads {wanted} blob{'s' * (wanted != 1)}, "
+            f"but has {given} propagate_down",
+            field_span(element, "propagate_down", wanted),
+            code="field",
+            hint=f"one for each of {blobs}, or none" if bottoms else None,
+        )
+
+
+def _loss_weights(
     layer: Layer, wiring: Wiring, types: Sequence[TensorType], element: Element
-) -> float:
-    """The share in the sum that is minimised; one number for the whole batch may have one too."""
+) -> tuple[float, ...]:
+    """What each top, summed up, counts in the sum that is minimised."""
     given = wiring.loss_weight
-    if layer.role is Role.LOSS:
-        return 1.0 if given is None else given
-    if given is None:
-        return 0.0
-    if layer.role is Role.HIDDEN and types[0].shape == ():
-        return given
-    message = f"{layer.keyword} is no loss: it has no loss_weight"
-    raise SpecError(message, field_span(element, "loss_weight"), code="field")
+    if not given:
+        first = 1.0 if layer.role is Role.LOSS else 0.0
+        return (first, *[0.0] * (len(types) - 1)) if types else ()
+    span = field_span(element, "loss_weight")
+    if layer.role not in (Role.LOSS, Role.HIDDEN, Role.SOURCE):
+        message = f"{layer.keyword} has no gradient: it has no loss_weight"
+        raise SpecError(message, span, code="field")
+    if len(given) != len(types):
+        tops = f"{len(types)} top{'s' * (len(types) > 1)}"
+        message = f"{layer.keyword} makes {tops}: it takes as many loss_weight, not {len(given)}"
+        raise SpecError(message, span, code="field")
+    return given
 
 
 def _fields(c: Construction, element: Element, frame: Frame) -> list[Field | Element]:
@@ -235,14 +263,20 @@ def _tops(
 
 
 def _overwrite(layer: Layer, blob: Blob, type: TensorType, span: Span) -> Blob:
-    if not layer.in_place:
+    if not (layer.in_place or layer.reuses_name):
         raise SpecError(
             f"{layer.keyword} cannot work in place: it would overwrite `{blob.name}`, its bottom",
             span,
             code="flow",
             hint="give its top a name of its own",
         )
-    assert blob.type == type, "a layer that works in place keeps the type"
+    assert blob.type is not None, "what hangs on a fault is not placed"
+    if blob.type.shape != type.shape:
+        given, made = size(blob.type.shape), size(type.shape)
+        message = f"{layer.keyword} makes {made} of `{blob.name}`, which is {given}"
+        hint = "give its top a name of its own"
+        raise SpecError(message, span, code="flow", hint=hint)
+    blob.type = type  # labels that are counted are numbers from here on
     return blob
 
 

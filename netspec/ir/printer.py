@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from netspec.diagnostics import Source, Span
-from netspec.grammar.ast import (
-    Element,
-    Expr,
-    Field,
-    Item,
-    List,
-    Message,
-    Number,
-    Reference,
-    Size,
-    String,
-    Unary,
-)
+from netspec.grammar import making
+from netspec.grammar.ast import Element, Item, List, Message, String
+from netspec.grammar.making import NOWHERE
 from netspec.ir.fields import Fields, plain
 from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node
 from netspec.ir.reading import kind_of
-
-_NOWHERE = Span(Source("", ""), 0, 0)
 
 
 def flatten(test: Net, train: Net) -> Message:
@@ -34,17 +21,17 @@ def flatten(test: Net, train: Net) -> Message:
 
     residual { conv }   →   conv "residual1/conv1"  eltwise "residual1/eltwise1" { bottom: … }
     """
-    items: list[Item] = [Field("name", _text(train.name), _NOWHERE, _NOWHERE)]
+    items: list[Item] = [making.field("name", String(train.name, NOWHERE))]
     for label, net in (("train", train), ("test", test)):
         if net.data is not None:
-            items.append(_element("data", label, fields(net.data)))
+            items.append(making.element("data", label, fields(net.data)))
     flow = _Flow()
     for nodes in _merged(test, train):
         items += flow.layers(nodes)
     items += _ends(test, train)
     if train.solver is not None:
-        items.append(_element("solver", None, fields(train.solver)))
-    return Message(tuple(items), _NOWHERE)
+        items.append(making.element("solver", None, fields(train.solver)))
+    return Message(tuple(items), NOWHERE)
 
 
 def fields(model: Fields) -> list[Item]:
@@ -73,17 +60,17 @@ def _ends(test: Net, train: Net) -> Iterator[Element]:
     labels = (label for label in map("end{}".format, count(1)) if label not in taken)
     unread = {net.phase: _unread(net) for net in (train, test)}
     for blob in dict.fromkeys([*unread[Phase.TRAIN], *unread[Phase.TEST]]):
-        head = _element("head", next(labels), [_string("bottom", blob)])
+        head = making.element("head", next(labels), [making.field("bottom", String(blob, NOWHERE))])
         phases = [phase for phase, blobs in unread.items() if blob in blobs]
         yield head if len(phases) == 2 else _only(phases[0], head)
 
 
 def _unread(net: Net) -> list[str]:
     """The blobs of hidden layers that nothing reads, in a net that has a loss."""
-    if not any(node.loss_weight for node in net.nodes):
+    if not any(node.weighed for node in net.nodes):
         return []
     read = {bottom for node in net.nodes for bottom in node.bottoms}
-    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.loss_weight]
+    hidden = [n for n in net.nodes if n.layer.role is Role.HIDDEN and not n.weighed]
     return [node.tops[0] for node in hidden if not read.intersection(node.tops)]
 
 
@@ -103,7 +90,7 @@ class _Flow:
         layers = []
         for phase, node in nodes.items():
             self._advance(node, phase)
-            layers.append(_element(node.layer.keyword, node.name, written[phase]))
+            layers.append(making.element(node.layer.keyword, node.name, written[phase]))
         if len(layers) == 2 and layers[0] == layers[1]:
             return layers[:1]
         return [_only(phase, layer) for phase, layer in zip(nodes, layers, strict=True)]
@@ -112,11 +99,15 @@ class _Flow:
         """What the layer says, but for its bottoms."""
         items: list[Item] = []
         if node.tops != (node.name,):
-            items += [_string("top", top) for top in node.tops]
+            items += [making.field("top", String(top, NOWHERE)) for top in node.tops]
         items += fields(node.layer)
         items += _params(node)
-        if node.loss_weight != (1 if node.layer.role is Role.LOSS else 0):
-            items.append(Field("loss_weight", _number(node.loss_weight), _NOWHERE, _NOWHERE))
+        weights = (node.loss_weight, *node.further_loss_weights)
+        if weights != (1 if node.layer.role is Role.LOSS else 0,):
+            weights += (0.0,) * (len(node.tops) - len(weights))
+            items += [making.field("loss_weight", making.number(w)) for w in weights]
+        for flag in node.propagate_down:
+            items.append(making.field("propagate_down", making.scalar(flag)))
         return items
 
     def _read(self, node: Node) -> tuple[str, ...]:
@@ -126,23 +117,27 @@ class _Flow:
 
     def _follows(self, node: Node, phase: Phase) -> bool:
         """Whether the layer reads the current blob."""
-        return node.layer.role is Role.INPUT or self._read(node) == (self.current.get(phase),)
+        return node.layer.role in (Role.INPUT, Role.SOURCE) or self._read(node) == (
+            self.current.get(phase),
+        )
 
     def _bottoms(self, node: Node) -> list[Item]:
-        return [_string("bottom", bottom) for bottom in self._read(node)]
+        if not node.bottoms:
+            return [making.field("bottom", List((), NOWHERE))]
+        return [making.field("bottom", String(bottom, NOWHERE)) for bottom in self._read(node)]
 
     def _advance(self, node: Node, phase: Phase) -> None:
         """Where the flow stands after the layer, as `build` will see it."""
-        first = node.layer.role is Role.INPUT and phase not in self.current
+        first = node.layer.role in (Role.INPUT, Role.SOURCE) and phase not in self.current
         if node.layer.role is Role.HIDDEN or (first and node.name != "label"):
             self.current[phase] = node.tops[0]
 
 
 def _only(phase: Phase, layer: Element) -> Element:
     """The layer, in one phase only."""
-    rule = _message("include", [Field("phase", _word(phase), _NOWHERE, _NOWHERE)])
+    rule = making.message("include", [making.field("phase", making.word(phase))])
     items = layer.body.items if layer.body else ()
-    return replace(layer, body=Message((rule, *items), _NOWHERE))
+    return replace(layer, body=Message((rule, *items), NOWHERE))
 
 
 def _params(node: Node) -> list[Item]:
@@ -152,14 +147,16 @@ def _params(node: Node) -> list[Item]:
     for weight, parameter in zip(weights, node.parameters, strict=True):
         own: list[Item] = []
         if parameter.name != f"{node.name}.{weight.name}":
-            own.append(_string("name", parameter.name))
+            own.append(making.field("name", String(parameter.name, NOWHERE)))
         for key in ("lr_mult", "decay_mult"):
             if getattr(parameter, key) != 1:
-                own.append(Field(key, _number(getattr(parameter, key)), _NOWHERE, _NOWHERE))
+                own.append(making.field(key, making.number(getattr(parameter, key))))
+        if parameter.share_mode != "STRICT":
+            own.append(making.field("share_mode", making.word(parameter.share_mode)))
         written.append(own)
     while written and not written[-1]:
         written.pop()
-    return [_message("param", own) for own in written]
+    return [making.message("param", own) for own in written]
 
 
 def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
@@ -169,58 +166,12 @@ def _items(model: type[Fields], data: Mapping[str, Any]) -> list[Item]:
         values = value if isinstance(value, list) else [value]
         if kind.message is not None and all(isinstance(v, dict) for v in values):
             for message in values:
-                items.append(_message(key, _items(kind.message, message)))
+                items.append(making.message(key, _items(kind.message, message)))
         elif kind.words and isinstance(value, list):
-            listed = List(tuple(map(_word, value)), _NOWHERE)
-            items.append(Field(key, listed, _NOWHERE, _NOWHERE))
+            listed = List(tuple(map(making.word, value)), NOWHERE)
+            items.append(making.field(key, listed))
         elif isinstance(value, str) and kind.words:
-            items.append(Field(key, _word(value), _NOWHERE, _NOWHERE))
+            items.append(making.field(key, making.word(value)))
         else:
-            items.append(Field(key, _value(value), _NOWHERE, _NOWHERE))
+            items.append(making.field(key, making.value(value)))
     return items
-
-
-def _value(value: Any) -> Expr | List:
-    return _list(value) if isinstance(value, list) else _scalar(value)
-
-
-def _scalar(value: Any) -> Expr:
-    if isinstance(value, bool):
-        return _word("true" if value else "false")
-    return _text(value) if isinstance(value, str) else _number(value)
-
-
-def _list(values: list[Any]) -> Expr | List:
-    """`3` for one value, `3x5` for a size, else `[0, 1]`."""
-    if len(values) == 1:
-        return _value(values[0])
-    if all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
-        return Size(tuple(values), _NOWHERE)
-    return List(tuple(map(_scalar, values)), _NOWHERE)
-
-
-def _number(value: float) -> Expr:
-    text = repr(abs(value)).removesuffix(".0")
-    number = Number(text, abs(value) if "." in text or "e" in text else int(abs(value)), _NOWHERE)
-    return Unary("-", number, _NOWHERE) if value < 0 else number
-
-
-def _word(word: str) -> Reference:
-    return Reference((word,), _NOWHERE)
-
-
-def _text(text: str) -> String:
-    return String(text, _NOWHERE)
-
-
-def _string(key: str, text: str) -> Field:
-    return Field(key, _text(text), _NOWHERE, _NOWHERE)
-
-
-def _message(key: str, items: Sequence[Item]) -> Element:
-    return Element(key, None, Message(tuple(items), _NOWHERE), _NOWHERE, _NOWHERE)
-
-
-def _element(word: str, label: str | None, items: Sequence[Item]) -> Element:
-    body = Message(tuple(items), _NOWHERE) if items else None
-    return Element(word, None if label is None else _text(label), body, _NOWHERE, _NOWHERE)

@@ -43,14 +43,18 @@ class Receptive:
 def receptive_fields(net: Net) -> dict[str, Receptive | None]:
     """The receptive field of the top of each layer, by the layer's name.
 
-    None where nothing leads to an input with spatial axes, and for losses and metrics.
+    None where nothing leads to an input with spatial axes, behind a layer that sees what the data
+    say, and for losses and metrics.
     """
     blobs: dict[str, Receptive | None] = {}
     found: dict[str, Receptive | None] = {}
+    lost: set[str] = set()  # blobs of which that is not known, and all that see them
     for node in net.nodes:
         seen = None
         if node.layer.role is Role.INPUT:
             seen = _single_cells(node.top_types[0])
+        elif not node.layer.traceable(node.bottom_types) or lost.intersection(node.bottoms):
+            lost.update(node.tops)
         elif node.layer.role is Role.HIDDEN:
             seen = _joined([blobs.get(bottom) for bottom in node.bottoms])
             seen = None if seen is None else _through(node, seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp, inf
 from typing import Protocol
 
 
@@ -41,28 +42,44 @@ def _fixed(solver: Rates, iteration: int, length: int) -> float:
 def _step(solver: Rates, iteration: int, length: int) -> float:
     assert solver.gamma is not None
     assert solver.stepsize is not None
-    return float(solver.gamma ** (iteration // solver.stepsize))
+    return _raised(solver.gamma, iteration // solver.stepsize)
 
 
 def _multistep(solver: Rates, iteration: int, length: int) -> float:
     assert solver.gamma is not None
-    return float(solver.gamma ** bisect_right(solver.stepvalue, iteration))
+    return _raised(solver.gamma, bisect_right(solver.stepvalue, iteration))
 
 
 def _inv(solver: Rates, iteration: int, length: int) -> float:
     assert solver.gamma is not None
     assert solver.power is not None
-    return float((1 + solver.gamma * iteration) ** -solver.power)
+    return _raised(1 + solver.gamma * iteration, -solver.power)
 
 
 def _exp(solver: Rates, iteration: int, length: int) -> float:
     assert solver.gamma is not None
-    return float(solver.gamma**iteration)
+    return _raised(solver.gamma, iteration)
 
 
 def _poly(solver: Rates, iteration: int, length: int) -> float:
     assert solver.power is not None
-    return float(max(0.0, 1 - iteration / length) ** solver.power)
+    return _raised(max(0.0, 1 - iteration / max(length, 1)), solver.power)
+
+
+def _sigmoid(solver: Rates, iteration: int, length: int) -> float:
+    assert solver.gamma is not None
+    assert solver.stepsize is not None
+    x = solver.gamma * (iteration - solver.stepsize)
+    small = exp(-abs(x))  # of the two forms, the one that cannot overflow
+    return 1 / (1 + small) if x > 0 else small / (1 + small)
+
+
+def _raised(base: float, exponent: float) -> float:
+    """The power, infinite where a float cannot hold it: such a training diverges, and says so."""
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return inf
 
 
 POLICIES: dict[str, Policy] = {
@@ -72,6 +89,7 @@ POLICIES: dict[str, Policy] = {
     "inv": Policy(_inv, ("gamma", "power")),
     "exp": Policy(_exp, ("gamma",)),
     "poly": Policy(_poly, ("power",)),
+    "sigmoid": Policy(_sigmoid, ("gamma", "stepsize")),
 }
 """By the word that `lr_policy` takes. Source: `SGDSolver::GetLearningRate`, BVLC/caffe."""
 

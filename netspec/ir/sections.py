@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
@@ -18,15 +18,22 @@ from netspec.ir.fields import (
     Probability,
     Real,
     Reals,
+    Says,
     Text,
     Texts,
     many,
+    shown,
+    threshold,
+    whole,
 )
 from netspec.ir.filler import Filler
 from netspec.ir.schedule import POLICIES
 
 ColourOrder: TypeAlias = Literal["BGR", "RGB"]
 """Which of red and blue comes first."""
+
+MAX_WINDOW = 10_000
+"""The most iterations that `average_loss` goes back: a checkpoint holds a number for each."""
 
 
 MEAN = "transform#mean"
@@ -135,60 +142,114 @@ class DataSection(Fields):
 
 
 class Solver(Fields):
-    """`solver { … }`: how the weights are updated, and for how long."""
+    """`solver { … }`: how the weights are updated, for how long, and what is told meanwhile.
 
-    type: Literal["SGD", "Nesterov", "Adam"] = "SGD"
-    """SGD and Nesterov keep lr inside the momentum, as Caffe does; Adam is Kingma's."""
+    The words are those of Caffe's `SolverParameter`, and so are the meanings but where a field says
+    otherwise; Caffe's order within an update is clip_gradients, iter_size, weight_decay, the rule.
+    """
+
+    type: Literal["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam", "AdamW"] = "SGD"
+    """The rule of the update; AdamW, which Caffe lacks, is PyTorch's."""
+    arithmetic: Literal["CAFFE", "PYTORCH"] = "CAFFE"
+    """Whose arithmetic, where the two differ: PyTorch has lr outside of the momentum of SGD and
+    Nesterov, and corrects Adam's √v before it adds delta."""
     base_lr: PositiveReal
     """The learning rate that the policy starts from."""
-    lr_policy: Literal["fixed", "step", "multistep", "inv", "exp", "poly"] = "fixed"
+    lr_policy: Literal["fixed", "step", "multistep", "inv", "exp", "poly", "sigmoid"] = "fixed"
     """How the rate follows the iteration."""
-    gamma: PositiveReal | None = None
-    """Factor of step, multistep and exp; growth of inv."""
-    power: PositiveReal | None = None
+    gamma: Real | None = None
+    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, the one below 0."""
+    power: NonNegativeReal | None = None
     """Exponent of inv and poly."""
     stepsize: Positive | None = None
-    """Iterations between two steps of `step`."""
+    """Iterations between two steps of `step`; where `sigmoid` is at half of its way."""
     stepvalue: Annotated[tuple[Positive, ...], BeforeValidator(many)] = ()
     """Iterations at which `multistep` multiplies the rate by gamma, rising."""
-    momentum: Probability = 0.0
-    """Share of the last update that goes on; Adam's β1."""
+    momentum: Probability | None = None
+    """Share of the last update that goes on; Adam's β1; AdaDelta's decay.
+
+    Unless set 0.9 for Adam and AdamW, 0.95 for AdaDelta, else 0; AdaGrad and RMSProp take none.
+    """
     momentum2: Probability = 0.999
     """Adam's β2."""
+    rms_decay: Probability = 0.99
+    """Share of the mean square that RMSProp keeps."""
     delta: PositiveReal = 1e-8
-    """Adam's ε."""
+    """Keeps AdaGrad, RMSProp, AdaDelta and Adam from dividing by 0: their ε."""
     weight_decay: NonNegativeReal = 0.0
     """Factor λ of the penalty's gradient, times a parameter's decay_mult."""
     regularization_type: Literal["L2", "L1"] = "L2"
     """The penalty: L2 is λ/2·Σ w², L1 is λ·Σ |w|."""
+    clip_gradients: Annotated[
+        float, BeforeValidator(threshold), Says("number above 0, or -1 for none")
+    ] = -1.0
+    """The largest L2 norm of all gradients together; longer ones are shortened to it.
+
+    As in Caffe, of the sum over iter_size batches, before it is divided and before the penalty.
+    """
+    iter_size: Positive = 1
+    """Batches of `batch_size` whose gradients make one iteration: their mean."""
     max_epoch: Positive | None = None
     """Passes over the training data."""
-    max_iter: Positive | None = None
-    """Iterations, instead of epochs."""
-    test_interval: Positive | None = None
-    """Iterations between tests; unless set, each epoch is tested."""
-    display: Positive = 20
-    """Iterations between two lines of the log."""
-    random_seed: Int = 1
-    """Seed of the initial weights, the shuffling and dropout."""
+    max_iter: NonNegative | None = None
+    """Iterations, instead of epochs; with 0 the net is tested and written as it begins."""
+    test_interval: NonNegative | None = None
+    """Iterations between tests, 0 for none; unless set, each epoch is tested."""
+    test_iter: Positive | None = None
+    """Batches of a test, from the first sample on and over again; unless set, each sample once."""
+    test_initialization: Flag = False
+    """Whether there is a test before the first iteration, too."""
+    display: NonNegative = 20
+    """Iterations between two lines of the log; 0: only tests have one."""
+    average_loss: Annotated[
+        int | None,
+        BeforeValidator(whole(1, MAX_WINDOW)),
+        Says(f"whole number from 1 to {MAX_WINDOW}"),
+    ] = None
+    """Iterations over which the loss that is shown and logged is a running mean.
 
-    @model_validator(mode="before")
-    @classmethod
-    def _adam_has_momentum(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("type") == "Adam" and "momentum" not in data:
-            return {**data, "momentum": 0.9}
-        return data
+    Unless set, the latest is shown, and the mean since the last line is logged.
+    """
+    snapshot: NonNegative = 0
+    """Iterations between snapshots: checkpoints beside those that a run keeps anyway; 0: none."""
+    snapshot_after_train: Flag = True
+    """Whether there is a snapshot at the end, too."""
+    snapshot_prefix: Text | None = None
+    """Where Caffe's files go: `<prefix>_iter_100.caffemodel` and `.solverstate`; unless set, none
+    are written."""
+    snapshot_format: Literal["BINARYPROTO", "HDF5"] = "BINARYPROTO"
+    """Which of its two formats Caffe's files have; HDF5's names end in `.h5`."""
+    random_seed: Int = 1
+    """Seed of the initial weights, the shuffling and dropout; below 0 a training takes one from
+    the clock, and its run keeps it."""
+
+    @property
+    def mu(self) -> float:
+        """The momentum, as set or as usual for the type."""
+        return _MOMENTUM.get(self.type, 0.0) if self.momentum is None else self.momentum
 
     @model_validator(mode="after")
     def _complete(self) -> Solver:
         if (self.max_epoch is None) == (self.max_iter is None):
             raise ValueError("takes max_epoch or max_iter, one of the two")
+        self._check_policy()
+        if list(self.stepvalue) != sorted(set(self.stepvalue)):
+            raise ValueError("stepvalue must rise")
+        if self.type in ("AdaGrad", "RMSProp") and self.momentum:
+            raise ValueError(f"{self.type} takes no momentum")
+        unsaid = self.momentum is None or self.arithmetic == "PYTORCH"
+        if self.type == "Nesterov" and not self.momentum and unsaid:
+            raise ValueError("Nesterov needs a momentum above 0")
+        return self
+
+    def _check_policy(self) -> None:
         needs = POLICIES[self.lr_policy].needs
         missing = [n for n in needs if getattr(self, n) in (None, ())]
         if missing:
             raise ValueError(f"lr_policy {self.lr_policy} needs {' and '.join(missing)}")
-        if list(self.stepvalue) != sorted(set(self.stepvalue)):
-            raise ValueError("stepvalue must rise")
-        if self.type == "Nesterov" and not self.momentum:
-            raise ValueError("Nesterov needs a momentum above 0")
-        return self
+        if self.gamma is not None and self.gamma < 0 and self.lr_policy != "sigmoid":
+            raise ValueError(f"gamma must be at least 0, not {shown(self.gamma)}")
+
+
+_MOMENTUM = {"Adam": 0.9, "AdamW": 0.9, "AdaDelta": 0.95}
+"""What `momentum` is unless it is set (Kingma & Ba 2015; Zeiler 2012), where that is not 0."""

@@ -57,11 +57,14 @@ def _parameter(
         weight.filler,
         1.0 if spec.lr_mult is None else spec.lr_mult,
         1.0 if spec.decay_mult is None else spec.decay_mult,
+        spec.share_mode,
     )
     if parameter.name not in c.parameters:
         c.parameters[parameter.name] = (parameter, span)
-        return parameter
-    return _shared(c, parameter, spec, span)
+    else:
+        _check_shape(*c.parameters[parameter.name], parameter, span)
+    _note(c, parameter.name, spec, span)
+    return parameter
 
 
 def _owner(c: Construction, name: str, span: Span, frame: Frame) -> str:
@@ -77,26 +80,56 @@ def _owner(c: Construction, name: str, span: Span, frame: Frame) -> str:
     return twin
 
 
-def _shared(c: Construction, parameter: Parameter, spec: Param, span: Span) -> Parameter:
-    """The parameter of that name; a fault if what is said of it here disagrees."""
-    first, there = c.parameters[parameter.name]
-    trail = [("the first one is here", there)]
-    if first.shape != parameter.shape:
+def _check_shape(first: Parameter, there: Span, parameter: Parameter, span: Span) -> None:
+    """A shared parameter has the shape of the first one or, if PERMISSIVE, as many values."""
+    if parameter.share_mode == "PERMISSIVE":
+        said = (f"holds {first.numel:,} values", f"{parameter.numel:,}")
+        fits, hint = first.numel == parameter.numel, None
+    else:
+        said = (f"is {size(first.shape)}", size(parameter.shape))
+        fits, hint = first.shape == parameter.shape, None
+        if first.numel == parameter.numel:
+            hint = "`share_mode: PERMISSIVE` lets each layer have its own shape"
+    if not fits:
         raise SpecError(
-            f"`{parameter.name}` is shared, but is {size(first.shape)} there and "
-            f"{size(parameter.shape)} here",
+            f"`{parameter.name}` is shared, but {said[0]} there and {said[1]} here",
             span,
             code="shape",
-            trail=trail,
+            trail=[("the first one is here", there)],
+            hint=hint,
         )
+
+
+def _note(c: Construction, name: str, spec: Param, span: Span) -> None:
+    """Keep what a layer says of a parameter's multipliers; those who say one must agree."""
     for key in ("lr_mult", "decay_mult"):
         wanted = getattr(spec, key)
-        if wanted is not None and wanted != getattr(first, key):
+        if wanted is None:
+            continue
+        said, there = c.multipliers.setdefault((name, key), (wanted, span))
+        if wanted != said:
             raise SpecError(
-                f"`{parameter.name}` is shared, but its {key} is {getattr(first, key):g} there "
-                f"and {wanted:g} here",
+                f"`{name}` is shared, but its {key} is {said:g} there and {wanted:g} here",
                 span,
                 code="field",
-                trail=trail,
+                trail=[("the first one is here", there)],
             )
-    return replace(first)
+
+
+def settle_multipliers(c: Construction) -> None:
+    """Give every layer that shares a parameter the multipliers that any of them names.
+
+    One that names none takes those of the others, whichever comes first (Caffe,
+    `Net::AppendParam`).
+    """
+    for i, node in enumerate(c.nodes if c.multipliers else ()):
+        settled = tuple(
+            replace(
+                p,
+                lr_mult=c.multipliers.get((p.name, "lr_mult"), (1.0,))[0],
+                decay_mult=c.multipliers.get((p.name, "decay_mult"), (1.0,))[0],
+            )
+            for p in node.parameters
+        )
+        if settled != node.parameters:
+            c.nodes[i] = node.model_copy(update={"parameters": settled})

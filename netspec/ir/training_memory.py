@@ -11,7 +11,15 @@ from netspec.ir.net import Net, Node
 from netspec.ir.sections import Solver
 from netspec.ir.types import TensorType
 
-SLOTS = {"SGD": 1, "Nesterov": 1, "Adam": 2}
+SLOTS = {
+    "SGD": 1,
+    "Nesterov": 1,
+    "AdaGrad": 1,
+    "RMSProp": 1,
+    "AdaDelta": 2,
+    "Adam": 2,
+    "AdamW": 2,
+}
 """Values of solver state per trained parameter, by the solver's type."""
 
 
@@ -25,11 +33,11 @@ class TrainingMemory:
     batch: int
     weights: int
     gradients: int
-    """Of the weights that are trained."""
+    """Of the weights that are trained; with `iter_size` their sum over the batches, too."""
     solver: int
     """What the solver keeps from step to step, such as the momentum."""
     statistics: int
-    """The running ones, and those of the batch."""
+    """The running ones, those of the batch and, with `iter_size`, those of all its batches."""
     activations: int
     """Values kept for the way back, and what else is alive at that moment."""
     workspace: int
@@ -53,19 +61,20 @@ def training_memory(
     at its worst moment. `optimizer` stands for the solver's type. With numbers of two bytes the
     weights have a float32 copy that the solver updates, and its state is float32.
     """
-    if not any(node.loss_weight for node in net.nodes):
+    if not any(node.weighed for node in net.nodes):
         return None
     trained = sum(p.numel for p in net.parameters if not p.frozen)
     parameters = sum(p.numel for p in net.parameters)
     statistics = sum(node_statistics(node) for node in net.nodes)
     master = FLOAT * trained if value_bytes < FLOAT else 0
+    several = solver is not None and solver.iter_size > 1
     type = optimizer or (solver.type if solver else "SGD")
     return TrainingMemory(
         batch=net.batch,
         weights=value_bytes * parameters + master,
-        gradients=value_bytes * trained,
+        gradients=value_bytes * trained + (FLOAT * trained if several else 0),
         solver=FLOAT * SLOTS[type] * trained,
-        statistics=2 * FLOAT * statistics,
+        statistics=(3 if several else 2) * FLOAT * statistics,
         activations=_peak_backward(net, value_bytes),
         workspace=0,
         exact=False,
@@ -130,8 +139,8 @@ def _peak_backward(net: Net, value_bytes: int) -> int:
     for node, saved in zip(reversed(net.nodes), reversed(kept), strict=True):
         if node.layer.role is Role.INPUT:
             continue
-        for name, type in zip(node.bottoms, node.bottom_types, strict=True):
-            wanted = ways[node.name].bottoms and type.dtype == "float32"
+        for i, (name, type) in enumerate(zip(node.bottoms, node.bottom_types, strict=True)):
+            wanted = ways[node.name].bottoms and type.dtype == "float32" and node.propagates(i)
             if wanted and name not in gradients and name not in fed:
                 gradients[name] = nbytes(type, value_bytes)
                 total += gradients[name]

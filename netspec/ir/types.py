@@ -61,5 +61,9 @@ class TensorType:
         """The same element type with another shape."""
         return replace(self, shape=shape)
 
+    def with_dtype(self, dtype: str) -> TensorType:
+        """The same shape with another element type."""
+        return replace(self, dtype=dtype)
+
     def __str__(self) -> str:
         return f"{self.dtype}[{size(self.shape)}]"

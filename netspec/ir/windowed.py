@@ -101,7 +101,7 @@ class Windowed(Layer):
 
     def lints(self, bottoms: Types) -> tuple[str, ...]:
         """Rows and columns at the end that no window reaches."""
-        (x,), (y,), window = bottoms, self.infer(bottoms), self.window(bottoms)
+        x, y, window = bottoms[0], self.infer(bottoms)[0], self.window(bottoms)
         assert window is not None
         if any(s > r for s, r in zip(window.stride, window.reach, strict=True)):
             return ()  # a window that steps over cells is meant to leave some out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
@@ -25,21 +25,25 @@ class Param(Fields):
     """Multiplies the learning rate; 0 freezes the weight."""
     decay_mult: NonNegativeReal | None = None
     """Multiplies weight_decay."""
+    share_mode: Literal["STRICT", "PERMISSIVE"] = "STRICT"
+    """Whether a shared weight must have the shape of the first one, or as many values only; each
+    layer then reads them in a shape of its own."""
 
 
 class Wiring(Fields):
     """The fields that every layer has."""
 
     bottom: Texts = ()
-    """The blobs it reads; unless given, the current one."""
+    """The blobs it reads; unless given, the current one; `[]` is none, for what needs none."""
     top: Texts = ()
     """The blobs it makes; unless given, one of its own name."""
     param: Annotated[tuple[Param, ...], BeforeValidator(many)] = ()
     """One per weight, in order."""
-    loss_weight: NonNegativeReal | None = None
-    """The factor of a loss in the sum that is minimised."""
+    loss_weight: Annotated[tuple[NonNegativeReal, ...], BeforeValidator(many)] = ()
+    """The factor in the sum that is minimised, of a loss or of all of another top: one per top."""
     propagate_down: Annotated[tuple[Flag, ...], BeforeValidator(many)] = ()
-    """Accepted as in Caffe; the compiler finds out itself where gradients must go."""
+    """One per bottom: `false` lets no gradient through to it; `true`, as if left out, wherever
+    something before it is trained."""
 
 
 UNWIRED = Wiring()
@@ -60,15 +64,18 @@ def bottoms_of(
     """The blobs a layer reads; None for one that does not exist (reported at the end)."""
     if wiring is None:
         raise Poisoned
-    if layer.role is Role.INPUT:
+    if layer.role in (Role.INPUT, Role.SOURCE):
         if wiring.bottom:
             span = spans_of(element, "bottom")[wiring.bottom[0]]
-            raise SpecError("an input reads nothing", span, code="flow")
+            what = "an input" if layer.role is Role.INPUT else layer.keyword
+            raise SpecError(f"{what} reads nothing", span, code="flow")
         return []
     bottoms: list[Blob | None]
     if wiring.bottom:
         spans = spans_of(element, "bottom")
         bottoms = [_find(c, bottom, spans[bottom], name, frame) for bottom in wiring.bottom]
+    elif 0 in layer.bottoms and (frame.flow.current is None or "bottom" in wiring.model_fields_set):
+        bottoms = []
     elif frame.flow.current is None:
         raise SpecError(
             f"{layer.keyword} has nothing to read",
@@ -87,7 +94,7 @@ def bottoms_of(
         message = f"{layer.keyword} reads {wanted} blob{'s' * (limit > 1)}, not {len(bottoms)}"
         hint = None if wiring.bottom else 'name them: `bottom: "a"  bottom: "b"`'
         raise SpecError(message, where(element), code="flow", hint=hint)
-    first = bottoms[0]
+    first = bottoms[0] if bottoms else None
     if layer.role is Role.LOSS and first is not None and first in bottoms[1:2]:
         span = spans_of(element, "bottom").fallback
         message = f"`{name}` compares `{first.name}` with itself"

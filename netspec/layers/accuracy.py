@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from pydantic import PrivateAttr
 
 from netspec.ir.fields import Positive
-from netspec.ir.graph import Value
+from netspec.ir.graph import Ops, Value
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import CaffeType, Context, Role, ShapeError, Types, Values, axis_of
 from netspec.ir.normalization import normalized
@@ -16,11 +18,13 @@ class Accuracy(Labelled):
     """y = the share of labels with #{j: x[j] ≥ x[label]} ≤ top_k (Caffe, `accuracy_layer.cpp`).
 
     Ties count against the label, so equal scores are all wrong; so is a score that is not a number.
+    A second top has the share for each class, 0 for one without labels.
     """
 
     keyword: ClassVar = "accuracy"
     caffe: ClassVar = CaffeType("Accuracy", "accuracy_param", "ACCURACY")
     role: ClassVar = Role.METRIC
+    tops: ClassVar = range(1, 3)
     example: ClassVar = """
         input "data" { shape: 1x28x28 }
         fc "scores" { num_output: 10 }
@@ -29,13 +33,19 @@ class Accuracy(Labelled):
 
     top_k: Positive = 1
     """How many of the highest scores may be the label's."""
+    _count: int = PrivateAttr(default=1)
+
+    def with_tops(self, count: int) -> Self:
+        named = self.model_copy()
+        named._count = count
+        return named
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         tops = super().infer(bottoms)
         classes = bottoms[0].shape[axis_of(self.axis, bottoms[0])]
         if self.top_k > classes:
             raise ShapeError(f"top_k {self.top_k} of {classes} classes", field="top_k")
-        return tops
+        return (*tops, bottoms[0].with_shape(classes))[: max(1, self._count)]
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (scores, label), op = bottoms, context.op
@@ -51,4 +61,26 @@ class Accuracy(Labelled):
             op.GreaterOrEqual(rank, op.scalar(1)), op.LessOrEqual(rank, op.scalar(self.top_k))
         )
         right = op.Cast(right, to="float32")
-        return (normalized(op, right, self._counts(op, label), "VALID"),)
+        counts = self._counts(op, label)
+        share = normalized(op, right, counts, "VALID")
+        return (share, self._per_class(op, scores, label, right, counts))[: self._count]
+
+    def _per_class(
+        self, op: Ops, scores: Value, label: Value, right: Value, counts: Value | None
+    ) -> Value:
+        """The share of right ones among the labels of each class; a row per position."""
+        classes = scores.type.shape[axis_of(self.axis, scores.type)]
+        depth, off_on = op.scalar(classes, "int64"), _off_on(op)
+        hot = op.Reshape(op.OneHot(label, depth, off_on, axis=-1), op.ints(-1, classes))
+        if counts is not None:
+            hot = op.Mul(hot, op.Reshape(counts, op.ints(-1, 1)))
+        found = op.ReduceSum(op.Mul(hot, op.Reshape(right, op.ints(-1, 1))), op.ints(0), keepdims=0)
+        number = op.ReduceSum(hot, op.ints(0), keepdims=0)
+        share: Value = op.Div(found, op.Max(number, op.scalar(1)))
+        return share
+
+
+def _off_on(op: Ops) -> Value:
+    import numpy as np
+
+    return op.constant(np.array([0, 1], np.float32))

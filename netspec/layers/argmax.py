@@ -16,6 +16,7 @@ from netspec.ir.layer import (
     axis_of,
     batched,
     numbers,
+    over_batch,
 )
 from netspec.ir.types import TensorType
 
@@ -49,17 +50,20 @@ class ArgMax(Layer):
             cells = x.numel // x.batch
             top = (x.batch, 2 if self.out_max_val else 1, self.top_k, *(1 for _ in x.shape[3:]))
         else:
-            axis = axis_of(self.axis, x)
+            axis = axis_of(self.axis, x, first=0)
             cells = x.shape[axis]
             top = (*x.shape[:axis], self.top_k, *x.shape[axis + 1 :])
         if self.top_k > cells:
             raise ShapeError(f"top_k {self.top_k} of {cells} cells", field="top_k")
         return (x.with_shape(*top),)
 
+    def bound(self, bottoms: Types) -> bool:
+        return self.axis is not None and over_batch(self.axis, bottoms[0])
+
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x,), op = bottoms, context.op
         if self.axis is not None:
-            values, places = self._largest(op, x, axis_of(self.axis, x.type))
+            values, places = self._largest(op, x, axis_of(self.axis, x.type, first=0))
             return (values if self.out_max_val else places,)
         (top,) = self.infer([x.type])
         found = self._largest(op, op.Reshape(x, op.ints(0, -1)), 1)

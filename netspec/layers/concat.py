@@ -27,6 +27,7 @@ class Concat(Layer):
     keyword: ClassVar = "concat"
     caffe: ClassVar = CaffeType("Concat", "concat_param", "CONCAT")
     bottoms: ClassVar = range(1, MAX_INT)
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         conv "narrow" { bottom: "data"  num_output: 8  kernel_size: 1 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import ClassVar, Literal
 
+from netspec.ir.fields import MAX_INT
 from netspec.ir.filter_transforms import MAX_MAP, FilterTransform, Transforms, listed
 from netspec.ir.filtered import Filtered
 from netspec.ir.graph import Ops, Value
@@ -19,6 +20,8 @@ class Convolution(Filtered):
     y[o] = Σ w[o] * x[group of o] + b[o]; each spatial axis gives
     floor((x + 2·pad - dilation·(kernel - 1) - 1) / stride) + 1 cells (Caffe, `conv_layer.cpp`).
 
+    Several bottoms give as many tops, all by the same weights.
+
     With `transforms`, every filter is applied as it is and in each of them, by one learned weight
     and bias: map o·T + t of the top is filter o in transform t of T, t = 0 as it is. Quarter turns
     and the flip are exact, others bilinear about the filter's centre.
@@ -26,6 +29,8 @@ class Convolution(Filtered):
 
     keyword: ClassVar = "conv"
     caffe: ClassVar = CaffeType("Convolution", "convolution_param", "CONVOLUTION")
+    bottoms: ClassVar = range(1, MAX_INT)
+    tops: ClassVar = range(1, MAX_INT)
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         conv "conv1" { num_output: 16  kernel_size: 3  pad: 1 }
@@ -40,17 +45,21 @@ class Convolution(Filtered):
     """MAX: of a filter's maps the largest cell, and so `num_output` channels."""
 
     def window(self, bottoms: Types) -> Window:
-        (x,) = bottoms
+        x = bottoms[0]
         return self._slide(x)
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
-        x = self._blob(bottoms)
+        self._check_alike(bottoms)
+        return tuple(self._top(x) for x in bottoms)
+
+    def _top(self, x: TensorType) -> TensorType:
+        x = self._blob([x])
         self._check_groups(x, "filters")
         window = self._slide(x)
         self._fit(window, x.spatial)
         count = len(self._transforms(window.kernel))
         maps = self.num_output * (1 if self.pool_transforms else count)
-        return checked(x.with_shape(x.batch, maps, *window.positions(x.spatial)))
+        return checked(x.with_shape(x.batch, maps, *window.positions(x.spatial)))[0]
 
     def _transforms(self, kernel: Shape) -> tuple[FilterTransform, ...]:
         """What each filter is applied in, the identity first; a ShapeError if it cannot be."""
@@ -75,28 +84,32 @@ class Convolution(Filtered):
         return found
 
     def weights(self, bottoms: Types) -> tuple[Weight, ...]:
-        (x,) = bottoms
+        x = bottoms[0]
         return self._learned((self.num_output, x.channels // self.group, *self._kernel(x)))
 
     def macs(self, bottoms: Types) -> int:
-        (x,), (y,) = bottoms, self.infer(bottoms)
+        x = bottoms[0]
         filters = self.num_output * len(self._transforms(self._kernel(x)))
-        cells = x.batch * prod(y.spatial)
+        cells = sum(y.batch * prod(y.spatial) for y in self.infer(bottoms))
         return cells * filters * (x.channels // self.group) * prod(self._kernel(x))
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
-        (x,), op = bottoms, context.op
-        transforms = self._transforms(self._kernel(x.type))
-        if len(transforms) == 1:
-            return (op.Conv(x, *weights, **self._attrs(x.type)),)
-        filters, *bias = weights
-        spread = [self._repeated(op, b, len(transforms)) for b in bias]
-        y = op.Conv(x, self._applied(op, filters, transforms), *spread, **self._attrs(x.type))
+        op = context.op
+        transforms = self._transforms(self._kernel(bottoms[0].type))
+        if len(transforms) > 1:
+            filters, *bias = weights
+            spread = [self._repeated(op, b, len(transforms)) for b in bias]
+            weights = (self._applied(op, filters, transforms), *spread)
+        tops = [op.Conv(x, *weights, **self._attrs(x.type)) for x in bottoms]
         if self.pool_transforms:
-            extent = y.type.spatial
-            apart = op.Reshape(y, op.ints(0, self.num_output, len(transforms), *extent))
-            y = op.Squeeze(op.ReduceMax(apart, op.ints(2), keepdims=1), op.ints(2))
-        return (y,)
+            tops = [self._pooled(op, y, len(transforms)) for y in tops]
+        return tuple(tops)
+
+    def _pooled(self, op: Ops, y: Value, count: int) -> Value:
+        """The largest cell of each filter's maps."""
+        apart = op.Reshape(y, op.ints(0, self.num_output, count, *y.type.spatial))
+        pooled: Value = op.Squeeze(op.ReduceMax(apart, op.ints(2), keepdims=1), op.ints(2))
+        return pooled
 
     def _applied(self, op: Ops, filters: Value, transforms: tuple[FilterTransform, ...]) -> Value:
         """Every filter in every transform: a product of its taps with all their maps at once."""

@@ -17,6 +17,7 @@ from netspec.ir.layer import (
     Values,
     axis_of,
     numbers,
+    over_batch,
     shapes,
 )
 from netspec.ir.types import Shape, TensorType
@@ -48,7 +49,7 @@ class Crop(Layer):
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         x, like = bottoms
         numbers([x])
-        first = axis_of(self.axis, x)
+        first = axis_of(self.axis, x, first=0)
         if len(like.shape) != len(x.shape):
             raise ShapeError(f"bottoms must have as many axes, not {shapes(bottoms)}")
         for axis, offset in enumerate(self._offsets(x, first), first):
@@ -59,6 +60,9 @@ class Crop(Layer):
                     field="offset",
                 )
         return (x.with_shape(*x.shape[:first], *like.shape[first:]),)
+
+    def bound(self, bottoms: Types) -> bool:
+        return over_batch(self.axis, bottoms[0])
 
     def _offsets(self, x: TensorType, first: int) -> Shape:
         """Cells left out before, for each cropped axis."""
@@ -71,7 +75,7 @@ class Crop(Layer):
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x, like), op = bottoms, context.op
-        first = axis_of(self.axis, x.type)
+        first = axis_of(self.axis, x.type, first=0)
         starts, counts = self._offsets(x.type, first), like.type.shape[first:]
         ends = (start + count for start, count in zip(starts, counts, strict=True))
         axes = range(first, len(x.type.shape))

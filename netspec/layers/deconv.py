@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import prod
 from typing import ClassVar
 
+from netspec.ir.fields import MAX_INT
 from netspec.ir.filtered import Filtered
 from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, Weight, checked
@@ -24,6 +25,8 @@ class Deconvolution(Filtered):
 
     keyword: ClassVar = "deconv"
     caffe: ClassVar = CaffeType("Deconvolution", "convolution_param", "DECONVOLUTION")
+    bottoms: ClassVar = range(1, MAX_INT)
+    tops: ClassVar = range(1, MAX_INT)
     example: ClassVar = """
         input "data" { shape: 21x16x16 }
         deconv "upscore" {
@@ -33,14 +36,18 @@ class Deconvolution(Filtered):
     """
 
     def window(self, bottoms: Types) -> Window:
-        (x,) = bottoms
+        x = bottoms[0]
         return replace(self._slide(x), transposed=True)
 
     def lints(self, bottoms: Types) -> tuple[str, ...]:
         return ()  # the windows lie on the top, and make it as large as they reach
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
-        x = self._blob(bottoms)
+        self._check_alike(bottoms)
+        return tuple(self._top(x) for x in bottoms)
+
+    def _top(self, x: TensorType) -> TensorType:
+        x = self._blob([x])
         self._check_groups(x, "channels of the top")
         window = self._slide(x)
         extent = tuple(
@@ -50,16 +57,16 @@ class Deconvolution(Filtered):
         if min(extent) < 1:
             laid = size(tuple(n + 2 * p for n, p in zip(extent, window.pad, strict=True)))
             raise ShapeError(f"pad {size(window.pad)} takes all of {laid} cells away", field="pad")
-        return checked(x.with_shape(x.batch, self.num_output, *extent))
+        return checked(x.with_shape(x.batch, self.num_output, *extent))[0]
 
     def weights(self, bottoms: Types) -> tuple[Weight, ...]:
-        (x,) = bottoms
+        x = bottoms[0]
         return self._learned((x.channels, self.num_output // self.group, *self._kernel(x)))
 
     def macs(self, bottoms: Types) -> int:
-        (x,) = bottoms
-        return x.numel * (self.num_output // self.group) * prod(self._kernel(x))
+        x, cells = bottoms[0], sum(bottom.numel for bottom in bottoms)
+        return cells * (self.num_output // self.group) * prod(self._kernel(x))
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
-        (x,) = bottoms
-        return (context.op.ConvTranspose(x, *weights, **self._attrs(x.type)),)
+        op = context.op
+        return tuple(op.ConvTranspose(x, *weights, **self._attrs(x.type)) for x in bottoms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from typing import ClassVar, Literal
 
-from netspec.ir.fields import MAX_INT, Reals
+from netspec.ir.fields import MAX_INT, Flag, Reals
 from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, Layer, ShapeError, Types, Values, numbers, shapes
 from netspec.ir.types import TensorType
@@ -17,6 +17,8 @@ class Eltwise(Layer):
     keyword: ClassVar = "eltwise"
     caffe: ClassVar = CaffeType("Eltwise", "eltwise_param", "ELTWISE")
     bottoms: ClassVar = range(2, MAX_INT)
+    reuses_name: ClassVar = True
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         conv "body" { bottom: "data"  num_output: 3  kernel_size: 3  pad: 1 }
@@ -27,6 +29,8 @@ class Eltwise(Layer):
     """How cells are combined."""
     coeff: Reals = ()
     """SUM: what each bottom is multiplied by, one number per bottom; 1 unless given."""
+    stable_prod_grad: Flag = True
+    """Accepted as in Caffe; the gradient of PROD never divides."""
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         first, *others = numbers(bottoms)

@@ -20,6 +20,7 @@ class EuclideanLoss(Layer):
     caffe: ClassVar = CaffeType("EuclideanLoss", None, "EUCLIDEAN_LOSS")
     role: ClassVar = Role.LOSS
     bottoms: ClassVar = range(2, 3)
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         input "box" { shape: 4 }

@@ -16,6 +16,7 @@ from netspec.ir.layer import (
     Values,
     axis_of,
     numbers,
+    over_batch,
 )
 from netspec.ir.types import TensorType
 
@@ -25,6 +26,7 @@ class Flatten(Layer):
 
     keyword: ClassVar = "flatten"
     caffe: ClassVar = CaffeType("Flatten", "flatten_param", "FLATTEN")
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 16x5x5 }
         flatten
@@ -37,7 +39,10 @@ class Flatten(Layer):
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         (x,) = numbers(bottoms)
-        first, last = axis_of(self.axis, x), axis_of(self.end_axis, x, field="end_axis")
+        first, last = (
+            axis_of(axis, x, first=0, field=field)
+            for axis, field in ((self.axis, "axis"), (self.end_axis, "end_axis"))
+        )
         if last < first:
             raise ShapeError(f"end_axis {last} lies before axis {first}", field="end_axis")
         merged = prod(x.shape[first : last + 1])
@@ -46,4 +51,10 @@ class Flatten(Layer):
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x,), op = bottoms, context.op
         (y,) = self.infer([x.type])
-        return (op.Reshape(x, op.ints(0, *y.sample)),)
+        # -1 takes the batch where it is merged with others: no constant holds its size.
+        batch = 0 if y.batch == x.type.batch else -1
+        return (op.Reshape(x, op.ints(batch, *y.sample)),)
+
+    def lints(self, bottoms: Types) -> tuple[str, ...]:
+        merged = over_batch(self.axis, bottoms[0])
+        return ("axis 0 is the batch: it is merged with what follows",) if merged else ()

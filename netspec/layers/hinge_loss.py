@@ -8,7 +8,7 @@ from netspec.ir.fields import Flag, NonNegativeReal
 from netspec.ir.graph import Value
 from netspec.ir.labelled import LabelledLoss
 from netspec.ir.layer import CaffeType, Context, Values, axis_of
-from netspec.ir.normalization import Normalization, normalized
+from netspec.ir.normalization import Normalization
 
 
 class HingeLoss(LabelledLoss):
@@ -53,4 +53,4 @@ class HingeLoss(LabelledLoss):
         if self.norm == "L2":
             term = op.Mul(term, term)
         each = self._over_classes(op, term)
-        return (normalized(op, each, self._counts(op, label), self.normalization),)
+        return (self._normalized(op, each, label),)

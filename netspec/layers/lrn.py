@@ -21,6 +21,7 @@ class LRN(Layer):
 
     keyword: ClassVar = "lrn"
     caffe: ClassVar = CaffeType("LRN", "lrn_param", "LRN")
+    reuses_name: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 96x27x27 }
         lrn { local_size: 5  alpha: 0.0001  beta: 0.75 }

@@ -7,7 +7,7 @@ from typing import ClassVar
 from netspec.ir.graph import Value
 from netspec.ir.labelled import LabelledLoss
 from netspec.ir.layer import CaffeType, Context, Values
-from netspec.ir.normalization import Normalization, normalized
+from netspec.ir.normalization import Normalization
 
 _FLOOR = 1e-20
 """The least probability that the logarithm sees (Caffe's `kLOG_THRESHOLD`)."""
@@ -41,4 +41,4 @@ class MultinomialLogisticLoss(LabelledLoss):
         hot = self._one_hot(op, probabilities, label)
         own = self._over_classes(op, op.Mul(probabilities, hot))
         each = op.Neg(op.Log(op.Clip(own, op.scalar(_FLOOR))))
-        return (normalized(op, each, self._counts(op, label), self.normalization),)
+        return (self._normalized(op, each, label),)

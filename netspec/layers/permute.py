@@ -26,11 +26,16 @@ class Permute(Layer):
     """
 
     order: Ints
-    """The bottom's axes as they come in the top; 0, the batch, stays first."""
+    """The bottom's axes as they come in the top; 0 is the batch."""
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         (x,) = numbers(bottoms)
         return (x.with_shape(*(x.shape[axis] for axis in self._order(x))),)
+
+    def lints(self, bottoms: Types) -> tuple[str, ...]:
+        if self._order(bottoms[0])[0] == 0:
+            return ()
+        return ("the batch, axis 0, does not stay first",)
 
     def _order(self, x: TensorType) -> Shape:
         """All axes of `x` in their new order."""
@@ -44,8 +49,6 @@ class Permute(Layer):
         twice = [axis for axis in self.order if self.order.count(axis) > 1]
         if twice:
             raise ShapeError(f"order lists axis {twice[0]} twice", field="order")
-        if self.order[:1] != (0,):
-            raise ShapeError("the batch, axis 0, must stay first", field="order")
         return (*self.order, *(axis for axis in range(rank) if axis not in self.order))
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import reduce
 from itertools import product
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import PrivateAttr
 
 from netspec.ir.fields import Flag
 from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, checked
+from netspec.ir.masks import mask_of
 from netspec.ir.phrases import pad
 from netspec.ir.sampling import SMALLEST, drawn
 from netspec.ir.types import Shape, TensorType, size
@@ -27,11 +30,13 @@ class Pooling(Windowed):
     less if the last window would start past the image. MAX never sees the padding; AVE counts it
     as zeros, but not what hangs over it (Caffe, `pooling_layer.cpp`). STOCHASTIC, for
     which cells below 0 are 0: TRAIN draws one with a probability in proportion to its value, TEST
-    takes Σ x²/Σ x, the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557).
+    takes Σ x²/Σ x, the value to be expected (Zeiler & Fergus 2013, arXiv:1301.3557). A second top
+    of MAX is its mask: the place of each maximum in its plane, row by row, as a float.
     """
 
     keyword: ClassVar = "pool"
     caffe: ClassVar = CaffeType("Pooling", "pooling_param", "POOLING")
+    tops: ClassVar = range(1, 3)
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         pool { pool: MAX  kernel_size: 3  stride: 2 }
@@ -44,6 +49,12 @@ class Pooling(Windowed):
     """Whether one window spans the whole bottom, whatever its size."""
     round_mode: Literal["CEIL", "FLOOR"] = "CEIL"
     """Whether a last window that is only partly inside counts, or is left out."""
+    _masked: bool = PrivateAttr(default=False)
+
+    def with_tops(self, count: int) -> Self:
+        named = self.model_copy()
+        named._masked = count > 1
+        return named
 
     def window(self, bottoms: Types) -> Window:
         (x,) = bottoms
@@ -73,7 +84,10 @@ class Pooling(Windowed):
                 field="stride",
                 hint="round_mode: FLOOR leaves that window out",
             )
-        return checked(x.with_shape(x.batch, x.channels, *positions))
+        if self._masked and self.pool != "MAX":
+            raise ShapeError(f"{self.pool} has no mask, a second top: MAX has", field="pool")
+        top = x.with_shape(x.batch, x.channels, *positions)
+        return checked(*[top] * (1 + self._masked))
 
     def _check_drawn(self, window: Window) -> None:
         """A ShapeError if cells of such windows are not drawn."""
@@ -109,12 +123,12 @@ class Pooling(Windowed):
             return (self._mean(context, x),)
         if self.pool == "SUM":
             return (op.Mul(self._mean(context, x), self._counts(context, x)),)
-        if self.global_pooling:
+        if self.global_pooling and not self._masked:
             return (op.ReduceMax(x, self._axes(context, x), keepdims=1),)
-        x, attrs = self._tile(context, x)
+        read, attrs = self._tile(context, x)
         # The gradient needs to know which cell won; where there is none, `simplify` drops it.
-        y, _ = op.MaxPool(x, outputs=2, **attrs)
-        return (y,)
+        y, indices = op.MaxPool(read, outputs=2, **attrs)
+        return (y, mask_of(op, indices, read, x)) if self._masked else (y,)
 
     def _mean(self, context: Context, x: Value) -> Value:
         mean: Value

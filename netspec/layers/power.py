@@ -20,6 +20,7 @@ class Power(Layer):
     keyword: ClassVar = "power"
     caffe: ClassVar = CaffeType("Power", "power_param", "POWER")
     in_place: ClassVar = True
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 10 }
         power { power: 2  scale: 0.5  shift: 1 }

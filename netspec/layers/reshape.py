@@ -35,11 +35,13 @@ class Dims(Fields):
 class Reshape(Layer):
     """y = x with `num_axes` axes from `axis` on replaced by `shape` (Caffe, `reshape_layer.cpp`).
 
-    The batch, axis 0, must be copied or left to -1, so that the net runs at any batch size.
+    The net runs at any batch size if the batch, axis 0, is copied or left to -1; where cells cross
+    from sample to sample it is bound to that of the shape.
     """
 
     keyword: ClassVar = "reshape"
     caffe: ClassVar = CaffeType("Reshape", "reshape_param")
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 784 }
         reshape { shape { dim: 0  dim: 1  dim: 28  dim: -1 } }
@@ -54,44 +56,50 @@ class Reshape(Layer):
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         (x,) = batched(numbers(bottoms))
-        shape, _ = self._resolve(x)
-        return checked(x.with_shape(*shape))
+        return checked(x.with_shape(*self._resolve(x)[0]))
+
+    def bound(self, bottoms: Types) -> bool:
+        return self._resolve(bottoms[0])[1] is None
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x,), op = bottoms, context.op
         dims, batch = self._resolve(x.type)
+        if batch is None:
+            return (op.Reshape(x, op.ints(*dims)),)
         # 0 copies the batch, -1 takes what is left: no constant holds its size.
         open_dim = 0 if batch == 0 and dims[0] == x.type.batch else -1
         return (op.Reshape(x, op.ints(*dims[:batch], open_dim, *dims[batch + 1 :])),)
 
-    def _resolve(self, x: TensorType) -> tuple[Shape, int]:
-        """The shape of the top, and which of its axes grows with the batch."""
+    def _resolve(self, x: TensorType) -> tuple[Shape, int | None]:
+        """The shape of the top, and which of its axes grows with the batch; None if it may not."""
         dims, origin = self._replaced(x)
-        if origin.count(0) > 1:
-            raise ShapeError("the batch, axis 0, is copied twice", field="shape")
-        copied, inferred = 0 in origin, dims.index(-1) if -1 in dims else None
-        if not copied and inferred is None:
-            raise ShapeError(
-                f"{size(tuple(dims))} fixes the batch, axis 0: write dim: 0 or -1 for it",
-                field="shape",
-            )
-        batch = origin.index(0) if copied else inferred
-        assert batch is not None
-        if prod(dims[:batch]) != 1:
-            raise ShapeError(
-                f"-1 takes the batch, axis 0, and so must stand before {size(tuple(dims[:batch]))}",
-                field="shape",
-            )
+        inferred = dims.index(-1) if -1 in dims else None
+        batch = origin.index(0) if origin.count(0) == 1 else inferred
+        if batch is None or 0 in origin[batch + 1 :] or prod(dims[:batch]) != 1:
+            return self._fixed(x, dims, inferred), None
         cells = prod(x.sample)
         fixed = prod(n for i, n in enumerate(dims) if i not in (batch, inferred))
+        if batch == inferred and cells % fixed:
+            return self._fixed(x, dims, inferred), None
         if cells % fixed or (inferred is None and cells != fixed):
             shown = size(tuple(n for i, n in enumerate(dims) if i != batch))
             raise ShapeError(
                 f"{cells} cells per sample, {size(x.sample)}, do not make {shown}", field="shape"
             )
         if inferred is not None:
-            dims[inferred] = cells // fixed * (1 if copied else x.batch)
+            dims[inferred] = cells // fixed * (x.batch if batch == inferred else 1)
         return tuple(dims), batch
+
+    def _fixed(self, x: TensorType, dims: list[int], inferred: int | None) -> Shape:
+        """The shape of a top whose cells cross from sample to sample: it holds the batch size."""
+        given = prod(n for i, n in enumerate(dims) if i != inferred)
+        if x.numel % given or (inferred is None and x.numel != given):
+            raise ShapeError(
+                f"{x.numel} cells, {size(x.shape)}, do not make {size(tuple(dims))}",
+                field="shape",
+                hint="dim: 0 copies the batch, axis 0, whatever its size",
+            )
+        return tuple(x.numel // given if i == inferred else n for i, n in enumerate(dims))
 
     def _replaced(self, x: TensorType) -> tuple[list[int], list[int | None]]:
         """The top's axes, -1 for the inferred one, and which axis of the bottom each copies."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from netspec.ir.fields import Int
+from pydantic import model_validator
+
+from netspec.ir.fields import Flag, Int
 from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, Layer, Role, Types, Values
-from netspec.ir.normalization import Normalization, normalized
+from netspec.ir.normalization import Normalization, folded, normalized
 from netspec.ir.paired import paired, shaped
 from netspec.ir.types import TensorType
 from netspec.layers.sigmoid import Sigmoid
@@ -25,6 +27,7 @@ class SigmoidLoss(Layer):
     )
     role: ClassVar = Role.LOSS
     bottoms: ClassVar = range(2, 3)
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         input "attributes" { shape: 5 }
@@ -36,6 +39,13 @@ class SigmoidLoss(Layer):
     """The target of cells that do not count."""
     normalization: Normalization = "BATCH_SIZE"
     """What the sum is divided by: cells that are not ignored, all cells, samples, or nothing."""
+    normalize: Flag | None = None
+    """Caffe's older word: true is `normalization: VALID`, false BATCH_SIZE."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold(cls, data: Any) -> Any:
+        return folded(data)
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         return paired(bottoms)

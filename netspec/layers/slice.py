@@ -18,6 +18,7 @@ from netspec.ir.layer import (
     Values,
     axis_of,
     numbers,
+    over_batch,
 )
 from netspec.ir.types import Shape, TensorType
 
@@ -31,6 +32,7 @@ class Slice(Layer):
     keyword: ClassVar = "slice"
     caffe: ClassVar = CaffeType("Slice", "slice_param", "SLICE")
     tops: ClassVar = range(1, MAX_INT)
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 4x32x32 }
         slice { top: "left"  top: "right"  slice_point: 2 }
@@ -50,12 +52,15 @@ class Slice(Layer):
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         (x,) = numbers(bottoms)
-        axis = axis_of(self.axis, x)
+        axis = axis_of(self.axis, x, first=0)
         return tuple(x.with_shape(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in self._sizes(x))
+
+    def bound(self, bottoms: Types) -> bool:
+        return over_batch(self.axis, bottoms[0])
 
     def _sizes(self, x: TensorType) -> Shape:
         """Cells of each top along the axis."""
-        total = x.shape[axis_of(self.axis, x)]
+        total = x.shape[axis_of(self.axis, x, first=0)]
         count = len(self.slice_point) + 1 if self._count is None else self._count
         if not self.slice_point:
             if total % count:
@@ -80,6 +85,6 @@ class Slice(Layer):
         sizes = self._sizes(x.type)
         if len(sizes) == 1:
             return (op.Identity(x),)
-        axis = axis_of(self.axis, x.type)
+        axis = axis_of(self.axis, x.type, first=0)
         parts: tuple[Value, ...] = op.Split(x, op.ints(*sizes), outputs=len(sizes), axis=axis)
         return parts

@@ -22,6 +22,7 @@ class SmoothL1Loss(Layer):
     caffe: ClassVar = CaffeType("SmoothL1Loss", "smooth_l1_loss_param")
     role: ClassVar = Role.LOSS
     bottoms: ClassVar = range(2, 5)
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         input "box" { shape: 4 }

@@ -6,7 +6,16 @@ from typing import ClassVar
 
 from netspec.ir.fields import Int
 from netspec.ir.graph import Value
-from netspec.ir.layer import CaffeType, Context, Layer, Types, Values, axis_of, numbers
+from netspec.ir.layer import (
+    CaffeType,
+    Context,
+    Layer,
+    Types,
+    Values,
+    axis_of,
+    numbers,
+    over_batch,
+)
 from netspec.ir.types import TensorType
 
 
@@ -15,6 +24,7 @@ class Softmax(Layer):
 
     keyword: ClassVar = "softmax"
     caffe: ClassVar = CaffeType("Softmax", "softmax_param", "SOFTMAX")
+    reuses_name: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 10 }
         softmax "prob"
@@ -25,9 +35,13 @@ class Softmax(Layer):
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         (x,) = numbers(bottoms)
-        axis_of(self.axis, x)
+        axis_of(self.axis, x, first=0)
         return (x,)
+
+    def lints(self, bottoms: Types) -> tuple[str, ...]:
+        mixed = over_batch(self.axis, bottoms[0])
+        return ("axis 0 is the batch: its samples sum to one together",) if mixed else ()
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x,), op = bottoms, context.op
-        return (op.Softmax(x, axis=axis_of(self.axis, x.type)),)
+        return (op.Softmax(x, axis=axis_of(self.axis, x.type, first=0)),)

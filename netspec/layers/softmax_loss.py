@@ -8,19 +8,18 @@ from pydantic import BeforeValidator
 
 from netspec.ir.fields import NonNegativeReal, Says, Share, many
 from netspec.ir.graph import Ops, Value
-from netspec.ir.labelled import LabelledLoss
+from netspec.ir.labelled import ProbabilityLoss
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, axis_of
-from netspec.ir.normalization import normalized
 from netspec.ir.types import TensorType
 from netspec.layers.softmax import Softmax
 
 
-class SoftmaxLoss(LabelledLoss):
+class SoftmaxLoss(ProbabilityLoss):
     """y = -Σ log softmax(x)[label] / n (Caffe, `softmax_loss_layer.cpp`).
 
-    n is as `normalization` says. Caffe's floor under the probability, 1.2e-38, is left out: a loss
-    beyond 87 is reported as it is. Smoothing and weights are those of `torch.nn.CrossEntropyLoss`:
-    -Σₖ ((1 - ε)·[k = label] + ε/classes)·wₖ·log softmax(x)[k].
+    n is as `normalization` says; a second top is softmax(x). Caffe's floor under the probability,
+    1.2e-38, is left out: a loss beyond 87 is reported as it is. Smoothing and weights are those of
+    `torch.nn.CrossEntropyLoss`: -Σₖ ((1 - ε)·[k = label] + ε/classes)·wₖ·log softmax(x)[k].
     """
 
     keyword: ClassVar = "softmax_loss"
@@ -44,7 +43,7 @@ class SoftmaxLoss(LabelledLoss):
         if self.class_weight and len(self.class_weight) != classes:
             message = f"{len(self.class_weight)} weights for {classes} classes"
             raise ShapeError(message, field="class_weight")
-        return tops
+        return self._with_probabilities(bottoms[0], *tops)
 
     def deploy(self) -> Softmax:
         return Softmax(axis=self.axis)
@@ -63,7 +62,8 @@ class SoftmaxLoss(LabelledLoss):
             own = op.Mul(self._one_hot(op, scores, label), weight)
             shares = self._over_classes(op, own)
         each = op.Neg(self._over_classes(op, op.Mul(logarithm, target)))
-        return (normalized(op, each, self._counts(op, label), self.normalization, shares),)
+        loss = self._normalized(op, each, label, shares)
+        return (loss, op.Exp(logarithm))[: self._count]
 
     def _class_weight(self, op: Ops, scores: Value) -> Value:
         """w along the axis of the classes."""

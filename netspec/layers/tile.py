@@ -15,6 +15,7 @@ class Tile(Layer):
 
     keyword: ClassVar = "tile"
     caffe: ClassVar = CaffeType("Tile", "tile_param")
+    counts_labels: ClassVar = True
     example: ClassVar = """
         input "data" { shape: 3x1x1 }
         tile { axis: 2  tiles: 8 }
@@ -27,12 +28,12 @@ class Tile(Layer):
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         (x,) = numbers(bottoms)
-        axis = axis_of(self.axis, x)
+        axis = axis_of(self.axis, x, first=0)
         grown = x.shape[axis] * self.tiles
         return checked(x.with_shape(*x.shape[:axis], grown, *x.shape[axis + 1 :]))
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         (x,), op = bottoms, context.op
         repeats = [1] * len(x.type.shape)
-        repeats[axis_of(self.axis, x.type)] = self.tiles
+        repeats[axis_of(self.axis, x.type, first=0)] = self.tiles
         return (op.Tile(x, op.ints(*repeats)),)

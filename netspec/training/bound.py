@@ -14,6 +14,7 @@ from netspec.codegen.solvers import UpdateRule
 from netspec.codegen.step import BatchStep
 from netspec.codegen.update import (
     StatisticGroup,
+    UpdateStep,
     WeightGroup,
     update_graph,
 )
@@ -74,6 +75,10 @@ class BoundBatch:
             feed.send()
         self._binding.run()
 
+    def numbers(self) -> dict[str, float]:
+        """What the last run gave: loss, losses, metrics, and `finite` in training."""
+        return self.results.numbers()
+
     def sort(self, numbers: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
         """The losses and the metrics among the results, by top."""
         return (
@@ -99,7 +104,7 @@ class BoundUpdate:
         device: Device,
         written: Sequence[Memory],
     ) -> None:
-        """`state` are the addresses of the groups, by port; `results` those of a `BoundBatch`.
+        """`state` are the addresses of the groups, by port; `results` say if all is `finite`.
 
         `written` is the memory that an update changes.
         """
@@ -114,8 +119,7 @@ class BoundUpdate:
         }
         self._guarded = device.cuda
         step = update_graph(groups, statistics, rule, guarded=self._guarded)
-        update = _bound(emit(step.graph, names=step.names), device, addresses)
-        self._update = Captured(update, written) if device.graphs else update
+        self._update = bound_in_place(step, device, addresses, written)
 
     def run(self, rate: float, iteration: int) -> None:
         """One update, unless the gradients are not finite."""
@@ -139,6 +143,14 @@ def array_types(arrays: Mapping[str, Memory | NDArray[Any]]) -> dict[str, Tensor
 def transform_of(net: Net) -> Transform:
     """The transform of the net's data section."""
     return net.data.transform if net.data else Transform()
+
+
+def bound_in_place(
+    step: UpdateStep, device: Device, addresses: Mapping[str, int], written: Sequence[Memory]
+) -> Binding | Captured:
+    """The session of a graph that writes over what it reads; `written` is the memory it changes."""
+    update = _bound(emit(step.graph, names=step.names), device, addresses)
+    return Captured(update, written) if device.graphs else update
 
 
 def _bound(model: onnx.ModelProto, device: Device, addresses: Mapping[str, int]) -> Binding:

@@ -36,9 +36,12 @@ class Progress(BaseModel):
 
     iteration: NonNegativeInt = 0
     """Iterations done."""
-    recorded: NonNegativeInt = 0
-    """The last iteration after which the log got its row and the test, if due, was run."""
+    recorded: int = -1
+    """The last iteration after which the log got its row and the test, if due, was run; 0 stands
+    for the test before the first."""
     averages: Averages = Averages()
+    recent: tuple[float, ...] = ()
+    """The last finite losses, as many as the solver's `average_loss` goes back."""
     best: float | None = None
     """The best test accuracy so far, or the lowest test loss where there is no metric."""
     best_iteration: NonNegativeInt | None = None

@@ -1,8 +1,8 @@
-"""The test graph, loaded: every sample of the test data once, means over samples."""
+"""The test graph, loaded: means over every sample of the test data, or over some batches of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over the samples of the test set."""
+    """Means over samples of the test set."""
 
     loss: float
     losses: dict[str, float]
     metrics: dict[str, float]
     samples: int
+    """How many, one that came twice counted twice."""
 
 
 class Evaluator:
@@ -81,19 +82,24 @@ class Evaluator:
         }
         return cls(net, arrays, addresses, device, net_for_batch, held)
 
-    def run(self) -> Evaluation:
-        """Loss, losses and metrics of the whole test set."""
+    def run(self, batches: int | None = None) -> Evaluation:
+        """Loss, losses and metrics of the whole test set, each sample once; or of so many batches.
+
+        Those begin with the first sample, go on over the samples again, and count alike, as those
+        of Caffe's `test_iter` do; Caffe goes on where its last test ended.
+        """
         samples = next(iter(self._arrays.values())).shape[0]
         totals: dict[str, float] = {}
-        for start in range(0, samples, self._net.batch):
-            indices = np.arange(start, min(start + self._net.batch, samples), dtype=np.int64)
+        seen = 0
+        for number, indices in enumerate(_indices(samples, self._net.batch, batches)):
             batch = self._batch(len(indices))
-            batch.run(indices, start // self._net.batch)
-            for name, mean in batch.results.numbers().items():
+            batch.run(indices, number)
+            for name, mean in batch.numbers().items():
                 totals[name] = totals.get(name, 0.0) + mean * len(indices)
-        means = {name: total / samples for name, total in totals.items()}
+            seen += len(indices)
+        means = {name: total / seen for name, total in totals.items()}
         losses, metrics = batch.sort(means)
-        return Evaluation(means["loss"], losses, metrics, samples)
+        return Evaluation(means["loss"], losses, metrics, seen)
 
     def _batch(self, size: int) -> BoundBatch:
         """The test graph for `size` samples, loaded on first use."""
@@ -106,3 +112,10 @@ class Evaluator:
             step = evaluation_graph(net, types, transform, self._target)
             self._batches[size] = BoundBatch(step, self._addresses, self._arrays, self._device, 0)
         return self._batches[size]
+
+
+def _indices(samples: int, size: int, batches: int | None) -> Iterator[NDArray[np.int64]]:
+    """The samples of each batch of a test."""
+    end = samples if batches is None else batches * size
+    for start in range(0, end, size):
+        yield np.arange(start, min(start + size, end), dtype=np.int64) % samples

@@ -22,6 +22,7 @@ from netspec.ir.net import Net
 from netspec.ir.types import Shape, size
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.state import FlatBuffer, Layout, Memory, Place
+from netspec.training.accumulation import Accumulated
 from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
@@ -83,20 +84,31 @@ class Executor:
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)
-        self._held = _Held(
-            [train] if test is None else [train, test], step, rule.slots, self.device
-        )
-        self._held.fill(seed)
+        several = train.solver.iter_size > 1
+        nets = [train] if test is None else [train, test]
+        self._held = held = _Held(nets, step, rule.slots, self.device, several=several)
+        held.fill(seed)
         arrays = placed(train, train_arrays, self.device)
-        self._batch = BoundBatch(step, self._held.addresses(), arrays, self.device, seed)
+        batch = BoundBatch(step, held.addresses(), arrays, self.device, seed)
+        self._batch: BoundBatch | Accumulated = batch
+        if several:
+            self._batch = Accumulated(
+                batch,
+                train.solver.iter_size,
+                held.weight_groups,
+                held.statistic_groups,
+                held.accumulated_addresses(),
+                self.device,
+                held.accumulated(),
+            )
         self._update = BoundUpdate(
-            self._held.weight_groups,
-            self._held.statistic_groups,
+            held.weight_groups,
+            held.statistic_groups,
             rule,
-            self._held.group_addresses(),
+            held.updated_addresses(),
             self._batch.results,
             self.device,
-            self._held.written(),
+            held.written(),
         )
         self._evaluator: Evaluator | None = None
         if test is not None and test_arrays is not None:
@@ -135,11 +147,12 @@ class Executor:
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.
 
-        `iteration` counts from 0; random tensors and Adam's corrections hang on it.
+        `iteration` counts from 0; random tensors and Adam's corrections hang on it. With the
+        solver's `iter_size` the samples are so many batches, and the results their means.
         """
         self.gradients(iteration, indices)
         self.update(iteration, rate)
-        numbers = self._batch.results.numbers()
+        numbers = self._batch.numbers()
         losses, metrics = self._batch.sort(numbers)
         return StepResult(numbers["loss"], losses, metrics, bool(numbers["finite"]))
 
@@ -151,10 +164,10 @@ class Executor:
         """The second half of a step: the solver's update by the gradients as they are."""
         self._update.run(rate, iteration)
 
-    def evaluate(self) -> Evaluation:
-        """The test set through the test net, each sample once; means are over samples."""
+    def evaluate(self, batches: int | None = None) -> Evaluation:
+        """The test set through the test net, each sample once, or so many batches of it."""
         assert self._evaluator is not None
-        return self._evaluator.run()
+        return self._evaluator.run(batches)
 
     def state(self) -> State:
         """A copy of everything that training changes."""
@@ -188,9 +201,18 @@ class _Held:
     """What a training holds on the device, in flat buffers."""
 
     def __init__(
-        self, nets: Sequence[Net], step: BatchStep, slots: Sequence[str], device: Device
+        self,
+        nets: Sequence[Net],
+        step: BatchStep,
+        slots: Sequence[str],
+        device: Device,
+        *,
+        several: bool,
     ) -> None:
-        """The first net is TRAIN's; parameters of the others alone stay as they are initialised."""
+        """The first net is TRAIN's; parameters of the others alone stay as they are initialised.
+
+        `several` batches in an iteration are added up, which takes memory of its own.
+        """
         self._nets = nets
         train = nets[0]
         self.shapes = _united({p.name: p.shape for p in net.parameters} for net in nets)
@@ -202,6 +224,8 @@ class _Held:
         trained = Layout.of(_numbered(by_rate.values()))
         frozen = {n: s for n, s in self.shapes.items() if n not in trained.places}
         self.weights, self.gradients = FlatBuffer(trained, device), FlatBuffer(trained, device)
+        self.total = FlatBuffer(trained, device) if several else self.gradients
+        """The gradients of all batches of an iteration."""
         self.slots = {slot: FlatBuffer(trained, device) for slot in slots}
         self.fixed = FlatBuffer(Layout.of({"frozen": frozen}), device)
         self._runs = {name: _runs(trained.groups[name], device) for name in trained.groups}
@@ -218,6 +242,8 @@ class _Held:
         folded = Layout.of(_numbered(by_share.values()))
         still = {n: s for n, s in statistics.items() if n not in folded.places}
         self.batch = FlatBuffer(folded, device)
+        self.folded = FlatBuffer(folded, device) if several else self.batch
+        """The statistics of all batches of an iteration."""
         self.running = FlatBuffer(
             Layout.of({**_numbered(by_share.values()), "still": still}), device
         )
@@ -256,10 +282,23 @@ class _Held:
             for name in buffer.layout.places
         }
 
-    def group_addresses(self) -> dict[str, int]:
+    def updated_addresses(self) -> dict[str, int]:
         """Each group's address, by the port of the update's graph."""
-        trained = {"weights": self.weights, "gradients": self.gradients, **self.slots}
-        folded = {"running": self.running, "batch": self.batch}
+        trained = {"weights": self.weights, "gradients": self.total, **self.slots}
+        return self._groups(trained, {"running": self.running, "batch": self.folded})
+
+    def accumulated_addresses(self) -> dict[str, int]:
+        """The same, by the port of the graph that adds up batches."""
+        trained = {"total": self.total, "gradients": self.gradients}
+        return self._groups(trained, {"folded": self.folded, "batch": self.batch})
+
+    def accumulated(self) -> list[Memory]:
+        """What adding up batches changes."""
+        return [self.total.memory, self.folded.memory]
+
+    def _groups(
+        self, trained: Mapping[str, FlatBuffer], folded: Mapping[str, FlatBuffer]
+    ) -> dict[str, int]:
         runs = {
             f"{kind}:{name}.{i}": buffer.group_pointer(name) + 4 * run.start
             for kind, buffer in trained.items()
@@ -267,9 +306,9 @@ class _Held:
             for i, run in enumerate(self._runs[name])
         }
         groups = {
-            f"{kind}:{name}": buffer.group_pointer(name)
+            f"{kind}:{group.name}": buffer.group_pointer(group.name)
             for kind, buffer in folded.items()
-            for name in buffer.layout.groups
+            for group in self.statistic_groups
         }
         return runs | groups
 

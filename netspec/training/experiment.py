@@ -60,7 +60,7 @@ class Experiment:
         data = self.nets.train.net.data
         assert data is not None
         shuffle = True if data.shuffle is None else data.shuffle
-        batch = self.nets.train.net.batch
+        batch = self.nets.train.net.batch * self.solver.iter_size
         seed = self.solver.random_seed
         return Batches(len(self.train), batch, seed, shuffle, data.rand_skip)
 
@@ -149,8 +149,10 @@ def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
     return spec if folder is None else replace(spec, folder=Path(folder))
 
 
-def evaluate_run(run: Run, *, data: Path | None, device: str) -> Evaluation:
-    """Loss and metrics of a run's newest weights on its test data, or on `data`.
+def evaluate_run(
+    run: Run, *, data: Path | None, device: str, batches: int | None = None
+) -> Evaluation:
+    """Loss and metrics of a run's newest weights on its test data, or on `data`; see `Evaluator`.
 
     UsageError if the spec has no test data, DataError if weights or data are damaged.
     """
@@ -158,14 +160,43 @@ def evaluate_run(run: Run, *, data: Path | None, device: str) -> Evaluation:
     net = elaborate(spec).test.net
     source = run.settings.data.get(Phase.TEST)
     dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+    return _evaluated(spec, net, dataset, trained_weights(run, net), device, batches)
+
+
+def evaluate_spec(
+    spec: Spec,
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    data: Path | None,
+    device: str,
+    batches: int | None = None,
+) -> Evaluation:
+    """Loss and metrics of a spec with these weights on its test data; see `Evaluator`.
+
+    UsageError if it has no test data, DataError if weights or data do not fit.
+    """
+    net = elaborate(spec).test.net
+    check_weights(net, weights)
+    dataset, _ = open_phase(spec, net, Phase.TEST, data=data)
+    return _evaluated(spec, net, dataset, weights, device, batches)
+
+
+def _evaluated(
+    spec: Spec,
+    net: Net,
+    dataset: Dataset,
+    weights: Mapping[str, NDArray[Any]],
+    device: str,
+    batches: int | None,
+) -> Evaluation:
     evaluator = Evaluator.of_weights(
         net,
         dataset.fed,
-        trained_weights(run, net),
+        weights,
         choose_device(device),
         lambda batch: elaborate(spec, batch=batch).test.net,
     )
-    return evaluator.run()
+    return evaluator.run(batches)
 
 
 def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
@@ -187,7 +218,7 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
 def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
     """What each loss tells apart beyond the labels of the data, which it then learns to avoid."""
     for node in net.nodes:
-        if not node.loss_weight or not isinstance(node.layer, Labelled):
+        if not node.weighed or not isinstance(node.layer, Labelled):
             continue
         labels = dataset.arrays.get(node.bottoms[1])
         if labels is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +17,18 @@ from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.fields import plain
 from netspec.ir.layer import Phase
+from netspec.ir.override import override
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
+from netspec.training.caffe_snapshot import caffe_snapshots, restored
+from netspec.training.checkpoint import Progress
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
+from netspec.training.snapshot import Snapshot
+from netspec.weights import load_weights
 
 
 def train(
@@ -37,6 +44,10 @@ def train(
     tf32: bool = True,
     cuda_graphs: bool = False,
     autotune: bool = False,
+    snapshots: Callable[[Experiment], Snapshot] | None = None,
+    weights: Sequence[str | Path] = (),
+    ignore_mismatch: bool = False,
+    solverstate: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
@@ -47,7 +58,10 @@ def train(
     gradients instead of kept. On CUDA, `tf32` lets products round their factors to 10 bits, and
     `cuda_graphs` records each graph once and replays it. `autotune` first measures which
     formulations are the fastest here, in 30 seconds at most; a resumed run keeps those that it
-    began with.
+    began with. `snapshots` makes what writes them where the solver has a `snapshot_prefix`, Caffe's
+    files unless given. `weights` are files that a new run begins with, see `load_weights`, and
+    `solverstate` one of Caffe's from which it goes on. A `random_seed` below 0 is taken from the
+    clock, and stands in the run's copy of the spec.
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
@@ -65,16 +79,26 @@ def train(
         executor = _executor(experiment, machine, planner, recompute, listener)
     else:
         experiment = prepare(spec, data=data)
+        if experiment.solver.random_seed < 0:
+            experiment = prepare(_seeded(spec, time.time_ns() % 2**31), data=data)
         machine = find(device, target=target, threads=threads)
         name = experiment.nets.train.net.name
         planner = _tuner(Path(runs), name, machine, listener) if autotune else plan
         # May fail, and then no folder is left.
         executor = _executor(experiment, machine, planner, recompute, listener)
+        _start_from(
+            executor, experiment, [Path(file) for file in weights], ignore_mismatch, listener
+        )
         run = _create(experiment, Path(runs), device, machine, threads, recompute)
+    snapshot = None
+    if experiment.solver.snapshot_prefix is not None:
+        snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
     with run.lock():
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
         progress = loop.restore(executor, run, listener) if resume else None
+        if solverstate is not None:
+            progress = _go_on(executor, experiment, Path(solverstate), run)
         return loop.train(
             executor,
             experiment.batches,
@@ -85,7 +109,49 @@ def train(
             listener=listener,
             model=experiment.model,
             tests=experiment.test is not None,
+            snapshot=snapshot,
         )
+
+
+def _start_from(
+    executor: Executor,
+    experiment: Experiment,
+    files: Sequence[Path],
+    ignore_mismatch: bool,
+    listener: Listener,
+) -> None:
+    """Put the weights of files into the executor; what they do not give stays as it was drawn."""
+    if not files:
+        return
+    match = load_weights(files, experiment.nets.train.net, ignore_mismatch=ignore_mismatch)
+    state = executor.state()
+    given = {name: array for name, array in match.arrays.items() if name in state.weights}
+    kept = {name: array for name, array in match.arrays.items() if name in state.statistics}
+    executor.restore(
+        replace(
+            state,
+            weights={**state.weights, **given},
+            statistics={**state.statistics, **kept},
+        )
+    )
+    listener.matched(match)
+
+
+def _caffes(experiment: Experiment, run: Run, listener: Listener) -> Snapshot:
+    net, solver = experiment.nets.train.net, experiment.solver
+    return caffe_snapshots(net, solver, run.path, listener.warned)
+
+
+def _go_on(executor: Executor, experiment: Experiment, file: Path, run: Run) -> Progress:
+    """Put what a `.solverstate` says into the executor."""
+    found = restored(file, experiment.nets.train.net, executor.state())
+    executor.restore(found.state)
+    return Progress(iteration=found.iteration, spec=run.spec_hash())
+
+
+def _seeded(spec: Spec, seed: int) -> Spec:
+    """The spec with another random_seed."""
+    return replace(spec, tree=override(spec.tree, [f"solver.random_seed={seed}"]))
 
 
 def _machine_again(
@@ -160,10 +226,12 @@ def _executor(
 
 def _latest(spec: Spec, runs: Path) -> Run:
     """The last run of this spec; refused if the spec, or what it includes, has changed since."""
-    name = elaborate(spec).train.net.name
-    run = latest_run(runs, name)
+    net = elaborate(spec).train.net
+    run = latest_run(runs, net.name)
     if run is None:
-        raise UsageError(f"there is no run of {name} under {runs} to go on with")
+        raise UsageError(f"there is no run of {net.name} under {runs} to go on with")
+    if net.solver is not None and net.solver.random_seed < 0:
+        spec = _seeded(spec, run.settings.seed)
     for file, text in _texts(spec).items():
         if not _says(run.path / file, text):
             what = "the spec" if file == SPEC else f"the included `{file}`"

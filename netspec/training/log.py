@@ -32,7 +32,7 @@ class Log:
         self,
         path: Path,
         *,
-        keep: int = 0,
+        keep: int = -1,
         warn: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -108,7 +108,7 @@ def _read(path: Path, keep: int | None) -> tuple[list[str], list[Row], int]:
     if tuple(header[:1]) != _FIRST[:1] or header[-1] != _LAST:
         return [], [], 0
     rows: list[Row] = []
-    size, last = len(lines[0]), 0
+    size, last = len(lines[0]), -1
     for line in lines[1:]:
         fields = _fields(line)
         if len(fields) != len(header) or not fields[0].isdecimal():

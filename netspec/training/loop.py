@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from netspec.caffe.match import Match
 from netspec.diagnostics import DataError, NetspecError, UsageError
 from netspec.ir.schedule import learning_rate
 from netspec.ir.sections import Solver
@@ -19,6 +21,7 @@ from netspec.training.log import Log
 from netspec.training.metrics import Scores, Step, improves, values
 from netspec.training.run import Run
 from netspec.training.signals import Signals
+from netspec.training.snapshot import Snapshot
 
 _PATIENCE = 3
 """Updates that may be skipped in a row before the training counts as diverged."""
@@ -28,8 +31,11 @@ class Executor(Protocol):
     """Runs steps; the one part that holds tensors."""
 
     def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Step: ...
-    def evaluate(self) -> Scores:
-        """The test data's. A signal may abandon it midway; state() must then still be right."""
+    def evaluate(self, batches: int | None) -> Scores:
+        """The test data's, or those of so many batches of it.
+
+        A signal may abandon it midway; state() must then still be right.
+        """
         ...
 
     def state(self) -> State: ...
@@ -50,6 +56,9 @@ class Batches(Protocol):
 class Listener:
     """Is told what happens; every method may be overridden, and does nothing unless it is."""
 
+    def matched(self, match: Match) -> None:
+        """The weights that a new run begins with are read."""
+
     def tuning(self, done: int, total: int) -> None:
         """After each kind of operator that was measured, before the training starts."""
 
@@ -60,7 +69,7 @@ class Listener:
         """Before the first step; `iteration` are already done."""
 
     def progressed(self, iteration: int, loss: float, rate: float) -> None:
-        """After each step, with the iterations now done."""
+        """After each step, with the iterations now done; `loss` is what `average_loss` asks for."""
 
     def tested(self, iteration: int, values: Mapping[str, float]) -> None:
         """After a test: `loss` and the metrics."""
@@ -139,15 +148,18 @@ def train(
     listener: Listener | None = None,
     model: Callable[[State], bytes] | None = None,
     tests: bool = True,
+    snapshot: Snapshot | None = None,
     save_seconds: float = 600.0,
 ) -> Outcome:
     """Train up to `length` iterations in a locked run, and return how it ended.
 
     Rows are logged every `display` iterations and with each test; a test is due at the end and
-    every `test_interval` iterations, or when an epoch is through; a checkpoint follows each test,
-    and comes when the last is `save_seconds` old. None of this changes the weights, so a run that
-    was killed and resumed ends with the same bytes. `tests` tells whether there is test data;
-    `model` makes the ONNX file of the trained state.
+    every `test_interval` iterations, or when an epoch is through, and before the first iteration
+    with `test_initialization`; a checkpoint follows each test and each `snapshot` iterations, and
+    comes when the last is `save_seconds` old. None of this changes the weights, so a run that was
+    killed and resumed ends with the same bytes. `tests` tells whether there is test data; `model`
+    makes the ONNX file of the trained state; `snapshot` is called before the checkpoints that the
+    solver's fields of that name ask for, again if a killed run comes by again.
 
     Raises Diverged after three updates in a row that were not finite, and Stopped when SIGINT or
     SIGTERM came (heeded in the main thread only): the step is finished, a test is not, and the
@@ -164,8 +176,9 @@ def train(
     with Signals() as signals:
         listener.started(progress.iteration, length, run.path)
         loop = _Loop(
-            executor, batches, solver, run, length, progress, listener, signals, tests, save_seconds
-        )
+            executor, batches, solver, run, length, progress, listener, signals, tests, snapshot,
+            save_seconds,
+        )  # fmt: skip
         loop.run_to_end()
         if loop.progress.bad or not isfinite(loop.progress.test.get("loss", 0.0)):
             raise Diverged(loop.why_diverged())
@@ -188,6 +201,7 @@ class _Loop:
     listener: Listener
     signals: Signals
     tests: bool
+    snapshot: Snapshot | None
     save_seconds: float
     saved: Progress | None = None
     saved_at: float = field(default_factory=time.monotonic)
@@ -218,17 +232,29 @@ class _Loop:
 
     @property
     def test_due(self) -> bool:
-        done = self.progress.iteration
-        if done == self.length or done == 0:
-            return done > 0
-        if self.solver.test_interval is not None:
-            return done % self.solver.test_interval == 0
+        done, interval = self.progress.iteration, self.solver.test_interval
+        if interval == 0:
+            return False
+        if done == self.length:
+            return True
+        if done == 0:
+            return self.solver.test_initialization
+        if interval is not None:
+            return done % interval == 0
         return self.batches.epoch(done) != self.batches.epoch(done - 1)
+
+    @property
+    def snapshot_due(self) -> bool:
+        done, interval = self.progress.iteration, self.solver.snapshot
+        ends = done == self.length and self.solver.snapshot_after_train
+        return ends or bool(interval and done and done % interval == 0)
 
     @property
     def save_due(self) -> bool:
         late = time.monotonic() - self.saved_at >= self.save_seconds
-        return self.test_due or (late and self.progress.iteration > 0)
+        done = self.progress.iteration
+        due = self.test_due or self.snapshot_due or done == self.length
+        return due or (late and done > 0)
 
     def step(self) -> None:
         """One iteration, and whether it was a good one."""
@@ -239,14 +265,23 @@ class _Loop:
         done = before.iteration + 1
         change: dict[str, Any]
         if result.finite:
-            averages = before.averages.add(values(result))
-            change = {"averages": averages, "bad": 0, "last_loss": float(result.loss)}
+            averages, loss = before.averages.add(values(result)), float(result.loss)
+            change = {"averages": averages, "bad": 0, "last_loss": loss}
+            if self.solver.average_loss is not None:
+                change["recent"] = (*before.recent, loss)[-self.solver.average_loss :]
         else:
             change = {"bad": before.bad + 1, "skipped": before.skipped + 1}
         self.progress = before.model_copy(update={"iteration": done, **change})
-        self.listener.progressed(done, result.loss, rate)
+        self.listener.progressed(done, self.smoothed.get("loss", result.loss), rate)
         if self.progress.bad >= _PATIENCE:
             raise Diverged(self.why_diverged())
+
+    @property
+    def smoothed(self) -> dict[str, float]:
+        """The loss as `average_loss` wants it, if it does: a mean of the last ones (Caffe,
+        `Solver::UpdateSmoothedLoss`)."""
+        recent = self.progress.recent
+        return {"loss": sum(recent) / len(recent)} if recent else {}
 
     def why_diverged(self) -> str:
         first, last = self.progress.iteration - self.progress.bad + 1, self.progress.last_loss
@@ -269,20 +304,26 @@ class _Loop:
         test = self.test() if testing and self.tests else {}
         if test is None:
             return  # a signal came; the test is run when the training goes on
-        if testing or done % self.solver.display == 0:
+        if testing or self.displaying:
             self.log.append(
                 done,
                 epoch=done * self.batches.batch_size / self.batches.samples,
-                rate=learning_rate(self.solver, done - 1, self.length),
-                train=self.progress.averages.means(),
+                rate=learning_rate(self.solver, max(done - 1, 0), self.length),
+                train=self.progress.averages.means() | self.smoothed,
                 test=test,
             )
             empty = Progress().averages
             self.progress = self.progress.model_copy(update={"recorded": done, "averages": empty})
 
+    @property
+    def displaying(self) -> bool:
+        done, every = self.progress.iteration, self.solver.display
+        return done == self.length or bool(every and done and done % every == 0)
+
     def test(self) -> dict[str, float] | None:
         """The test's values, noted in `progress`; None if a signal cut it short."""
-        evaluation = self.signals.abandoning(self.executor.evaluate)
+        test = partial(self.executor.evaluate, self.solver.test_iter)
+        evaluation = self.signals.abandoning(test)
         if evaluation is None:
             return None
         metrics = {name: float(value) for name, value in evaluation.metrics.items()}
@@ -297,11 +338,14 @@ class _Loop:
         return scores
 
     def save(self) -> None:
-        """A checkpoint of now, unless there is one."""
+        """A checkpoint of now, unless there is one; a snapshot before it, if it is due."""
         if self.saved == self.progress:
             return
         self.log.sync()
-        path = self.run.checkpoints.save(self.executor.state(), self.progress)
+        state = self.executor.state()
+        if self.snapshot is not None and self.snapshot_due:
+            self.snapshot(state, self.progress.iteration)
+        path = self.run.checkpoints.save(state, self.progress)
         self.saved, self.saved_at = self.progress, time.monotonic()
         self.listener.saved(self.progress.iteration, path)
 

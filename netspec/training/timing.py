@@ -236,7 +236,8 @@ def _update_seconds(net: Net, machine: Machine, arrays: Arrays, iterations: int)
     executor = Executor(
         train, None, arrays, None, device=machine.device, seed=1, target=machine.target
     )
-    executor.gradients(0, np.arange(net.batch, dtype=np.int64))
+    samples = np.arange(net.batch * solver.iter_size, dtype=np.int64) % net.batch
+    executor.gradients(0, samples)
     return _mean(lambda: executor.update(0, 0.0), iterations)
 
 

@@ -73,6 +73,8 @@ def window(kernel: Any, stride: Any = (1, 1), pad: Any = (0, 0), **more: Any) ->
 
 
 X = (2, 3, 4, 5)
+DEALT = np.argsort(np.random.default_rng(0).random(X), axis=2)[:, :, 1:3]
+"""Places along the third axis, none twice."""
 CASES = [
     Case("Abs", [X]),
     Case("Add", [X, X]),
@@ -166,6 +168,8 @@ CASES = [
     Case("LeakyRelu", [X], {"alpha": 1.5}),
     Case("LeakyRelu", [X], {"alpha": -0.5}),
     Case("Log", [X], positive=True),
+    Case("Cos", [X]),
+    Case("Sin", [X]),
     Case("LogSoftmax", [(4, 7)], {"axis": 1}),
     Case("LogSoftmax", [X], {"axis": 1}),
     Case("MatMul", [(3, 4), (4, 5)]),
@@ -210,6 +214,19 @@ CASES = [
         [X, None, np.array([1, 1, 3, 2], np.float32)],
         {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
         reference="linear",
+    ),
+    *(
+        Case(
+            "Resize",
+            [X, None, None, ints(*extent)],
+            {"mode": "linear", "coordinate_transformation_mode": "align_corners", "axes": (2, 3)},
+            reference="linear",
+        )
+        for extent in ((7, 9), (2, 13), (1, 3))
+    ),
+    *(
+        Case("ScatterElements", [X, DEALT, (2, 3, 2, 5)], attrs)
+        for attrs in ({"axis": 2}, {"axis": 2, "reduction": "none"})
     ),
     Case("Slice", [X, ints(1, -3), ints(100, -1), ints(2, 3)]),
     Case("Slice", [(9, 8), ints(1, 0), ints(9, 6), ints(0, 1), ints(3, 2)]),

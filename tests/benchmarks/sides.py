@@ -107,7 +107,7 @@ def pytorch(name: str, arrays: Arrays, net: Net, *, compiled: bool = False) -> S
     mean = torch.tensor(transform.mean_value or (0.0,)).reshape(-1, 1, 1)
     batches = [torch.from_numpy(_batch(net.batch, arrays, i)) for i in range(16)]
     optimizer = torch.optim.SGD(
-        twin.parameters(), RATE, solver.momentum, weight_decay=solver.weight_decay
+        twin.parameters(), RATE, solver.mu, weight_decay=solver.weight_decay
     )
 
     def forward(indices: Any) -> Any:

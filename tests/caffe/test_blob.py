@@ -78,6 +78,13 @@ def test_a_double_beyond_float32(proto: SimpleNamespace) -> None:
     assert read(blob).tolist() == [1, float("inf"), 0]
 
 
+def test_a_signalling_nan_is_a_nan() -> None:
+    bits = np.array([0x7FF0000000000001], np.uint64).tobytes()
+    blob = Writer()
+    blob.content(8, bits)
+    assert np.isnan(read_blob(Message(b"".join(blob.chunks))))
+
+
 @pytest.mark.parametrize(
     ("dim", "words"),
     [

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netspec.wire import MAX_FIELDS, Message, WireError, Writer
+from netspec.wire import Message, WireError, Writer, frame
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 FLOAT32 = st.floats(width=32, allow_nan=False)
@@ -109,6 +109,11 @@ def test_a_name_that_is_not_utf8_is_shown_as_escapes() -> None:
     assert Message(b"\x0a\x02\xff!").text(1) == r"\xff!"
 
 
+def test_a_text_too_long_for_a_name() -> None:
+    with pytest.raises(WireError, match="byte 0: a text of 5,000 bytes"):
+        Message(b"\x0a" + varint(5000) + b"a" * 5000).text(1)
+
+
 def test_faults_name_the_place_from_the_start_of_the_file() -> None:
     blob = b"\x2a\x05\0\0\0\0\0"
     layer = b"\x3a" + varint(len(blob)) + blob
@@ -142,7 +147,7 @@ FAULTS = {
     "65 bits": (b"\x08" + b"\xff" * 9 + b"\2", "byte 1: an integer of more than 64 bits"),
     "a group": (b"\x0b\x0c", "byte 0: field 1 is a group, which is not read"),
     "an end of a group": (b"\x0c", "byte 0: field 1 is a group, which is not read"),
-    "wire type 6": (b"\x0e", "byte 0: field 1 is of type 6: is not read"),
+    "wire type 6": (b"\x0e", "byte 0: field 1 has the unknown type 6"),
     "number 0": (b"\x00\x01", "byte 0: no field has the number 0"),
     "number 2^29": (varint(1 << 32) + b"\0", "byte 0: no field has the number 536870912"),
     "half a float": (b"\x0d\0\0", "byte 1: truncated: 4 bytes are due, 2 are there"),
@@ -193,16 +198,18 @@ def test_a_message_given_twice() -> None:
         Message(b"\x0a\0\x0a\0").message(1, "shape")
 
 
-def test_more_fields_than_anyone_writes() -> None:
-    Message(b"\x08\1" * MAX_FIELDS)
-    with pytest.raises(WireError, match="byte 400000: more than 200,000 fields"):
-        Message(b"\x08\1" * (MAX_FIELDS + 1))
+def test_more_fields_than_anyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "MAX_FIELDS", 1000)
+    Message(b"\x08\1" * 1000)
+    with pytest.raises(WireError, match="byte 2000: more than 1,000 fields"):
+        Message(b"\x08\1" * 1001)
 
 
-def test_the_fields_of_all_parts_count_together() -> None:
-    part = b"\x08\1" * (MAX_FIELDS // 3)
+def test_the_fields_of_all_parts_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "MAX_FIELDS", 1000)
+    part = b"\x08\1" * 333
     message = Message((b"\x0a" + varint(len(part)) + part) * 3)
-    with pytest.raises(WireError, match=r"part\[2\]: more than 200,000 fields"):
+    with pytest.raises(WireError, match=r"part\[2\]: more than 1,000 fields"):
         list(message.messages(1, "part"))
 
 

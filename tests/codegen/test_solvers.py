@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from netspec.codegen.emit import emit
-from netspec.codegen.solvers import SOLVERS, UpdateRule, update_rule
+from netspec.codegen.solvers import PYTORCH, SOLVERS, UpdateRule, update_rule
 from netspec.codegen.target import CUDA
 from netspec.codegen.update import (
     StatisticGroup,
@@ -47,8 +47,16 @@ WALKS = {
 """From w = 1 along the gradients 0.5, -0.25, 1, 0.1: computed from Caffe's solver sources."""
 
 
+RULES = [*SOLVERS, *(f"{kind} PYTORCH" for kind in PYTORCH)]
+"""Every rule, by its type and whose arithmetic it has."""
+ROOTS = {"squares", "mean_square", "mean_square_step", "v"}
+"""Slots that are not below 0."""
+
+
 def rule_of(kind: str, **fields: Any) -> UpdateRule:
-    fields = {"momentum": 0.9, "weight_decay": 0.01, **fields}
+    kind, _, arithmetic = kind.partition(" ")
+    momentum = {} if kind in ("AdaGrad", "RMSProp") else {"momentum": 0.9}
+    fields = {"weight_decay": 0.01, "arithmetic": arithmetic or "CAFFE", **momentum, **fields}
     return update_rule(Solver(type=kind, base_lr=0.1, max_iter=1, **fields))
 
 
@@ -72,7 +80,7 @@ def fresh(rule: UpdateRule, rate: float, iteration: int, groups: Sequence[Weight
         for kind in ("weights", "gradients", *rule.slots)
     }
     for name in fed:
-        if name.startswith("v:"):
+        if name.partition(":")[0] in ROOTS:
             fed[name] = np.abs(fed[name])
     for kind in ("running", "batch"):
         fed[f"{kind}:0"] = rng.normal(size=64).astype(np.float32)
@@ -96,10 +104,10 @@ def test_walks_as_caffe_does(name: str, guarded: bool) -> None:
         assert fed["weights:0"][0] == pytest.approx(w, abs=2e-6)
 
 
-@pytest.mark.parametrize("penalty", ["L2", "L1"])
-@pytest.mark.parametrize("kind", SOLVERS)
-def test_in_place_is_out_of_place(kind: str, penalty: str) -> None:
-    rule = rule_of(kind, regularization_type=penalty)
+@pytest.mark.parametrize(("penalty", "clip", "size"), [("L2", -1, 1), ("L1", 5, 1), ("L2", 5, 3)])
+@pytest.mark.parametrize("kind", RULES)
+def test_in_place_is_out_of_place(kind: str, penalty: str, clip: float, size: int) -> None:
+    rule = rule_of(kind, regularization_type=penalty, clip_gradients=clip, iter_size=size)
     guarded, bare = (update_graph(GROUPS, STATISTICS, rule, guarded=g) for g in (True, False))
     apart = run(guarded, fresh(rule, 0.1, 7, GROUPS), in_place=False)
     for step, in_place in ((guarded, True), (bare, True), (bare, False)):
@@ -110,7 +118,7 @@ def test_in_place_is_out_of_place(kind: str, penalty: str) -> None:
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("where", ["gradients:0", "gradients:1", "batch:0"])
-@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize("kind", RULES)
 def test_what_is_not_finite_changes_nothing(kind: str, where: str, bad: float) -> None:
     rule = rule_of(kind)
     fed, before = (fresh(rule, 0.1, 3, GROUPS) for _ in range(2))
@@ -122,7 +130,7 @@ def test_what_is_not_finite_changes_nothing(kind: str, where: str, bad: float) -
 
 
 @pytest.mark.parametrize("penalty", ["L2", "L1"])
-@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize("kind", RULES)
 def test_a_gap_of_zeros_stays_zero(kind: str, penalty: str) -> None:
     rule = rule_of(kind, regularization_type=penalty)
     fed = fresh(rule, 0.1, 0, GROUPS)
@@ -134,10 +142,43 @@ def test_a_gap_of_zeros_stays_zero(kind: str, penalty: str) -> None:
 
 
 @pytest.mark.parametrize("penalty", ["L2", "L1"])
-@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize("kind", RULES)
 def test_cuda_has_every_operator(kind: str, penalty: str) -> None:
-    rule = rule_of(kind, regularization_type=penalty)
+    rule = rule_of(kind, regularization_type=penalty, clip_gradients=1, iter_size=2)
     assert all(CUDA.runs(op) for op in update_graph(GROUPS, STATISTICS, rule).graph.ops)
+
+
+def test_without_clipping_and_accumulation_the_update_has_no_operator_for_them() -> None:
+    plain = update_graph(GROUPS, STATISTICS, rule_of("SGD")).graph
+    clipped = update_graph(GROUPS, STATISTICS, rule_of("SGD", clip_gradients=1)).graph
+    assert len(clipped.ops) - len(plain.ops) == 8 + len(GROUPS)
+    assert not {"ReduceSum", "Sqrt", "Min"} & {op.op_type for op in plain.ops}
+
+
+@pytest.mark.parametrize("clip", [0.5, 1e6])
+@pytest.mark.parametrize("size", [1, 4])
+def test_gradients_are_clipped_together_and_then_divided(clip: float, size: int) -> None:
+    """Caffe clips the norm of the sum over all parameters, whatever their lr_mult, before 1/n."""
+    rule = rule_of("SGD", momentum=0.0, weight_decay=0.0, clip_gradients=clip, iter_size=size)
+    fed, before = (fresh(rule, 0.1, 5, GROUPS) for _ in range(2))
+    run(update_graph(GROUPS, [], rule), fed, in_place=True)
+    norm = np.sqrt(sum(np.square(before[f"gradients:{i}"].astype(float)).sum() for i in "01"))
+    for group, mult in (("0", 1), ("1", 2)):
+        step = before[f"weights:{group}"] - fed[f"weights:{group}"]
+        wanted = 0.1 * mult * min(1, clip / norm) / size * before[f"gradients:{group}"]
+        np.testing.assert_allclose(step, wanted, atol=3e-7)
+
+
+@pytest.mark.parametrize("scale", [0, 1e-30, 1e30])
+def test_a_norm_beyond_float32_breaks_nothing(scale: float) -> None:
+    """Its square is 0 or infinite: gradients stay as they are, or become 0."""
+    rule = rule_of("SGD", momentum=0.0, weight_decay=0.0, clip_gradients=1)
+    fed, before = (fresh(rule, 0.1, 5, GROUPS) for _ in range(2))
+    for group in "01":
+        fed[f"gradients:{group}"] *= np.float32(scale)
+    run(update_graph(GROUPS, [], rule), fed, in_place=True)
+    for group in "01":
+        np.testing.assert_allclose(fed[f"weights:{group}"], before[f"weights:{group}"], atol=1e-6)
 
 
 def test_the_l1_penalty_pulls_every_weight_alike() -> None:
@@ -170,7 +211,7 @@ def test_statistics_move_by_their_share() -> None:
 
 def test_adam_in_double_precision() -> None:
     """Kingma & Ba, Algorithm 1, over 50 steps of a gradient that changes its sign and size."""
-    rule = rule_of("Adam", weight_decay=0.0, delta=1e-8)
+    rule = rule_of("Adam PYTORCH", weight_decay=0.0, delta=1e-8)
     step = update_graph(GROUPS[:1], [], rule)
     rng = np.random.default_rng(0)
     w, m, v = rng.normal(size=320), np.zeros(320), np.zeros(320)

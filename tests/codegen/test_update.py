@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
 from netspec.codegen.builder import Builder
-from netspec.codegen.solvers import SOLVERS, UpdateRule
+from netspec.codegen.solvers import (
+    PYTORCH,
+    SOLVERS,
+    Moved,
+    Scalars,
+    Slots,
+    UpdateRule,
+    update_rule,
+)
 from netspec.codegen.update import WeightGroup, assert_in_place, update_graph
 from netspec.ir.graph import Ops, Value
 from netspec.ir.sections import Solver
@@ -23,16 +30,7 @@ class NaiveNesterov(UpdateRule):
 
     slots: ClassVar = ("momentum",)
 
-    def update(
-        self,
-        op: Ops,
-        w: Value,
-        g: Value,
-        slots: Sequence[Value],
-        scalars: Mapping[str, Value],
-        *,
-        decay: float,
-    ) -> tuple[Value, tuple[Value, ...]]:
+    def move(self, op: Ops, w: Value, g: Value, slots: Slots, scalars: Scalars) -> Moved:
         (v,) = slots
         mu = op.scalar(0.9)
         new = op.Add(op.Mul(v, mu), op.Mul(g, scalars["rate"]))
@@ -93,10 +91,15 @@ def test_two_values_cannot_share_a_place(op: Builder) -> None:
         assert_in_place(op.graph([a, b], name="test"), {a: x, b: x})
 
 
+@pytest.mark.parametrize("arithmetic", ["CAFFE", "PYTORCH"])
 @pytest.mark.parametrize("kind", SOLVERS)
-def test_every_solver_declares_what_it_keeps(kind: str) -> None:
-    rule: Any = SOLVERS[kind]
+def test_every_solver_declares_what_it_keeps(kind: str, arithmetic: str) -> None:
+    momentum = None if kind in ("AdaGrad", "RMSProp") else 0.9
+    solver = Solver(
+        type=kind, arithmetic=arithmetic, base_lr=0.1, momentum=momentum, max_iter=1
+    )  # fmt: skip
+    rule = update_rule(solver)
+    assert type(rule) is (PYTORCH | SOLVERS if arithmetic == "CAFFE" else SOLVERS | PYTORCH)[kind]
     assert rule.slots
     assert rule.scalars[0] == "rate"
-    solver = Solver(type=kind, base_lr=0.1, momentum=0.9, max_iter=1)
-    assert tuple(rule(solver).feeds(0.1, 0)) == rule.scalars
+    assert tuple(rule.feeds(0.1, 0)) == rule.scalars

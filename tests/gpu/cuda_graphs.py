@@ -9,11 +9,12 @@ import onnx
 from onnx import numpy_helper
 
 from netspec.autodiff import grad
+from netspec.codegen.accumulate import accumulate_graph
 from netspec.codegen.emit import emit
-from netspec.codegen.solvers import update_rule
+from netspec.codegen.solvers import PYTORCH, SOLVERS, update_rule
 from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
 from netspec.codegen.target import CUDA
-from netspec.codegen.update import StatisticGroup, WeightGroup, update_graph
+from netspec.codegen.update import StatisticGroup, UpdateStep, WeightGroup, update_graph
 from netspec.compiler import elaborate, read
 from netspec.ir.graph import Graph, Op
 from netspec.ir.net import Net
@@ -64,11 +65,39 @@ def model(step: BatchStep) -> onnx.ModelProto:
     return emit(step.graph, names=step.names)
 
 
-def update_model(kind: str) -> onnx.ModelProto:
+GROUPS = [WeightGroup("0", 1024), WeightGroup("1", 256, lr_mult=2.0, decay_mult=0.0)]
+STATISTICS = [StatisticGroup("0", 256, 0.1)]
+UPDATES: dict[str, dict[str, object]] = {
+    **{kind: {"type": kind} for kind in SOLVERS},
+    **{f"{kind} of PyTorch": {"type": kind, "arithmetic": "PYTORCH"} for kind in PYTORCH},
+    "clipped": {"clip_gradients": 1},
+    "accumulated": {"clip_gradients": 1, "iter_size": 4},
+}
+"""Solvers whose update graphs differ, by a name."""
+
+
+def update(name: str) -> UpdateStep:
     """A solver's update of two groups of weights and one of statistics, as CUDA gets it."""
-    solver = Solver(type=kind, base_lr=0.1, momentum=0.9, weight_decay=1e-3, max_iter=1)
-    groups = [WeightGroup("0", 1024), WeightGroup("1", 256, lr_mult=2.0, decay_mult=0.0)]
-    step = update_graph(groups, [StatisticGroup("0", 256, 0.1)], update_rule(solver), guarded=True)
+    fields = {"base_lr": 0.1, "weight_decay": 1e-3, "max_iter": 1, **UPDATES[name]}
+    if fields.get("type") not in ("AdaGrad", "RMSProp"):
+        fields["momentum"] = 0.9
+    rule = update_rule(Solver.model_validate(fields))
+    return update_graph(GROUPS, STATISTICS, rule, guarded=True)
+
+
+def accumulation(*, first: bool) -> UpdateStep:
+    """What adds up the batches of an iteration."""
+    return accumulate_graph(GROUPS, STATISTICS, 4, first=first)
+
+
+def updates() -> dict[str, UpdateStep]:
+    """All that runs between the gradients and the next step, by a name."""
+    made = {name: update(name) for name in UPDATES}
+    return made | {f"first {first}": accumulation(first=first) for first in (True, False)}
+
+
+def update_model(name: str) -> onnx.ModelProto:
+    step = updates()[name]
     return emit(step.graph, names=step.names)
 
 

@@ -38,7 +38,6 @@ import cuda_graphs  # noqa: E402
 import numpy as np  # noqa: E402
 
 from netspec import zoo  # noqa: E402
-from netspec.codegen.solvers import SOLVERS  # noqa: E402
 from netspec.codegen.target import CUDA  # noqa: E402
 from netspec.compiler import elaborate, read  # noqa: E402
 from netspec.ir.net import Net  # noqa: E402
@@ -202,8 +201,8 @@ def placement() -> str:
             assert not (found := list(cuda_graphs.hazards(step.graph))), (name, kind, found[0])
             make_session(cuda_graphs.model(step), device())
             nodes, graphs = nodes + len(step.graph.ops), graphs + 1
-    for kind in SOLVERS:
-        make_session(cuda_graphs.update_model(kind), device())
+    for name in cuda_graphs.updates():
+        make_session(cuda_graphs.update_model(name), device())
         graphs += 1
     return f"{nodes} nodes of {graphs} graphs, all there"
 
@@ -347,7 +346,7 @@ def by_torch(net: Net, arrays: Arrays, twin: str) -> tuple[float, float]:
     transform, solver = net.data.transform, net.solver
     mean = torch.tensor(transform.mean_value or (0.0,), device=where).reshape(-1, 1, 1)
     optimizer = torch.optim.SGD(
-        model.parameters(), 1e-5, solver.momentum, weight_decay=solver.weight_decay
+        model.parameters(), 1e-5, solver.mu, weight_decay=solver.weight_decay
     )
 
     def step(i: int) -> float:

@@ -25,10 +25,10 @@ from netspec.codegen import target
 from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
-from netspec.codegen.solvers import SOLVERS
 from netspec.codegen.target import CUDA
 from netspec.diagnostics import NetspecError
 from netspec.ir.graph import Value
+from netspec.ir.layer import Layer
 from netspec.ir.types import Shape, TensorType
 from netspec.layers import LAYERS
 from netspec.runtime.device import Device
@@ -93,7 +93,11 @@ def test_steps_are_fit_for_cuda(name: str) -> None:
         assert not list(cuda_graphs.hazards(step.graph)), kind
 
 
-@pytest.mark.parametrize("keyword", LAYERS)
+RUN = [keyword for keyword, layer in LAYERS.items() if layer.lower is not Layer.lower]
+"""The layers that are not only counted."""
+
+
+@pytest.mark.parametrize("keyword", ["input", *RUN])
 def test_every_layer_is_fit_for_cuda(keyword: str, tmp_path: Path) -> None:
     """The example of a layer, and its gradients where it can have a loss behind it."""
     spec = tmp_path / "example.net"
@@ -116,7 +120,13 @@ def test_every_layer_is_fit_for_cuda(keyword: str, tmp_path: Path) -> None:
 
 
 def test_updates_are_on_cuda(astray: Astray) -> None:
-    assert not astray({kind: cuda_graphs.update_model(kind) for kind in SOLVERS})
+    assert not astray({name: cuda_graphs.update_model(name) for name in cuda_graphs.updates()})
+
+
+def test_updates_are_fit_for_cuda() -> None:
+    for name, step in cuda_graphs.updates().items():
+        assert not list(cuda_graphs.hazards(step.graph)), name
+        assert all(CUDA.runs(op) for op in step.graph.ops), name
 
 
 def test_sessions_on_cuda_keep_our_order_and_fall_back_nowhere() -> None:

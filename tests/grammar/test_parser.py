@@ -75,6 +75,16 @@ def test_forms(text: str, kind: type) -> None:
     assert tree(f"{text};{text},{text}\r\n{text}") == (item, item, item, item)
 
 
+def test_a_list_of_messages_may_stand_without_a_colon() -> None:
+    """As the protobuf text format has it; a list of values may not."""
+    assert tree("shape [{ dim: 1 }, < dim: 2 >]") == tree("shape: [{ dim: 1 }, { dim: 2 }]")
+    with pytest.raises(SpecErrors) as caught:
+        tree("pad [1, 2]")
+    (fault,) = caught.value.faults
+    assert fault.message == "expected `:` after `pad`, found `[`"
+    assert fault.span.start == 4
+
+
 def test_spans_reach_over_brackets_and_parentheses() -> None:
     (item,) = tree("  conv { pad: (1 + 2)  list: [1] }")
     assert isinstance(item, ast.Element)

@@ -10,6 +10,8 @@ import pytest
 
 from netspec.compiler import Elaborated
 from netspec.diagnostics import Diagnostics, SpecErrors
+from netspec.ir.analysis import cost
+from netspec.ir.backward import ways_back
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net, Node
 
@@ -230,6 +232,48 @@ class TestWeights:
         assert weight.frozen
         assert (bias.lr_mult, bias.decay_mult) == (2, 0)
         assert node(net, "y").parameters[0].lr_mult == 0
+
+    def test_who_names_no_multiplier_takes_that_of_another(self, nets: Nets) -> None:
+        """Caffe, `Net::AppendParam`: the first layer may leave it to the second."""
+        text = (
+            'input "a" { shape: 10 }\n'
+            'fc "x" { num_output: 10  param { name: "w"  decay_mult: 3 } }\n'
+            'fc "y" { num_output: 10  param { name: "w"  lr_mult: 0 } }\n'
+            'fc "z" { num_output: 10  param { name: "w" } }'
+        )
+        net = nets(text).train.net
+        assert net.parameters[0].frozen
+        shared = [node(net, name).parameters[0] for name in "xyz"]
+        assert {(p.lr_mult, p.decay_mult) for p in shared} == {(0, 3)}
+        assert [p.name for p in net.parameters] == ["w", "x.bias", "y.bias", "z.bias"]
+
+    def test_a_permissive_weight_keeps_each_layers_shape(self, nets: Nets) -> None:
+        text = (
+            'input "a" { shape: 8x4x4 }\n'
+            'conv "x" { num_output: 6  kernel_size: 1  bias_term: false  param { name: "w" } }\n'
+            'conv "y" { num_output: 8  kernel_size: 1  bias_term: false'
+            '  param { name: "w"  share_mode: PERMISSIVE } }\n'
+        )
+        net = nets(text).test.net
+        assert [(p.name, p.shape) for p in net.parameters] == [("w", (6, 8, 1, 1))]
+        assert node(net, "y").parameters[0].shape == (8, 6, 1, 1)
+        assert cost(net).parameters == 48
+
+    def test_propagate_down_is_kept_where_it_stops_something(self, nets: Nets) -> None:
+        text = (
+            'input "a" { shape: 10 }\nfc "x" { num_output: 10  propagate_down: true }\n'
+            'fc "y" { num_output: 10 }\n'
+            'eltwise "z" { bottom: "x"  bottom: "y"  propagate_down: true  propagate_down: false }'
+            "\nsoftmax_loss { propagate_down: [1, 0] }"
+        )
+        net = nets(text).train.net
+        assert [n.propagate_down for n in net.nodes[1:]] == [
+            (), (), (True, False), (True, False)
+        ]  # fmt: skip
+        ways = ways_back(net)
+        assert [ways[name].weights for name in "xy"] == [True, False]
+        assert ways["x"].weights
+        assert not ways["y"].bottoms
 
     def test_loss_weight(self, nets: Nets) -> None:
         net = nets(

@@ -65,6 +65,15 @@ ODD = {
     "bias_filler { type: constant  value: 0.5 } } fc { num_output: 2  bias_filler {} weight_filler {} }",
     "shared weights": 'fc "x" { num_output: 768  param {} param { name: "b"  decay_mult: 0 } } '
     'fc "y" { num_output: 768  param { name: "x.weight" } param { name: "b" } }',
+    "weights of another shape": 'conv { num_output: 6  kernel_size: 1  bias_term: false  param { name: "w"  lr_mult: 2 } } '
+    'conv { num_output: 3  kernel_size: 1  bias_term: false  param { name: "w"  share_mode: PERMISSIVE } }',
+    "gradients stopped": 'relu "a" tanh "b" eltwise { bottom: "a"  bottom: "b"  propagate_down: [false, true] } '
+    "fc { num_output: 2 } softmax_loss { propagate_down: true  propagate_down: false }",
+    "all of a solver": "relu solver { type: Nesterov  arithmetic: CAFFE  base_lr: 0.5  momentum: 0  delta: 1e-6  rms_decay: 0.5 "
+    "lr_policy: sigmoid  gamma: -0.1  stepsize: 9  clip_gradients: 35  iter_size: 4  max_iter: 0  test_interval: 0  test_iter: 7 "
+    'test_initialization: true  display: 0  average_loss: 20  snapshot: 500  snapshot_prefix: "a/b"  snapshot_format: HDF5 '
+    "snapshot_after_train: false  random_seed: -1  regularization_type: L1  weight_decay: 1 }",
+    "Adam without momentum": "relu solver { type: Adam  arithmetic: PYTORCH  base_lr: 0.5  momentum: 0  max_epoch: 1 }",
     "share": 'block b() { fc { num_output: 768 } relu } b() "one" b(share: "one") "two"',
     "frozen": "fc { num_output: 2  param { lr_mult: 0 } } softmax_loss { loss_weight: 0 }",
     "windows": "conv { num_output: 3  kernel_size: 3x5  pad: [0, 2]  stride: [1, 2] } pool { kernel_size: 2 }",

@@ -56,13 +56,13 @@ def test_shapes(fields: Any, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"shape": {"dim": [2, 90]}}, "2x90 fixes the batch, axis 0: write dim: 0 or -1 for it"),
+        ({"shape": {"dim": [2, 91]}}, "180 cells, 2x3x6x5, do not make 2x91"),
         ({"shape": {"dim": [0, 7, -1]}}, "90 cells per sample, 3x6x5, do not make 7x-1"),
         ({"shape": {"dim": [0, 89]}}, "90 cells per sample, 3x6x5, do not make 89"),
         ({"shape": {"dim": [0, -1, -1]}}, "2 dims are -1, and only one can be"),
         ({"shape": {"dim": [0, 0, 0, 0, 0]}}, "dim: 0 copies axis 4, but 2x3x6x5 has 4 axes"),
-        ({"shape": {"dim": [0]}, "num_axes": 0}, "the batch, axis 0, is copied twice"),
-        ({"shape": {"dim": [30, -1]}}, "-1 takes the batch, axis 0, and so must stand before 30"),
+        ({"shape": {"dim": [0]}, "num_axes": 0}, "180 cells, 2x3x6x5, do not make 2x2x3x6x5"),
+        ({"shape": {"dim": [50, -1]}}, "180 cells, 2x3x6x5, do not make 50x-1"),
         ({"shape": {"dim": 1}, "axis": 5}, "there is no axis 5: the bottom is 2x3x6x5"),
         (
             {"shape": {"dim": 1}, "axis": 2, "num_axes": 3},
@@ -83,7 +83,13 @@ def test_one_number_for_the_whole_batch_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
-    [({}, (2, 90)), ({"end_axis": 2}, (2, 18, 5)), ({"axis": 2}, (2, 3, 30))],
+    [
+        ({}, (2, 90)),
+        ({"axis": 0}, (180,)),
+        ({"axis": 0, "end_axis": 1}, (6, 6, 5)),
+        ({"end_axis": 2}, (2, 18, 5)),
+        ({"axis": 2}, (2, 3, 30)),
+    ],
 )
 def test_flatten(fields: Any, expected: Any, forward: Any) -> None:
     x = np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
@@ -94,10 +100,29 @@ def test_flatten(fields: Any, expected: Any, forward: Any) -> None:
     ("fields", "message"),
     [
         ({"axis": 3, "end_axis": 1}, "end_axis 1 lies before axis 3"),
-        ({"axis": 0}, "axis 0 is the batch: the bottom is 2x3x6x5, batch included"),
         ({"end_axis": 4}, "there is no end_axis 4: the bottom is 2x3x6x5"),
     ],
 )
 def test_flatten_refused(fields: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         Flatten(**fields).infer([X])
+
+
+@pytest.mark.parametrize(
+    ("dims", "expected", "bound"),
+    [
+        ([2, 90], (2, 90), True),
+        ([30, -1], (30, 6), True),
+        ([-1, 60], (3, 60), True),
+        ([1, -1], (1, 180), False),
+        ([1, 0, -1], (1, 3, 60), True),
+        ([-1, 45], (4, 45), False),
+        ([0, -1], (2, 90), False),
+    ],
+)
+def test_a_shape_may_hold_the_batch(dims: Any, expected: Any, bound: bool, forward: Any) -> None:
+    layer = Reshape.model_validate({"shape": {"dim": dims}})
+    x = np.arange(180, dtype=np.float32).reshape(X.shape)
+    (y,) = forward(layer, x)
+    np.testing.assert_array_equal(y, x.reshape(expected))
+    assert layer.bound([X]) is bound

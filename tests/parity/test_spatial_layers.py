@@ -96,6 +96,17 @@ def transformed(
     return theirs
 
 
+def zoomed(*size: int) -> Callable[..., Any]:
+    return lambda x: F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+def unfolded(x: Any) -> Any:
+    """Darknet's reorganisation by 2: channels of an image of other sides, unfolded."""
+    n, c, h, w = x.shape
+    parts = x.reshape(n, c // 4, h, 2, w, 2).permute(0, 3, 5, 1, 2, 4)
+    return parts.reshape(n, 4 * c, h // 2, w // 2)
+
+
 RIGHT_ANGLES = [lambda w, k=k: w.rot90(k, (2, 3)) for k in (1, 2, 3)]
 X = (2, 4, 5, 6)
 STEPS = (2, 4, 17)
@@ -220,6 +231,23 @@ CASES = [
         [(2, 3, 1, 1)],
         lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
     ),
+    *(
+        Case(
+            "interp",
+            {"height": height, "width": width},
+            [X],
+            zoomed(height, width),
+        )
+        for height, width in ((9, 11), (3, 4), (13, 2), (1, 6))
+    ),
+    Case("interp", {"zoom_factor": 8}, [(2, 16, 5, 6)], zoomed(33, 41)),
+    Case("axpy", {}, [(2, 4), X, X], lambda a, x, b: a[:, :, None, None] * x + b),
+    Case("axpy", {}, [(2, 4, 1, 1), X, X], lambda a, x, b: a * x + b),
+    Case("reorg", {"stride": 2}, [(2, 8, 4, 6)], unfolded),
+    Case(
+        "bn", {"bn_mode": "INFERENCE"}, [X], lambda x, a, b: a.view(4, 1, 1) * x + b.view(4, 1, 1)
+    ),
+    Case("bn", {"bn_mode": "LEARN"}, [X], lambda x, *w: F.batch_norm(x, None, None, *w, True)),
     Case(
         "depthwise_conv",
         {"kernel_size": 3, "pad": 1, "multiplier": 2},
@@ -367,3 +395,31 @@ def test_a_drawn_cell_takes_the_gradient(window: dict[str, Any], target: Target)
     (expected,) = torch.autograd.grad(theirs, tensor, torch.tensor(y_bar, dtype=torch.float64))
     np.testing.assert_allclose(got[0], theirs.detach().numpy(), rtol=1e-6)
     np.testing.assert_allclose(got[1], expected.numpy(), rtol=1e-5)
+
+
+@each_target
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (2, 1)])
+def test_what_a_pool_took_goes_back(target: Target, kernel: int, stride: int) -> None:
+    """SegNet's pair: the mask of a pool says where its values go, and so whence their gradients."""
+    rng = np.random.default_rng(0)
+    extent = (7, 9)
+    op, context = (lowering := Lowering()).op, lowering
+    x = op.input("x", TensorType((2, 16, *extent)))
+    fields = {"kernel_size": kernel, "stride": stride, "round_mode": "FLOOR"}
+    pool = LAYERS["pool"].model_validate(fields).with_tops(2)
+    grown = LAYERS["upsample"](upsample_h=extent[0], upsample_w=extent[1])
+    small, mask = pool.lower(context, [x], [])  # type: ignore[arg-type]
+    (y,) = grown.lower(context, [op.Mul(small, small), mask], [])  # type: ignore[arg-type]
+    (x_bar,) = grad(op, tuple(op.ops), {y: op.input("y_bar", y.type)}, [x])
+    assert x_bar is not None
+    given, y_bar = (rng.standard_normal(x.type.shape).astype("float32") for _ in "xy")
+    found = run(op, [y, x_bar], {"x": given, "y_bar": y_bar}, target)
+    t = torch.tensor(given, dtype=torch.float64, requires_grad=True)
+    pooled, places = F.max_pool2d(t, kernel, stride, return_indices=True)
+    wanted = F.max_unpool2d(pooled * pooled, places, kernel, stride, output_size=extent)
+    if kernel > stride:  # a place that comes twice counts twice in Caffe, once in torch
+        np.testing.assert_allclose(found[0], wanted.detach().numpy(), rtol=1e-5, atol=1e-6)
+        return
+    (bar,) = torch.autograd.grad(wanted, [t], torch.tensor(y_bar, dtype=torch.float64))
+    for got, want in zip(found, (wanted.detach(), bar), strict=True):
+        np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from netspec.codegen.solvers import PYTORCH
+from netspec.codegen.solvers import SOLVERS as PLAIN
 from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.data.order import key, squares
 from netspec.diagnostics import DataError, UsageError
@@ -51,6 +53,15 @@ each_net = pytest.mark.parametrize(
         *(pytest.param(CONV, target, id=f"conv-{target}") for target in TARGETS),
     ],
 )
+CAREFUL = {"iter_size": 3, "clip_gradients": 0.5}
+SOLVERS = [
+    *((kind, {}) for kind in PLAIN),
+    *((kind, {"arithmetic": "PYTORCH"}) for kind in PYTORCH),
+    *((kind, CAREFUL) for kind in ("SGD", "AdaDelta", "Adam")),
+]
+each_solver = pytest.mark.parametrize(
+    ("solver", "fields"), SOLVERS, ids=[" ".join([k, *f]) for k, f in SOLVERS]
+)
 RATES = {"ip1.bias": (2.0, 0.0), "ip2.bias": (2.0, 0.0)}
 
 
@@ -63,6 +74,7 @@ def chain(
     rates: Mapping[str, tuple[float, float]] = RATES,
     solver: str = "SGD",
     transform: Transform | None = None,
+    **more: Any,
 ) -> Net:
     """Layers one after the other; losses and metrics read the last blob and `label`."""
     types = {"data": TensorType((batch, *shape)), "label": TensorType((batch,), "int64")}
@@ -91,7 +103,10 @@ def chain(
     return Net(
         name="chain", phase=phase, batch=batch, nodes=tuple(nodes), label=types["label"],
         data=DataSection(source="toy", batch_size=batch, transform=transform or Transform()),
-        solver=Solver(type=solver, base_lr=0.1, momentum=0.9, weight_decay=1e-3, max_iter=1),
+        solver=Solver.model_validate({
+            "type": solver, "base_lr": 0.1, "weight_decay": 1e-3, "max_iter": 1,
+            **({} if solver in ("AdaGrad", "RMSProp") else {"momentum": 0.9}), **more,
+        }),
     )  # fmt: skip
 
 
@@ -117,6 +132,7 @@ def executor(
     test_batch: int = 7,
     seed: int = 1,
     target: Target | None = None,
+    batch: int = 16,
     **settings: Any,
 ) -> Executor:
     train, test = train or toy(256), test or toy(45, 5)
@@ -128,15 +144,17 @@ def executor(
         return chain(layers, batch, Phase.TEST, **settings)
 
     return Executor(
-        chain(layers, 16, **settings), test_net(test_batch), train, test,
+        chain(layers, batch, **settings), test_net(test_batch), train, test,
         device="cpu", seed=seed, test_for_batch=test_net, target=target,
     )  # fmt: skip
 
 
-def steps(on: Executor, count: int, start: int = 0, rate: float = 0.1) -> list[float]:
-    """Losses of consecutive batches of 16 out of 256 samples."""
+def steps(
+    on: Executor, count: int, start: int = 0, rate: float = 0.1, batch: int = 16
+) -> list[float]:
+    """Losses of consecutive batches out of 256 samples."""
     return [
-        on.step(i, np.arange(16 * i, 16 * i + 16) % 256, rate).loss
+        on.step(i, np.arange(batch * i, batch * i + batch) % 256, rate).loss
         for i in range(start, start + count)
     ]
 
@@ -153,7 +171,11 @@ def same(a: State, b: State) -> bool:
 
 
 @each_net
-@pytest.mark.parametrize(("solver", "rate"), [("SGD", 0.05), ("Nesterov", 0.05), ("Adam", 0.01)])
+@pytest.mark.parametrize(
+    ("solver", "rate"),
+    [("SGD", 0.05), ("Nesterov", 0.05), ("AdaGrad", 0.05), ("RMSProp", 0.005), ("AdaDelta", 50),
+     ("Adam", 0.01), ("AdamW", 0.01)],
+)  # fmt: skip
 def test_learns_what_a_line_separates(
     layers: Any, target: Target | None, solver: str, rate: float
 ) -> None:
@@ -196,19 +218,73 @@ def test_two_executors_do_the_same(layers: Any, target: Target | None) -> None:
 
 
 @each_net
-@pytest.mark.parametrize("solver", ["SGD", "Adam"])
+@each_solver
 def test_a_restored_executor_goes_on_as_if_nothing_had_been(
-    layers: Any, target: Target | None, solver: str
+    layers: Any, target: Target | None, solver: str, fields: Any
 ) -> None:
     drop = [*layers[:-3], ("dropout", "drop", {}), *layers[-3:]]
-    one, other = (executor(drop, solver=solver, target=target) for _ in range(2))
-    steps(one, 4)
+    one, other = (executor(drop, solver=solver, target=target, **fields) for _ in range(2))
+    batch = 16 * fields.get("iter_size", 1)
+    steps(one, 4, batch=batch)
     halfway = one.state()
-    onward = steps(one, 4, start=4)
+    onward = steps(one, 4, start=4, batch=batch)
     other.restore(halfway)
     assert same(other.state(), halfway)
-    assert steps(other, 4, start=4) == onward
+    assert steps(other, 4, start=4, batch=batch) == onward
     assert same(one.state(), other.state())
+
+
+@each_target
+@pytest.mark.parametrize("layers", [MLP, CONV])
+def test_batches_of_an_iteration_make_one_large_one(layers: Any, target: Target) -> None:
+    """The means of their losses, metrics and gradients are those of all samples together."""
+    if layers is CONV:  # whose normalisation would tell the batches apart
+        layers = [layer for layer in CONV if layer[0] != "batch_norm"]
+    one = executor(layers, target=target)
+    parts = executor(layers, target=target, batch=4, iter_size=4)
+    for i in range(4):
+        indices = np.arange(16 * i, 16 * i + 16)
+        whole, several = one.step(i, indices, 0.05), parts.step(i, indices, 0.05)
+        assert several.loss == pytest.approx(whole.loss, rel=1e-5)
+        assert several.losses == {"loss": several.loss}
+        assert several.metrics == pytest.approx(whole.metrics)
+        assert several.finite is whole.finite is True
+    ours, theirs = flat(parts.state()), flat(one.state())
+    for name, array in theirs.items():
+        np.testing.assert_allclose(ours[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_each_batch_of_an_iteration_folds_its_statistics(size: int) -> None:
+    """As if an update that moves no weight came after each."""
+    one, parts = executor(BN), executor(BN, iter_size=size)
+    for _ in range(3):
+        steps(one, size, rate=0)
+        steps(parts, 1, rate=0, batch=16 * size)
+        ours, theirs = parts.state().statistics, one.state().statistics
+        for name, array in theirs.items():
+            np.testing.assert_allclose(ours[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_each_batch_of_an_iteration_has_its_own_random_tensors() -> None:
+    drop = [*MLP[:2], ("dropout", "drop", {}), *MLP[2:]]
+    one, parts = executor(drop), executor(drop, iter_size=2)
+    same_batch = np.tile(np.arange(16), 2)
+    losses = [one.step(i, same_batch[:16], 0).loss for i in range(4)]
+    assert len(set(losses)) == 4
+    assert parts.step(1, same_batch, 0).loss == pytest.approx((losses[2] + losses[3]) / 2)
+
+
+@pytest.mark.parametrize("iter_size", [1, 2])
+def test_a_clipped_step_has_the_length_asked_for(iter_size: int) -> None:
+    """Plain SGD by a gradient far longer: lr · clip / iter_size, with lr_mult 1 for all."""
+    fields = {"momentum": 0.0, "weight_decay": 0.0, "clip_gradients": 0.01}
+    on = executor(rates={}, iter_size=iter_size, **fields)
+    before = on.state().weights
+    steps(on, 1, rate=0.5, batch=16 * iter_size)
+    after = on.state().weights
+    moved = np.sqrt(sum(np.square(after[n] - before[n]).sum() for n in before))
+    assert moved == pytest.approx(0.5 * 0.01 / iter_size, rel=1e-4)
 
 
 def test_a_state_is_a_copy() -> None:
@@ -241,20 +317,24 @@ def test_evaluation_changes_nothing(layers: Any, target: Target | None) -> None:
 
 @each_net
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
-@pytest.mark.parametrize("solver", ["SGD", "Nesterov", "Adam"])
+@each_solver
 def test_a_step_that_is_not_finite_is_left_undone(
-    layers: Any, target: Target | None, solver: str, bad: float
+    layers: Any, target: Target | None, solver: str, fields: Any, bad: float
 ) -> None:
+    """Whichever of its batches is not."""
+    size = 16 * fields.get("iter_size", 1)
     data = toy(256)
-    data["data"][40, 2] = bad
-    on = executor(layers, data, solver=solver, target=target)
-    steps(on, 2)
-    before = on.state()
-    result = on.step(2, np.arange(32, 48), 0.1)
-    assert not result.finite
-    assert same(on.state(), before)
-    assert on.step(3, np.arange(48, 64), 0.1).finite
-    assert not same(on.state(), before)
+    for at in range(2 * size + 8, 3 * size, 16):
+        data["data"][:, 2] = toy(256)["data"][:, 2]
+        data["data"][at, 2] = bad
+        on = executor(layers, data, solver=solver, target=target, **fields)
+        steps(on, 2, batch=size)
+        before = on.state()
+        result = on.step(2, np.arange(2 * size, 3 * size), 0.1)
+        assert not result.finite
+        assert same(on.state(), before)
+        assert on.step(3, np.arange(3 * size, 4 * size), 0.1).finite
+        assert not same(on.state(), before)
 
 
 def test_the_update_of_a_step_that_is_not_finite_does_not_run(
@@ -354,6 +434,25 @@ def test_statistics_follow_the_batches() -> None:
     assert once["bn.running_mean"].all()
     assert not np.array_equal(once["bn.running_var"], np.ones(8))
     assert "bn.running_mean" not in on.state().weights
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_caffes_sums_follow_the_batches(target: Target) -> None:
+    train = pictures(toy(256))
+    layers = [("batch_norm", "bn", {"affine": False, "moving_average_fraction": 0.9}), *MLP]
+    on = executor(layers, train, pictures(toy(45, 5)), shape=(6, 4, 4), target=target)
+    steps(on, 3)
+    mean, variance, factor = np.zeros(6), np.zeros(6), 0.0
+    for i in range(3):
+        x = train["data"][16 * i : 16 * i + 16].astype(np.float64)
+        factor, mean = 0.9 * factor + 1, 0.9 * mean + x.mean((0, 2, 3))
+        variance = 0.9 * variance + x.var((0, 2, 3), ddof=1)
+    kept = on.state().statistics
+    np.testing.assert_allclose(kept["bn.scale_factor"], [factor], rtol=1e-6)
+    np.testing.assert_allclose(kept["bn.running_mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(kept["bn.running_var"], variance, rtol=1e-5)
+    steps(on, 40, start=3)
+    assert on.evaluate().metrics["accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("spoil", ["weights", "slot", "shape"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +13,11 @@ import pytest
 
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import NetspecError, UsageError
+from netspec.training.experiment import Experiment, prepare
 from netspec.training.launch import train
-from netspec.training.loop import Diverged, Listener
+from netspec.training.loop import Diverged, Listener, Stopped
+from netspec.training.run import Run
+from netspec.training.snapshot import Snapshot
 
 _SOLVER = "solver { base_lr: 0.01  max_iter: 4  display: 1 }"
 
@@ -154,3 +159,104 @@ def test_classes_that_no_label_names_are_told(tmp_path: Path, outputs: int, told
     train(read(str(path)), runs=tmp_path / "runs", device="cpu", listener=Heard())
     said = "`scores` tells 5 classes apart, and no label of the training data is above 2"
     assert warnings == [said] * told
+
+
+_NET = """
+input "data" { shape: 3x8x8 }
+conv { num_output: 4  kernel_size: 3 }  batch_norm  relu
+fc { num_output: 3 }
+dropout
+softmax_loss
+accuracy
+"""
+
+
+def solver_text(**fields: object) -> str:
+    return "solver { " + "  ".join(f"{key}: {value}" for key, value in fields.items()) + " }"
+
+
+def test_a_seed_from_the_clock_is_kept_with_the_run(tmp_path: Path) -> None:
+    solver = solver_text(base_lr=0.01, max_iter=4, random_seed=-1)
+    spec = read(str(written(tmp_path, _NET, solver=solver)))
+    runs = [Run.open(train(spec, runs=tmp_path / "runs", device="cpu").run) for _ in range(2)]
+    seeds = [run.settings.seed for run in runs]
+    assert len(set(seeds)) == 2
+    assert min(seeds) >= 0
+    assert f"random_seed: {seeds[0]}" in runs[0].spec.read_text("utf-8")
+    again = train(spec, runs=tmp_path / "runs", device="cpu", resume=True)
+    assert (again.run, again.ran) == (runs[1].path, 0)
+    same = read(str(runs[0].spec))
+    repeated = train(same, runs=tmp_path / "again", data=tmp_path / "samples.npz", device="cpu")
+    weights = [Run.open(path).weights() for path in (runs[0].path, repeated.run, runs[1].path)]
+    assert all(np.array_equal(weights[0][n], weights[1][n]) for n in weights[0])
+    assert not all(np.array_equal(weights[0][n], weights[2][n]) for n in weights[0])
+
+
+def test_an_iteration_of_several_batches_goes_through_the_data_as_fast(tmp_path: Path) -> None:
+    solver = solver_text(base_lr=0.01, max_epoch=4, iter_size=3, clip_gradients=1)
+    experiment = prepare(read(str(written(tmp_path, _NET, solver=solver))))
+    assert experiment.length == 4
+    assert [len(experiment.batches.indices(i)) for i in range(4)] == [12] * 4
+    assert sorted(experiment.batches.indices(3)) == list(range(12))
+    plain = prepare(read(str(written(tmp_path, _NET, solver=solver.replace("iter_size: 3", "")))))
+    parts = [plain.batches.indices(i) for i in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts), experiment.batches.indices(0))
+
+
+class StopAt(Heard):
+    """Sends the process a signal after some iterations."""
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__()
+        self.iteration = iteration
+
+    def progressed(self, iteration: int, loss: float, rate: float) -> None:
+        if iteration == self.iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("type", ["SGD", "AdaGrad", "AdaDelta", "AdamW"])
+def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, type: str) -> None:
+    """With several batches in an iteration, clipping, dropout, and statistics."""
+    solver = solver_text(
+        type=type, base_lr=0.01, max_iter=6, iter_size=2, clip_gradients=0.1, weight_decay=0.01,
+        average_loss=3, display=1, test_initialization="true", test_iter=2, test_interval=4,
+        snapshot=3, snapshot_prefix='"net"',
+    )  # fmt: skip
+    spec = read(str(written(tmp_path, _NET, solver=solver)))
+    made: list[tuple[str, int]] = []
+
+    def snapshots(experiment: Experiment) -> Snapshot:
+        return lambda state, iteration: made.append((experiment.solver.type, iteration))
+
+    whole = train(spec, runs=tmp_path / "whole", device="cpu", snapshots=snapshots)
+    for at in (1, 3, 5):
+        runs = tmp_path / f"runs{at}"
+        with pytest.raises(Stopped):
+            train(spec, runs=runs, device="cpu", listener=StopAt(at), snapshots=snapshots)
+        parts = train(spec, runs=runs, device="cpu", resume=True, snapshots=snapshots)
+        for name in ("weights.safetensors", "model.onnx"):
+            assert (parts.run / name).read_bytes() == (whole.run / name).read_bytes(), name
+        one, other = (
+            [line.rpartition(",")[0] for line in (run / "log.csv").read_text().splitlines()]
+            for run in (parts.run, whole.run)
+        )
+        assert one == other
+        assert [line.partition(",")[0] for line in one[1:]] == list("0123456")
+    assert made == [(type, 3), (type, 6)] * 4
+
+
+def test_a_test_of_some_batches_is_the_mean_over_them(tmp_path: Path) -> None:
+    """Over the 12 samples again where they do not suffice, and no batch smaller than the others."""
+    results = {}
+    for batches in (1, 2, 3, 4, 6, None):
+        fields = {"test_iter": batches} if batches else {}
+        solver = solver_text(base_lr=0.01, max_iter=2, **fields)
+        path = written(tmp_path, _NET, batch=8, solver=solver)
+        results[batches] = train(read(str(path)), runs=tmp_path / "runs", device="cpu").test
+    loss = {batches: test["loss"] for batches, test in results.items()}
+    assert loss[3] == pytest.approx(loss[None], rel=1e-5)  # twice each sample
+    assert loss[6] == pytest.approx(loss[None], rel=1e-5)
+    assert loss[4] == pytest.approx((3 * loss[3] + loss[1]) / 4, rel=1e-5)
+    assert loss[1] != loss[2] != loss[3]

@@ -27,6 +27,7 @@ from netspec.training.checkpoint import Progress, State
 from netspec.training.loop import Diverged, Listener, Outcome, Stopped, restore, train
 from netspec.training.metrics import Averages
 from netspec.training.run import Run, Settings
+from netspec.training.snapshot import snapshot_files
 
 LENGTH = 12
 SOLVER = Solver(
@@ -52,6 +53,8 @@ class Fake:
     before_step: Callable[[int], None] = lambda _: None
     before_test: Callable[[], None] = lambda: None
     before_state: Callable[[], None] = lambda: None
+    asked: list[int | None] = field(default_factory=list)
+    """How many batches each test was to have."""
     w: NDArray[np.float32] = field(default_factory=lambda: np.ones(5, np.float32))
     v: NDArray[np.float32] = field(default_factory=lambda: np.zeros(5, np.float32))
     mean: NDArray[np.float32] = field(default_factory=lambda: np.zeros((), np.float32))
@@ -69,7 +72,8 @@ class Fake:
         loss = float(np.abs(self.w).sum())
         return SimpleNamespace(loss=loss, losses=losses, metrics={"accuracy": 0.5}, finite=True)
 
-    def evaluate(self) -> Any:
+    def evaluate(self, batches: int | None = None) -> Any:
+        self.asked.append(batches)
         self.before_test()
         score = float(np.cos(self.w).mean())
         metrics = {"accuracy": score}
@@ -173,6 +177,127 @@ def test_by_test_interval_and_without_tests(tmp_path: Path) -> None:
     assert ear.of("saved") == [3, 5, 8, 10, 12]
     assert outcome.test == {}
     assert outcome.best is None
+
+
+def asking(**fields: Any) -> Solver:
+    return Solver.model_validate({**SOLVER.model_dump(exclude_defaults=True), **fields})
+
+
+def rows_of(run: Run) -> list[list[str]]:
+    return result(run)[2][1:]
+
+
+def test_a_test_before_the_first_iteration_has_row_0(tmp_path: Path) -> None:
+    run, ear, fake = make(tmp_path), Ear(), Fake()
+    solver = asking(test_initialization=True, test_interval=5, test_iter=3)
+    go(run, fake, solver=solver, ear=ear)
+    assert ear.of("tested") == ear.of("saved") == [0, 5, 10, 12]
+    assert fake.asked == [3, 3, 3, 3]
+    first = rows_of(run)[0]
+    assert first[:4] == ["0", "0", "0.1", ""]
+    assert float(first[-1])
+
+
+def test_no_test_and_no_display_leave_the_last_row(tmp_path: Path) -> None:
+    run, ear = make(tmp_path), Ear()
+    solver = asking(test_interval=0, display=0, test_initialization=True)
+    outcome = go(run, Fake(), solver=solver, ear=ear)
+    assert ear.of("tested") == []
+    assert ear.of("saved") == [LENGTH]
+    assert outcome.test == {}
+    assert [row[0] for row in rows_of(run)] == [str(LENGTH)]
+
+
+@pytest.mark.parametrize("interval", [5, 0])
+def test_a_training_of_no_iterations_is_written_as_it_began(tmp_path: Path, interval: int) -> None:
+    run, ear = make(tmp_path), Ear()
+    solver = asking(max_iter=0, test_interval=interval)
+    outcome = go(run, Fake(), solver=solver, ear=ear, length=0)
+    assert ear.of("tested") == [0] * (interval > 0)
+    assert outcome.iterations == outcome.ran == 0
+    assert run.weights()["w"].tolist() == [1] * 5
+    assert run.model_file.exists()
+
+
+def test_the_loss_is_the_mean_of_the_last(tmp_path: Path) -> None:
+    run, ear, told = make(tmp_path), Ear(), list[float]()
+    ear.progressed = lambda iteration, loss, rate: told.append(loss)  # type: ignore[method-assign]
+    plain = make(tmp_path)
+    losses: list[float] = []
+    other = Ear()
+    other.progressed = lambda i, loss, rate: losses.append(loss)  # type: ignore[method-assign]
+    go(plain, Fake(bad=frozenset({3})), ear=other)
+    go(run, Fake(bad=frozenset({3})), solver=asking(average_loss=3), ear=ear)
+    good = [loss for loss in losses if loss == loss]
+    for i in range(len(good)):
+        last = good[max(0, i - 2) : i + 1]
+        assert [t for j, t in enumerate(told) if j != 3][i] == pytest.approx(sum(last) / len(last))
+    rows = {int(row[0]): row[3] for row in rows_of(run)}
+    assert all(float(rows[i]) == pytest.approx(told[i - 1], rel=1e-6) for i in rows)
+    assert result(run)[:2] == result(plain)[:2]
+
+
+CAREFUL = asking(
+    test_initialization=True, average_loss=4, snapshot=4, display=3, snapshot_prefix="net"
+)
+"""What beside tests asks for rows and files."""
+
+
+def test_snapshots_come_before_their_checkpoints(tmp_path: Path) -> None:
+    run, ear = make(tmp_path), Ear()
+    seen: list[tuple[int, list[str]]] = []
+
+    def snapshot(state: State, iteration: int) -> None:
+        seen.append((iteration, [p.stem for p in run.checkpoints.paths()]))
+        assert state.weights.keys() == {"w"}
+
+    go(run, Fake(), solver=CAREFUL, ear=ear, snapshot=snapshot, tests=False)
+    assert [iteration for iteration, _ in seen] == [4, 8, 12]
+    assert {4, 8, 12} <= set(ear.of("saved"))
+    assert all(f"{iteration:08d}" not in there for iteration, there in seen)
+    seen.clear()
+    again = make(tmp_path)
+    solver = CAREFUL.model_copy(update={"snapshot_after_train": False, "snapshot": 5})
+    go(again, Fake(), solver=solver, snapshot=snapshot)
+    assert [iteration for iteration, _ in seen] == [5, 10]
+
+
+@pytest.mark.parametrize("moment", range(LENGTH))
+def test_whatever_is_asked_for_a_killed_run_ends_with_the_same_bytes(
+    tmp_path: Path, moment: int
+) -> None:
+    written: dict[str, dict[int, bytes]] = {"whole": {}, "killed": {}}
+
+    def snapshot(name: str) -> Callable[[State, int], None]:
+        return lambda state, i: written[name].update({i: state.weights["w"].tobytes()})
+
+    def die(iteration: int) -> None:
+        if iteration == moment:
+            raise Killed
+
+    whole, run = make(tmp_path), make(tmp_path)
+    go(whole, Fake(bad=frozenset({3})), solver=CAREFUL, snapshot=snapshot("whole"))
+    killed = Fake(bad=frozenset({3}), before_step=die)
+    with pytest.raises(Killed):
+        go(run, killed, solver=CAREFUL, snapshot=snapshot("killed"))
+    go(run, Fake(bad=frozenset({3})), solver=CAREFUL, snapshot=snapshot("killed"))
+    assert result(run) == result(whole)
+    assert written["killed"] == written["whole"]
+
+
+def test_the_files_of_a_snapshot_are_called_as_caffe_does(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for prefix, named in (("net", "net"), ("a/net.v2", "a/net.v2"), ("b/", "b/lenet"),
+                          (str(tmp_path / "folder"), str(tmp_path / "folder/lenet"))):  # fmt: skip
+        solver = asking(snapshot_prefix=prefix)
+        model, state = snapshot_files(solver, 500, "lenet")
+        assert str(model) == f"{named}_iter_500.caffemodel"
+        assert str(state) == f"{named}_iter_500.solverstate"
+        solver = asking(snapshot_prefix=prefix, snapshot_format="HDF5")
+        assert [p.suffixes[-2:] for p in snapshot_files(solver, 500, "lenet")] == [
+            [".caffemodel", ".h5"],
+            [".solverstate", ".h5"],
+        ]
 
 
 def test_a_late_checkpoint_comes_before_the_test(tmp_path: Path) -> None:
@@ -390,7 +515,7 @@ def test_a_full_disk_stops_with_the_old_checkpoint(
 def test_the_best_is_the_lowest_loss_where_there_is_no_metric(tmp_path: Path) -> None:
     losses = iter([3.0, 1.0, float("nan"), 2.0, 1.0])
     fake = Fake()
-    fake.evaluate = lambda: SimpleNamespace(  # type: ignore[method-assign]
+    fake.evaluate = lambda batches=None: SimpleNamespace(  # type: ignore[method-assign]
         loss=next(losses), losses={}, metrics={}
     )
     outcome = go(make(tmp_path), fake)
@@ -407,7 +532,8 @@ def test_a_row_holds_the_means_since_the_row_before() -> None:
 def test_progress_has_all_that_the_loop_keeps() -> None:
     """What the loop keeps beside `progress` may change no later step: this list is to be judged."""
     rest = set(loop._Loop.__dataclass_fields__) - {"progress"}
-    given = {"executor", "batches", "solver", "run", "length", "listener", "signals", "tests"}
+    given = {"executor", "batches", "solver", "run", "length", "listener", "signals", "tests",
+             "snapshot"}  # fmt: skip
     assert rest - given == {"save_seconds", "saved", "saved_at"}
     assert Progress.model_fields["averages"]
 

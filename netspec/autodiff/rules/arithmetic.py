@@ -116,6 +116,20 @@ def log(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
     return (op.Div(y_bar, x),)
 
 
+@vjp("Cos")
+def cos(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
+    """x̄ = -ȳ·sin(x)."""
+    (x,) = primal.node.inputs
+    return (op.Neg(op.Mul(y_bar, op.Sin(x))),)
+
+
+@vjp("Sin")
+def sin(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
+    """x̄ = ȳ·cos(x)."""
+    (x,) = primal.node.inputs
+    return (op.Mul(y_bar, op.Cos(x)),)
+
+
 @vjp("Sqrt")
 def sqrt(op: Ops, primal: Primal, y_bar: Value) -> tuple[Value]:
     """x̄ = ȳ/(2·y)."""

@@ -6,7 +6,7 @@ from math import prod
 
 from netspec.autodiff.vjp import Primal, vjp
 from netspec.ir.graph import Ops, Value
-from netspec.ir.phrases import cast_to, reshape, scatter, spread, sum_to
+from netspec.ir.phrases import cast_to, reshape, scatter, spread, sum_to, zeros
 
 
 @vjp("Gather")
@@ -31,6 +31,23 @@ def gather_elements(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]
     assert indices is not None
     axis = primal.node.attrs.get("axis", 0)
     return [scatter(op, x.type.shape, indices, y_bar, axis), None]
+
+
+@vjp("ScatterElements")
+def scatter_elements(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
+    """x̄ = ȳ where nothing was written; ū = the cells of ȳ where u was written."""
+    x, indices, updates = primal.node.inputs
+    assert x is not None
+    assert updates is not None
+    axis = primal.node.attrs.get("axis", 0)
+    assert primal.node.attrs.get("reduction", "none") == "none", primal.node.name
+    x_bar = u_bar = None
+    if primal.wants(0):
+        none = zeros(op, updates.type.shape, y_bar.type.dtype)
+        x_bar = op.ScatterElements(y_bar, indices, none, axis=axis)
+    if primal.wants(2):
+        u_bar = op.GatherElements(y_bar, indices, axis=axis)
+    return [x_bar, None, u_bar]
 
 
 @vjp("TopK")

@@ -20,6 +20,9 @@ def resize(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
     x, *rest = primal.node.inputs
     assert x is not None
     attrs, extent = primal.node.attrs, x.type.spatial
+    if attrs["coordinate_transformation_mode"] == "align_corners":
+        assert attrs["mode"] == "linear", f"{primal.node.name}: has no gradient rule"
+        return [_mix_corners_back(op, y_bar, extent), *(None for _ in rest)]
     times = tuple(o // n for o, n in zip(y_bar.type.spatial, extent, strict=True))
     grown = tuple(n * k for n, k in zip(extent, times, strict=True))
     assert y_bar.type.shape == (*x.type.shape[:2], *grown), f"{primal.node.name}: not whole times"
@@ -31,6 +34,25 @@ def resize(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
         assert how == ("linear", "half_pixel"), f"{primal.node.name}: {how} has no gradient rule"
         x_bar = _mix_back(op, y_bar, times)
     return [x_bar, *(None for _ in rest)]
+
+
+def _mix_corners_back(op: Ops, y_bar: Value, extent: Shape) -> Value:
+    """x̄ = Aᵀ·ȳ·B, where y = A·x·Bᵀ mixes rows and columns.
+
+    One axis after the other as the last one: a matrix to the left would be broadcast, and CUDA
+    lists such batches on the host.
+    """
+    for n, m in reversed([*zip(extent, y_bar.type.spatial, strict=True)]):
+        mixture = op.constant(_mixture(n, m).astype(y_bar.type.dtype))
+        y_bar = op.Transpose(op.MatMul(y_bar, mixture), perm=(0, 1, 3, 2))
+    return y_bar
+
+
+def _mixture(n: int, m: int) -> npt.NDArray[np.float64]:
+    """What each of m cells has of each of n cells, where the first and last ones are the same."""
+    at = np.arange(m) * ((n - 1) / max(m - 1, 1))
+    shares: npt.NDArray[np.float64] = 1 - np.abs(at[:, None] - np.arange(n))
+    return shares.clip(min=0)
 
 
 def _sum_copies(op: Ops, y_bar: Value, times: Shape) -> Value:

@@ -1,0 +1,55 @@
+"""A solver of Caffe's to a section of ours: `base_lr: 0.01 …` → `solver { base_lr: 0.01 … }`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from netspec.caffe.parts import first, literal, lost_comments
+from netspec.grammar import making
+from netspec.grammar.ast import Comments, Element, Field, Item, Message, String
+from netspec.grammar.making import NOWHERE
+from netspec.ir.reading import kind_of
+from netspec.ir.sections import Solver
+
+
+def solver_section(tree: Message) -> Element:
+    """`solver { … }` of a solver file: the fields that ours has, too.
+
+    Which device computes, and what is printed to find faults, is for the command line.
+    """
+    fields = tuple(i for i in tree.items if isinstance(i, Field | Element))
+    items: list[Item] = [_word(i) for i in _single(fields) if _kept(i)]
+    if first(fields, "type") in ("Adam", "AdaDelta") and first(fields, "momentum") is None:
+        items.append(making.field("momentum", making.number(0)))  # ours is that of the papers
+    tests = first(fields, "test_interval")
+    if tests and first(fields, "test_initialization") is None:
+        items.append(making.field("test_initialization", making.word("true")))
+    comments = Comments(lost_comments(tree.items, items))
+    body = Message(tuple(items), NOWHERE, tree.tail)
+    return Element("solver", None, body, tree.span, tree.span, comments)
+
+
+def _single(items: Iterable[Field | Element]) -> Iterator[Field]:
+    """The fields; of several nets that are tested, the first one's number of batches."""
+    runs = 0
+    for item in items:
+        runs += isinstance(item, Field) and item.key == "test_iter"
+        if isinstance(item, Field) and (item.key != "test_iter" or runs == 1):
+            yield item
+
+
+def _kept(item: Field) -> bool:
+    if item.key not in Solver.model_fields:
+        return False
+    default = Solver.model_fields[item.key].default
+    value = literal(item.value)
+    if item.key == "test_iter" and value == 0:
+        return False
+    return isinstance(default, bool) != isinstance(value, bool) or value != default
+
+
+def _word(item: Field) -> Field:
+    if isinstance(item.value, String) and kind_of(Solver, item.key).words:
+        return replace(item, value=making.word(item.value.value, item.value.span))
+    return item

@@ -1,0 +1,143 @@
+"""Caffe's files to native specs, tree to tree: a net, or a solver with the nets it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from netspec.caffe import forms
+from netspec.caffe.flow import check_flow
+from netspec.caffe.native import sources_of, to_native
+from netspec.caffe.nets import SolverNet, find_test_nets, find_train_net
+from netspec.caffe.placing import place
+from netspec.caffe.solver import solver_section
+from netspec.caffe.sources import Asked, Probe
+from netspec.caffe.state import NetState, filter_net, state_of
+from netspec.caffe.validate import validate_caffe
+from netspec.diagnostics import Diagnostics, SpecError
+from netspec.grammar.ast import Element, Field, Message
+from netspec.ir.layer import Layer, Phase
+from netspec.ir.types import Shape
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says of a Caffe file."""
+
+    level: int | None = None
+    stages: tuple[str, ...] = ()
+    lenient: bool = False
+    """Whether what netspec does not know is a warning, and left out."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Shapes that the file does not tell: of a sample for what data layers make, else whole."""
+
+    def over(self, state: NetState, phase: Phase) -> NetState:
+        """The state of a net in a phase: what its files declare, and what is asked for."""
+        level = state.level if self.level is None else self.level
+        return NetState(phase, level, (*state.stages, *self.stages))
+
+
+Open = Callable[[Field], Message]
+"""The tree of the file that a field of a solver names; SpecError if it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Upgrader:
+    """Reads Caffe's files as the command line wishes.
+
+    Faults go to the diagnostics; those that leave nothing to go on with are raised as SpecErrors.
+    """
+
+    layers: Mapping[str, type[Layer]]
+    wishes: Wishes
+    probe: Probe
+    diagnostics: Diagnostics
+
+    def net(self, tree: Message) -> Message:
+        """The native spec of a net of any form, with its phases beside each other."""
+        current = self._current(tree)
+        state = state_of(current)
+        filtered = {p: self._filtered(current, self.wishes.over(state, p)) for p in Phase}
+        self._check_flow(filtered, current)
+        return self._native(current, filtered)
+
+    def solver(self, tree: Message, open_net: Open) -> Message:
+        """The native spec of a solver: its training net, its first test net, and itself.
+
+        Without a `test_iter` it tests nothing, and phase TEST is that of the training net.
+        """
+        checked = self._valid(tree, "SolverParameter")
+        checked = forms.upgrade_solver(
+            checked, lenient=self.wishes.lenient, diagnostics=self.diagnostics
+        )
+        found = Diagnostics()
+        trained = find_train_net(checked, diagnostics=found)
+        tested = find_test_nets(checked, diagnostics=found)
+        self._take(found)
+        self.diagnostics.check()
+        train = (trained and self._opened(trained, open_net)) or Message((), tree.span)
+        state = trained.state_of(train) if trained else NetState()
+        state = self.wishes.over(state, Phase.TRAIN)
+        filtered = {Phase.TRAIN: self._filtered(train, state)}
+        if tested:
+            same = trained is not None and tested[0].source is trained.source
+            test = (None if same else self._opened(tested[0], open_net)) or train
+            filtered[Phase.TEST] = self._filtered(test, tested[0].state_of(test))
+        else:
+            state = self.wishes.over(state_of(train), Phase.TEST)
+            filtered[Phase.TEST] = self._filtered(train, state)
+        self._check_flow(filtered, train)
+        native = self._native(train, filtered)
+        return replace(native, items=(*native.items, solver_section(checked)))
+
+    def _opened(self, net: SolverNet, open_net: Open) -> Message | None:
+        """A solver's net; None if a lenient reading cannot find its file."""
+        if isinstance(net.source, Element):
+            tree = net.source.body or Message((), net.source.span)
+            return self._current(tree, checked=True)
+        try:
+            return self._current(open_net(net.source))
+        except SpecError as error:
+            if not self.wishes.lenient:
+                raise
+            self.diagnostics.warn(error)
+            return None
+
+    def _current(self, tree: Message, *, checked: bool = False) -> Message:
+        """A net in Caffe's current form."""
+        valid = tree if checked else self._valid(tree, "NetParameter")
+        return forms.upgrade_net(valid, lenient=self.wishes.lenient, diagnostics=self.diagnostics)
+
+    def _valid(self, tree: Message, message: str) -> Message:
+        """The tree as protobuf would read it; SpecErrors if it would not."""
+        lenient, diagnostics = self.wishes.lenient, self.diagnostics
+        valid = validate_caffe(tree, message, lenient=lenient, diagnostics=diagnostics)
+        if valid is None:
+            diagnostics.check()
+        assert valid is not None, "what protobuf refuses is reported"
+        return valid
+
+    def _filtered(self, net: Message, state: NetState) -> Message:
+        return filter_net(net, state, diagnostics=self.diagnostics)
+
+    def _check_flow(self, filtered: Mapping[Phase, Message], whole: Message) -> None:
+        """What Caffe says of the blobs of each phase; one without data has those of the other."""
+        fed = {phase: sources_of(net, self.layers) for phase, net in filtered.items()}
+        lent = next(filter(None, fed.values()), ())
+        found = Diagnostics()
+        for phase, net in filtered.items():
+            items = net.items if fed[phase] else (*lent, *net.items)
+            check_flow(replace(net, items=items), whole=whole, diagnostics=found)
+        self._take(found)
+
+    def _take(self, found: Diagnostics) -> None:
+        """Keep what was found, as warnings in a lenient reading."""
+        if self.wishes.lenient:
+            found.forgive()
+        self.diagnostics.extend(found)
+
+    def _native(self, net: Message, filtered: Mapping[Phase, Message]) -> Message:
+        asked = Asked(self.wishes.shapes, self.wishes.lenient, self.probe, self.diagnostics)
+        return to_native(
+            net, place(filtered[Phase.TRAIN], filtered[Phase.TEST]), self.layers, asked
+        )

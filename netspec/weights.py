@@ -1,0 +1,68 @@
+"""Weights from files of any kind, for a net: by tensor name, or by Caffe's layer names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from netspec.caffe.match import Match, Row, Verdict
+from netspec.caffe.weights import load_caffemodel
+from netspec.diagnostics import MAX_ERRORS, DataError, UsageError, printable
+from netspec.ir.net import Net
+from netspec.ir.types import Shape, size
+from netspec.runtime.weights import read_weights
+
+CAFFES = (".caffemodel", ".h5")
+"""How the names of Caffe's weight files end."""
+
+
+def load_weights(paths: Sequence[Path], net: Net, *, ignore_mismatch: bool = False) -> Match:
+    """The tensors of weight files that are the net's, the later file's over the earlier one's.
+
+    A file whose name ends as Caffe's do is matched by layer names, a safetensors file by those of
+    the tensors. What the files do not give is missing, what the net does not have is ignored; a
+    tensor of another shape is a DataError, or missing with `ignore_mismatch`.
+    """
+    return reduce(Match.then, (_load(path, net, ignore_mismatch) for path in paths))
+
+
+def _load(path: Path, net: Net, ignore_mismatch: bool) -> Match:
+    if not path.is_file():
+        raise UsageError(f"{printable(str(path))}: there is no such file of weights")
+    if path.suffix in CAFFES:
+        return load_caffemodel(path, net, ignore_mismatch=ignore_mismatch)
+    match = match_tensors(read_weights(path), net)
+    misfits = [row for row in match.table if row.verdict is Verdict.OTHER_SHAPE]
+    if misfits and not ignore_mismatch:
+        raise _misfit(path, misfits)
+    if not match.arrays and net.parameters:
+        raise DataError(f"{printable(str(path))}: holds no tensor of the net")
+    return match
+
+
+def match_tensors(tensors: Mapping[str, NDArray[Any]], net: Net) -> Match:
+    """Tensors and a net's own of the same names."""
+    wanted: dict[str, Shape] = {p.name: p.shape for p in net.parameters}
+    wanted |= {name: statistic.shape for name, statistic in net.statistics.items()}
+    arrays = {n: a for n, a in tensors.items() if n in wanted and a.shape == wanted[n]}
+    rows = []
+    for name, shape in wanted.items():
+        found = (tensors[name].shape,) if name in tensors else ()
+        verdict = Verdict.OTHER_SHAPE if found else Verdict.MISSING
+        verdict = Verdict.MATCHED if name in arrays else verdict
+        rows.append(Row(name.rpartition(".")[0], name, found, shape, verdict))
+    for name in tensors.keys() - wanted.keys():
+        rows.append(Row(name, "", (tensors[name].shape,), None, Verdict.IGNORED))
+    return Match({n: a.astype("float32") for n, a in arrays.items()}, tuple(rows))
+
+
+def _misfit(path: Path, rows: Sequence[Row]) -> DataError:
+    shown = [f"`{r.tensor}` is {size(r.found[0])}, the net has {size(r.wanted or ())}"
+             for r in rows[:MAX_ERRORS]]  # fmt: skip
+    more = [f"… and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
+    text = f"{path}: does not fit the net: {'; '.join([*shown, *more])}"
+    return DataError(printable(f"{text}; --ignore-mismatch passes over what differs"))
