@@ -129,6 +129,6 @@ READER = Reader(
     _claims,
     _read,
     _probe,
-    frozenset({"backend", "force_color", "force_gray"}),
+    frozenset({"force_color", "force_gray"}),
     order="BGR",
 )

@@ -226,7 +226,7 @@ class TestHdf5:
 class TestSections:
     @pytest.mark.parametrize(
         "fields",
-        [{"backend": "LMDB"}, {"root_folder": "x"}, {"is_color": False},
+        [{"root_folder": "x"}, {"is_color": False},
          {"new_height": 3, "new_width": 3}, {"transform": Transform(force_gray=True)}],
     )  # fmt: skip
     def test_what_a_format_does_not_take(self, tmp_path: Path, fields: dict[str, Any]) -> None:
