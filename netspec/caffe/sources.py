@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from netspec.caffe.parts import CaffeLayer, first, key_of, literal, values
+from netspec.caffe.message import key
+from netspec.caffe.parts import CaffeLayer, first, literal, values
 from netspec.diagnostics import Diagnostics, Span, SpecError
 from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Message, String
@@ -224,7 +225,7 @@ def _batch(layer: CaffeLayer) -> list[Item]:
 def _section_items(layer: CaffeLayer, phase: Phase) -> list[Item]:
     block = layer.block(BLOCKS[layer.word])
     items: list[Item] = [i for i in block if isinstance(i, Field) and i.key in _SECTION]
-    if not any(key_of(item) == "batch_size" for item in block):
+    if not any(key(item) == "batch_size" for item in block):
         batch = making.number(batch_of(layer) or 1, layer.span)
         items.append(making.field("batch_size", batch, layer.span))
     shuffled = first(block, "shuffle") is True
@@ -244,7 +245,7 @@ def _transform(layer: CaffeLayer, items: Sequence[Field | Element]) -> Element:
     kept = [
         i for i in items if not (isinstance(i, Field) and literal(i.value) == _USUAL.get(i.key))
     ]
-    span = next(i.span for i in layer.items if key_of(i) == "transform_param")
+    span = next(i.span for i in layer.items if key(i) == "transform_param")
     return making.message("transform", kept, span)
 
 

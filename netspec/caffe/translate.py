@@ -9,7 +9,8 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 
 from netspec.caffe.dialect import DIALECTS, PLAIN, Items
-from netspec.caffe.parts import CaffeLayer, key_of, literal, lost_comments
+from netspec.caffe.message import key
+from netspec.caffe.parts import CaffeLayer, literal, lost_comments
 from netspec.caffe.sources import Asked
 from netspec.grammar import making
 from netspec.grammar.ast import Comments, Element, Field, Item, List, Message, Number, Size, String
@@ -100,7 +101,7 @@ def _edges(
 
 def _training(layer: CaffeLayer, kind: type[Layer]) -> list[Item]:
     """`param`, `loss_weight` and `propagate_down`."""
-    params = [i for i in layer.items if key_of(i) == "param"]
+    params = [i for i in layer.items if key(i) == "param"]
     if layer.word == "BatchNorm":  # its blobs are statistics: none is trained
         params = []
     while params and not _says(params[-1]):
@@ -138,9 +139,9 @@ def _default(model: type[Fields], item: Item) -> bool:
 
 def _having(items: Items, kind: type[Layer], asked: Asked) -> Items:
     """The fields that our layer has; a lenient reading warns of the others."""
-    strange = [i for i in items if key_of(i) not in kind.model_fields] if asked.lenient else []
+    strange = [i for i in items if key(i) not in kind.model_fields] if asked.lenient else []
     for item in strange:
-        asked.warn(f"`{key_of(item)}` is left out: {kind.keyword} has no such field", item.span)
+        asked.warn(f"`{key(item)}` is left out: {kind.keyword} has no such field", item.span)
     return [item for item in items if item not in strange]
 
 
@@ -149,9 +150,9 @@ def _merged(items: Items, model: type[Fields]) -> Items:
     merged: list[Field | Element] = []
     seen: dict[str, int] = {}
     for item in items:
-        at = seen.get(key_of(item))
+        at = seen.get(key(item))
         if at is None or not isinstance(item, Field) or not _repeated(model, item.key):
-            seen[key_of(item)] = len(merged)
+            seen[key(item)] = len(merged)
             merged.append(item)
             continue
         there = merged[at]
@@ -180,7 +181,7 @@ def _elements(item: Field) -> Sequence[Any]:
 
 def _unfilled(kind: type[Layer], items: Items | list[Item], layer: CaffeLayer) -> list[Item]:
     """What Caffe fills with zeros where nothing is said, if ours would not."""
-    said = {key_of(item) for item in items if isinstance(item, Field | Element)}
+    said = {key(item) for item in items if isinstance(item, Field | Element)}
     zero = making.field("type", making.word("constant", layer.span))
     fields = kind.model_fields
     return [
