@@ -104,7 +104,7 @@ class DataSection(Fields):
     any the samples come by `--data`, or are those of `dummy`.
     """
     backend: Literal["LEVELDB", "LMDB"] | None = None
-    """The database that the source is; LMDB is read."""
+    """The database that the source is said to be, as in Caffe: images are decoded as BGR."""
     batch_size: Positive
     """Samples per iteration."""
     shuffle: Flag | None = None
