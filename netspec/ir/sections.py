@@ -157,7 +157,7 @@ class Solver(Fields):
     """The rule of the update; AdamW, which Caffe lacks, is PyTorch's."""
     arithmetic: Literal["CAFFE", "PYTORCH"] = "CAFFE"
     """Whose arithmetic, where the two differ: PyTorch has lr outside of the momentum of SGD and
-    Nesterov, and corrects Adam's √v before it adds delta."""
+    Nesterov, corrects Adam's √v before it adds delta, and knows RMSProp with momentum."""
     base_lr: PositiveReal
     """The learning rate that the policy starts from."""
     lr_policy: Literal["fixed", "step", "multistep", "inv", "exp", "poly", "sigmoid"] = "fixed"
@@ -173,7 +173,8 @@ class Solver(Fields):
     momentum: Probability | None = None
     """Share of the last update that goes on; Adam's β1; AdaDelta's decay.
 
-    Unless set 0.9 for Adam and AdamW, 0.95 for AdaDelta, else 0; AdaGrad and RMSProp take none.
+    Unless set 0.9 for Adam and AdamW, 0.95 for AdaDelta, else 0. AdaGrad takes none, and RMSProp
+    only with PyTorch's arithmetic.
     """
     momentum2: Probability = 0.999
     """Adam's β2."""
@@ -236,7 +237,8 @@ class Solver(Fields):
         self._check_policy()
         if list(self.stepvalue) != sorted(set(self.stepvalue)):
             raise ValueError("stepvalue must rise")
-        if self.type in ("AdaGrad", "RMSProp") and self.momentum:
+        none = self.type == "AdaGrad" or (self.type == "RMSProp" and self.arithmetic == "CAFFE")
+        if none and self.momentum:
             raise ValueError(f"{self.type} takes no momentum")
         unsaid = self.momentum is None or self.arithmetic == "PYTORCH"
         if self.type == "Nesterov" and not self.momentum and unsaid:

@@ -247,6 +247,30 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, type: str) ->
     assert made == [(type, 3), (type, 6)] * 4
 
 
+@pytest.mark.parametrize("format", ["BINARYPROTO", "HDF5"])
+@pytest.mark.parametrize("type", ["SGD", "AdaGrad", "AdaDelta", "Adam"])
+def test_a_training_goes_on_from_caffes_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type: str, format: str
+) -> None:
+    """To the bit as if it had not stopped: weights, statistics, and the solver's history."""
+    if format == "HDF5":
+        pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    solver = solver_text(
+        type=type, base_lr=0.01, max_iter=5, iter_size=2, clip_gradients=0.5, snapshot=2,
+        snapshot_prefix='"net"', snapshot_format=format, random_seed=7,
+    )  # fmt: skip
+    spec = read(str(written(tmp_path, _NET, solver=solver)))
+    whole = train(spec, runs=tmp_path / "whole", device="cpu")
+    end = ".h5" if format == "HDF5" else ""
+    for iteration in (2, 4):
+        state = f"net_iter_{iteration}.solverstate{end}"
+        parts = train(spec, runs=tmp_path / "parts", device="cpu", solverstate=state)
+        assert (parts.iterations, parts.ran) == (5, 5 - iteration)
+        one, other = (Run.open(o.run).weights() for o in (parts, whole))
+        assert all(np.array_equal(one[name], other[name]) for name in other)
+
+
 def test_a_test_of_some_batches_is_the_mean_over_them(tmp_path: Path) -> None:
     """Over the 12 samples again where they do not suffice, and no batch smaller than the others."""
     results = {}
