@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from netspec.caffe.dialect import DIALECTS, PLAIN, Items
@@ -100,9 +101,8 @@ def _edges(
 
 def _training(layer: CaffeLayer, kind: type[Layer]) -> list[Item]:
     """`param`, `loss_weight` and `propagate_down`."""
-    params = [i for i in layer.items if key_of(i) == "param"]
-    if layer.word == "BatchNorm":  # its blobs are statistics: none is trained
-        params = []
+    blobs = [i for i in layer.items if key_of(i) == "param"]
+    params = list(DIALECTS.get(layer.word, PLAIN).params(blobs, layer))
     while params and not _says(params[-1]):
         params.pop()
     losses = [i for i in layer.fields if i.key == "loss_weight"]
@@ -195,10 +195,14 @@ def _usual(item: Item, model: type[Fields]) -> bool:
     if not isinstance(item, Element) or item.word not in model.model_fields or item.body is None:
         return False
     inner = kind_of(model, item.word).message
-    if inner is None or not all(_default(inner, i) for i in item.body.items):
-        return False
     default: Any = model.model_fields[item.word].default
-    return isinstance(default, inner) and default == inner.model_validate({})
+    said = {i.key: literal(i.value) for i in item.body.items if isinstance(i, Field)}
+    if inner is None or not isinstance(default, inner) or len(said) < len(item.body.items):
+        return False
+    try:
+        return bool(inner.model_validate(said) == default)
+    except ValidationError:
+        return False
 
 
 def _tidy(item: Item, model: type[Fields]) -> Item:
