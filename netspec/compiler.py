@@ -16,6 +16,7 @@ from netspec.diagnostics import (
     DataError,
     Diagnostics,
     NetspecError,
+    SpecError,
     SpecErrors,
     UsageError,
     suggest,
@@ -57,6 +58,8 @@ class Spec:
     """The overrides, as they were given."""
     lenient: bool = False
     """Whether layers at fault are left out, with a warning."""
+    phase: Phase | None = None
+    """Of a Caffe file, the phase that must stand; of a native one both must."""
     folder: Path | None = None
     """Where its paths begin, if that is not beside it: a run keeps a copy of its spec."""
 
@@ -91,24 +94,27 @@ def read(
     wishes: Wishes | None = None,
     diagnostics: Diagnostics | None = None,
     data: Path | None = None,
+    phase: Phase = Phase.TEST,
 ) -> Spec:
     """text → tree, a native one with `--set` overrides; SpecErrors, UsageError or NetspecError.
 
     `wishes` say how a Caffe file is read, and `data` where its data are, instead of its sources;
-    what is odd about it goes to `diagnostics`.
+    what is odd about it goes to `diagnostics`. Of a Caffe net whose other phase alone is at fault,
+    `phase` stands for both.
     """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
     path, shown = locate(target)
     library = Library(path.parent, include_paths)
     tree = parse(library.open(path, shown))
-    folder = None
+    folder = stands = None
     if recognise(tree):
-        tree = _upgraded(tree, path, library, wishes, diagnostics, data=data)
+        tree = _upgraded(tree, path, library, wishes, diagnostics, data=data, phase=phase)
         folder = next(filter(_holds(tree), caffe_folders(path)), None)
+        stands = phase
     elif wishes is not None:
         raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
     lenient = wishes is not None and wishes.lenient
-    return Spec(path, override(tree, sets), library, tuple(sets), lenient, folder)
+    return Spec(path, override(tree, sets), library, tuple(sets), lenient, stands, folder)
 
 
 def _holds(tree: Message) -> Callable[[Path], bool]:
@@ -127,6 +133,7 @@ def _upgraded(
     diagnostics: Diagnostics,
     net: Message | None = None,
     data: Path | None = None,
+    phase: Phase = Phase.TEST,
 ) -> Message:
     """The native tree of a Caffe file; `net` is a solver's, whatever that names."""
     from netspec.caffe.upgrade import Upgrader, Wishes
@@ -138,7 +145,7 @@ def _upgraded(
             return probe(str(data), Path())
         return next(filter(None, (probe(source, folder) for folder in caffe_folders(path))), None)
 
-    upgrader = Upgrader(LAYERS, wishes or Wishes(), probed, diagnostics)
+    upgrader = Upgrader(LAYERS, wishes or Wishes(), probed, diagnostics, phase)
     if recognise(tree) == "net":
         native = upgrader.net(tree)
     else:
@@ -189,24 +196,41 @@ def elaborate(
 ) -> Elaborated:
     """tree → nets, one per phase; SpecErrors with every fault of both.
 
-    `batch` overrides the batch sizes of the data sections; lints go to `diagnostics`.
+    `batch` overrides the batch sizes of the data sections; lints go to `diagnostics`. Where one
+    phase of a Caffe file must stand, it stands for the other, too, if that alone is at fault.
     """
     diagnostics = Diagnostics() if diagnostics is None else diagnostics
-    test, train = (
-        build(
+    wanted = spec.phase
+    found = {
+        phase: diagnostics if wanted is None else Diagnostics()
+        for phase in (Phase.TEST, Phase.TRAIN)
+    }
+    built = {
+        phase: build(
             spec.tree,
             layers=LAYERS,
             load=spec.library.include,
             phase=phase,
             batch=batch,
-            diagnostics=diagnostics,
+            diagnostics=own,
             lenient=spec.lenient,
         )
-        for phase in (Phase.TEST, Phase.TRAIN)
-    )
+        for phase, own in found.items()
+    }
+    if wanted is not None and not spec.lenient and built[wanted] is not None:
+        (other,) = set(Phase) - {wanted}
+        if built[other] is None:
+            fault = found[other].errors[0]
+            message = f"phase {other} is left out: {fault.message}"
+            built[other] = built[wanted]
+            found[other] = Diagnostics(warnings=[SpecError(message, fault.span, code="caffe")])
+    if wanted is not None:
+        for own in found.values():
+            diagnostics.extend(own)
     if spec.lenient:
         diagnostics.forgive()
     diagnostics.check()
+    test, train = built[Phase.TEST], built[Phase.TRAIN]
     assert test is not None, "a build without faults gives a net"
     assert train is not None, "a build without faults gives a net"
     return Elaborated(test, train)

@@ -221,6 +221,7 @@ class Diagnostics:
             self.error(fault)
         for lint in others.warnings:
             self.warn(lint)
+        self.dropped += others.dropped
 
     def _is_new(self, found: SpecError) -> bool:
         key = (found.span.source.path, found.span.start, found.span.end, found.message)

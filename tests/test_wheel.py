@@ -33,6 +33,7 @@ def test_content(wheel: Path) -> None:
     assert {f"netspec/specs/{file}" for file in zoo.files()} <= names
     assert {"netspec/py.typed", "netspec/grammar/netspec.lark"} <= names
     bundled = {p.relative_to(ROOT).as_posix() for p in (ROOT / "netspec/data/bundled").iterdir()}
+    bundled |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "netspec/caffe/tables").iterdir()}
     assert bundled <= names
     assert f"netspec-{__version__}.dist-info/licenses/LICENSE" in names
     modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "netspec").rglob("*.py")}

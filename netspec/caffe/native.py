@@ -58,6 +58,9 @@ class _Upgrade:
             self._advance(item, flow)
         rest = self._known([p for p in placed if p not in sources])
         body = self._layers(rest, flow)
+        if not body and inputs:  # a net of data alone: a spec has layers
+            blobs = [making.field("bottom", i.label) for i in inputs if i.label]
+            body.append(making.element("silence", None, blobs))
         return replace(tree, items=(*head, *fed, *body, *self._ends(rest)))
 
     def _layers(self, placed: Sequence[Placed], flow: Flow) -> list[Item]:

@@ -33,6 +33,7 @@ RUN = frozenset({"Data", "ImageData", "HDF5Data", "MemoryData"})
 
 _SECTION = (
     "source",
+    "backend",
     "batch_size",
     "rand_skip",
     "root_folder",
@@ -110,8 +111,16 @@ def feeds(layer: CaffeLayer, asked: Asked) -> tuple[Feed, ...]:
             shape = known.get(top.value)
         if shape is None:
             shape = _guessed(layer, i, top, asked)
-        made.append(Feed(top.value, shape, top.span, layer))
+        made.append(Feed(top.value, _cut(layer, shape), top.span, layer))
     return tuple(made)
+
+
+def _cut(layer: CaffeLayer, shape: Shape) -> Shape:
+    """What the crop of a layer that is run leaves of the images that the command line tells of."""
+    crop = first(layer.block("transform_param"), "crop_size")
+    if layer.word not in RUN or not isinstance(crop, int) or len(shape) != 3:
+        return shape
+    return (shape[0], crop, crop) if 0 < crop <= min(shape[1:]) else shape
 
 
 def _dims(layer: CaffeLayer) -> list[Shape]:

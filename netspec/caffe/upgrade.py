@@ -52,14 +52,15 @@ class Upgrader:
     wishes: Wishes
     probe: Probe
     diagnostics: Diagnostics
+    phase: Phase = Phase.TEST
+    """The phase that must stand; the other one is left out if it alone is at fault."""
 
     def net(self, tree: Message) -> Message:
         """The native spec of a net of any form, with its phases beside each other."""
         current = self._current(tree)
         state = state_of(current)
         filtered = {p: self._filtered(current, self.wishes.over(state, p)) for p in Phase}
-        self._check_flow(filtered, current)
-        return self._native(current, filtered)
+        return self._native(current, filtered, self.phase)
 
     def solver(self, tree: Message, open_net: Open) -> Message:
         """The native spec of a solver: its training net, its first test net, and itself.
@@ -86,8 +87,7 @@ class Upgrader:
         else:
             state = self.wishes.over(state_of(train), Phase.TEST)
             filtered[Phase.TEST] = self._filtered(train, state)
-        self._check_flow(filtered, train)
-        native = self._native(train, filtered)
+        native = self._native(train, filtered, Phase.TRAIN)
         return replace(native, items=(*native.items, solver_section(checked)))
 
     def _opened(self, net: SolverNet, open_net: Open) -> Message | None:
@@ -120,24 +120,43 @@ class Upgrader:
     def _filtered(self, net: Message, state: NetState) -> Message:
         return filter_net(net, state, diagnostics=self.diagnostics)
 
-    def _check_flow(self, filtered: Mapping[Phase, Message], whole: Message) -> None:
+    def _native(self, net: Message, filtered: Mapping[Phase, Message], wanted: Phase) -> Message:
+        """The native spec of both phases; of the wanted one in both, if the other is at fault."""
+        native, found = self._attempt(net, filtered)
+        if found.errors and filtered[Phase.TRAIN] != filtered[Phase.TEST]:
+            alone, less = self._attempt(net, dict.fromkeys(Phase, filtered[wanted]))
+            if not less.errors:
+                (other,) = set(Phase) - {wanted}
+                message = f"phase {other} is left out: {found.errors[0].message}"
+                less.warn(SpecError(message, found.errors[0].span, code="caffe"))
+                native, found = alone, less
+        self.diagnostics.extend(found)
+        return native
+
+    def _attempt(
+        self, net: Message, filtered: Mapping[Phase, Message]
+    ) -> tuple[Message, Diagnostics]:
+        """The native spec, and what there is to say about it."""
+        found = Diagnostics()
+        self._check_flow(filtered, net, found)
+        if self.wishes.lenient:
+            found.forgive()
+        asked = Asked(self.wishes.shapes, self.wishes.lenient, self.probe, found)
+        placed = place(filtered[Phase.TRAIN], filtered[Phase.TEST])
+        return to_native(net, placed, self.layers, asked), found
+
+    def _check_flow(
+        self, filtered: Mapping[Phase, Message], whole: Message, found: Diagnostics
+    ) -> None:
         """What Caffe says of the blobs of each phase; one without data has those of the other."""
         fed = {phase: sources_of(net, self.layers) for phase, net in filtered.items()}
         lent = next(filter(None, fed.values()), ())
-        found = Diagnostics()
         for phase, net in filtered.items():
             items = net.items if fed[phase] else (*lent, *net.items)
             check_flow(replace(net, items=items), whole=whole, diagnostics=found)
-        self._take(found)
 
     def _take(self, found: Diagnostics) -> None:
         """Keep what was found, as warnings in a lenient reading."""
         if self.wishes.lenient:
             found.forgive()
         self.diagnostics.extend(found)
-
-    def _native(self, net: Message, filtered: Mapping[Phase, Message]) -> Message:
-        asked = Asked(self.wishes.shapes, self.wishes.lenient, self.probe, self.diagnostics)
-        return to_native(
-            net, place(filtered[Phase.TRAIN], filtered[Phase.TEST]), self.layers, asked
-        )

@@ -199,7 +199,8 @@ class _Validator:
                 self._warn(f"{text}; read as {_said(unfit.reading)}", value.span, code="value")
                 return unfit.reading
             if self.lenient and unfit.ignorable:
-                self._warn(f"{text}; left out", value.span, code="value")
+                instead = f"; {known.default} counts instead" if known.default else "; left out"
+                self._warn(f"{text}{instead}", value.span, code="value")
             else:
                 self._error(text, value.span, code="value", hint=unfit.hint)
             return None

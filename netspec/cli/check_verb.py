@@ -110,7 +110,12 @@ def command(
     diagnostics = Diagnostics()
     try:
         source = read(
-            spec, sets=sets, include_paths=include_paths, wishes=wishes, diagnostics=diagnostics
+            spec,
+            sets=sets,
+            include_paths=include_paths,
+            wishes=wishes,
+            diagnostics=diagnostics,
+            phase=Phase(phase),
         )
         nets = elaborate(source, batch=batch, diagnostics=diagnostics)
     except UsageError:

@@ -104,7 +104,7 @@ class DataSection(Fields):
     any the samples come by `--data`, or are those of `dummy`.
     """
     backend: Literal["LEVELDB", "LMDB"] | None = None
-    """The database that the source is; LMDB is read."""
+    """The database that the source is said to be, as in Caffe: images are decoded as BGR."""
     batch_size: Positive
     """Samples per iteration."""
     shuffle: Flag | None = None
@@ -141,6 +141,11 @@ class DataSection(Fields):
         return self.transform.channel_order or ("BGR" if caffe else None)
 
 
+_Window: TypeAlias = Annotated[
+    int, BeforeValidator(whole(1, MAX_WINDOW)), Says(f"whole number from 1 to {MAX_WINDOW:,}")
+]
+
+
 class Solver(Fields):
     """`solver { … }`: how the weights are updated, for how long, and what is told meanwhile.
 
@@ -158,7 +163,7 @@ class Solver(Fields):
     lr_policy: Literal["fixed", "step", "multistep", "inv", "exp", "poly", "sigmoid"] = "fixed"
     """How the rate follows the iteration."""
     gamma: Real | None = None
-    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, the one below 0."""
+    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, below 0 to fall."""
     power: NonNegativeReal | None = None
     """Exponent of inv and poly."""
     stepsize: Positive | None = None
@@ -201,11 +206,7 @@ class Solver(Fields):
     """Whether there is a test before the first iteration, too."""
     display: NonNegative = 20
     """Iterations between two lines of the log; 0: only tests have one."""
-    average_loss: Annotated[
-        int | None,
-        BeforeValidator(whole(1, MAX_WINDOW)),
-        Says(f"whole number from 1 to {MAX_WINDOW}"),
-    ] = None
+    average_loss: _Window | None = None
     """Iterations over which the loss that is shown and logged is a running mean.
 
     Unless set, the latest is shown, and the mean since the last line is logged.

@@ -23,8 +23,6 @@ _SHAPES: dict[str, dict[str, Shape]] = {
     "BVLC__caffe/examples/hdf5_classification/": {"data": (4,)},
     "LisaAnne__lisa-caffe-public/examples/hdf5_classification/": {"data": (4,)},
     "yihui-he__resnet-cifar10-caffe/": {"data": (3, 32, 32)},
-    "dgschwend__netscope/presets/inception": {"data": (3, 299, 299)},
-    "dgschwend__netscope/presets/": {"data": (3, 227, 227)},
     "lukeyeager__DIGITS/digits/standard-networks/lenet": {"data": (1, 28, 28)},
     "intel__caffe/models/intel_optimized_models/dcgan/": {"data": (3, 64, 64)},
     "s9xie__hed/": {"data": (3, 400, 400), "label": (1, 400, 400)},
@@ -35,6 +33,12 @@ _SHAPES: dict[str, dict[str, Shape]] = {
         "data": (3, 256, 256), "sem": (1, 256, 256), "geo": (1, 256, 256),
     },
     "shelhamer__fcn.berkeleyvision.org/": {"data": (3, 500, 500), "label": (1, 500, 500)},
+    "LisaAnne__lisa-caffe-public/examples/LRCN_activity_recognition/": {
+        "data": (3, 227, 227), "clip_markers": (),
+    },
+    "dgschwend__netscope/presets/fasterRCNN": {
+        "rpn_proposals": (300, 5), "roi_proposals": (300, 5),
+    },
     "NVIDIA__caffe/classification/": {"scaled": (1, 28, 28)},
 }  # fmt: skip
 """What the data of files are, by the beginning of their path: their databases are not there."""

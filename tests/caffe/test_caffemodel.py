@@ -19,7 +19,7 @@ from netspec.caffe.caffemodel_hdf5 import hdf5_file
 from netspec.diagnostics import DataError, NetspecError, UsageError
 from netspec.wire import Writer
 
-CORPUS = Path("/work/shared/corpus/weights")
+CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "weights"
 ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=0, max_dims=4, max_side=3))
 LAYERS = st.lists(
     st.builds(

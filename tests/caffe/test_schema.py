@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netspec.caffe.schema import layer_type_of_v1, layer_types, schema, suggest_layer_type
+from netspec.layers import LAYERS
 
 BVLC = """
     AbsVal Accuracy ArgMax BNLL BatchNorm BatchReindex Bias Clip Concat ContrastiveLoss Convolution
@@ -74,6 +75,18 @@ def test_layer_types() -> None:
         assert kind.v1 is None or kind.v1 in words, kind
     apart = {kind.name for kind in layer_types().values() if not kind.in_place}
     assert apart == {"AbsVal", "Flatten", "Reshape", "Split"}
+
+
+def test_what_our_layers_say_of_caffe() -> None:
+    for layer in LAYERS.values():
+        if layer.caffe is None:
+            continue
+        kind = layer_types()[layer.caffe.type]
+        assert set(layer.caffe.also) <= layer_types().keys(), layer.keyword
+        assert layer.caffe.v1 == kind.v1 or layer.caffe.v1 is None, layer.keyword
+        if layer.caffe.param:
+            block = schema().messages["LayerParameter"].fields[layer.caffe.param]
+            assert block.type in schema().messages, layer.keyword
 
 
 def test_v1_words_name_a_layer_type() -> None:

@@ -68,6 +68,7 @@ PYTHONS = {
     "`10` for a float that is written 012": re.compile(r"\b0\d"),
     "a blank after a minus": re.compile(r"-\s"),
     "more than one zero for false": re.compile(r"\b0[0-7]"),
+    "an enum's number beyond 32 bits, cut to them": re.compile(r"\d{10}"),
     "an unknown escape, kept as it is": re.compile(r"\\[^0-7xuUabfnrtv'\"?\\]"),
 }
 """Where protobuf's Python differs from its C++, and a pattern of the text where it may."""
@@ -116,6 +117,8 @@ def their_reading(text: str, message: str) -> bytes | None:
     try:
         read = text_format.Parse(text, theirs()[message]())
     except text_format.ParseError:
+        return None
+    if not read.IsInitialized():  # which C++ asks for itself
         return None
     serialised: bytes = read.SerializeToString(deterministic=True)
     return serialised

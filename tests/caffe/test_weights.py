@@ -21,7 +21,7 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.ir.net import Net
 
-CORPUS = Path("/work/shared/corpus/weights")
+CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "weights"
 
 NET = """
 input "data" { shape: 3x8x8 }

@@ -78,6 +78,7 @@ def test_forms(text: str, kind: type) -> None:
 def test_a_list_of_messages_may_stand_without_a_colon() -> None:
     """As the protobuf text format has it; a list of values may not."""
     assert tree("shape [{ dim: 1 }, < dim: 2 >]") == tree("shape: [{ dim: 1 }, { dim: 2 }]")
+    assert tree("shape []") == tree("shape: []")
     with pytest.raises(SpecErrors) as caught:
         tree("pad [1, 2]")
     (fault,) = caught.value.faults

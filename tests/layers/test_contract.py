@@ -27,7 +27,7 @@ NEEDED = {"num_output": 2, "shape": {"dim": [0, -1]}, "scale": 2, "order": [0, 1
           "stride": 2, "min_size": 2, "pooled_h": 2, "pooled_w": 2, "output_dim": 2,
           "group_size": 1, "num_classes": 2, "file_name": "x.h5",
           "input_dim": 4, "kernel_size": 1}  # fmt: skip
-ANYTHING = ("opaque", "filter")
+ANYTHING = ("opaque", "filter", "split")
 """Layers that take labels as well as numbers."""
 
 
