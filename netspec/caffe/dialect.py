@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from netspec.caffe import forks
 from netspec.caffe.message import key
 from netspec.caffe.parts import CaffeLayer, first, literal
 from netspec.diagnostics import SpecError
@@ -31,6 +32,8 @@ class Dialect:
     """Fields that mean nothing here."""
     rewrite: Rewrite = lambda items, _: items
     """Any other difference: from its fields, renamed, to ours."""
+    params: Rewrite = lambda params, _: params
+    """From its `param`s, one for each blob, to ours, one for each that is trained."""
 
     def items(self, layer: CaffeLayer, block: str | None) -> Items:
         """The fields of the layer in our words, in the order in which they are written."""
@@ -119,7 +122,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "Deconvolution": _FILTERED,
     "ConvolutionDepthwise": _FILTERED,
     "DepthwiseConvolution": _FILTERED,
-    "BatchNorm": Dialect(rewrite=_batch_norm),
+    "BatchNorm": Dialect(rewrite=_batch_norm, params=lambda _, __: ()),
     "Pooling": Dialect(rewrite=_pool),
     "SoftmaxWithLoss": Dialect(blocks=("softmax_param",), rewrite=_normalization("VALID")),
     "SigmoidCrossEntropyLoss": Dialect(rewrite=_normalization("BATCH_SIZE")),
@@ -128,6 +131,20 @@ DIALECTS: Mapping[str, Dialect] = {
     "InfogainLoss": Dialect(blocks=("loss_param",), rewrite=_infogain),
     "MultinomialLogisticLoss": Dialect(blocks=("loss_param",)),
     "HingeLoss": Dialect(blocks=("loss_param",)),
+    "BN": Dialect(
+        renamed={
+            "scale_filler": "slope_filler",
+            "shift_filler": "bias_filler",
+            "var_eps": "eps",
+        },
+        unsaid=frozenset({"icnet"}),
+        rewrite=forks.bn,
+        params=forks.bn_params,
+    ),
+    "DetectionOutput": Dialect(
+        unsaid=frozenset({"save_output_param", "save_file", "visualize", "visualize_threshold"})
+    ),
+    "Normalize": Dialect(rewrite=forks.normalize),
 }
 """By Caffe's type; a type that is not here has our words in its own block."""
 

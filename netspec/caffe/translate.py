@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from netspec.caffe.dialect import DIALECTS, PLAIN, Items
@@ -75,7 +76,12 @@ def translate(
     tidied = tuple(_tidy(item, kind) for item in body if not _usual(item, kind))
     flow.advance(kind, layer.tops or ([label.value] if label else []), phases)
     element = layer.element
-    above = (*element.comments.before, *lost_comments(layer.items, tidied))
+    head = element.body.head if element.body else None
+    above = (
+        *element.comments.before,
+        *([head] if head else []),
+        *lost_comments(layer.items, tidied),
+    )
     comments = Comments(above, element.comments.after)
     message = (
         Message(tidied, NOWHERE, element.body.tail if element.body else ()) if tidied else None
@@ -101,9 +107,8 @@ def _edges(
 
 def _training(layer: CaffeLayer, kind: type[Layer]) -> list[Item]:
     """`param`, `loss_weight` and `propagate_down`."""
-    params = [i for i in layer.items if key(i) == "param"]
-    if layer.word == "BatchNorm":  # its blobs are statistics: none is trained
-        params = []
+    blobs = [i for i in layer.items if key(i) == "param"]
+    params = list(DIALECTS.get(layer.word, PLAIN).params(blobs, layer))
     while params and not _says(params[-1]):
         params.pop()
     losses = [i for i in layer.fields if i.key == "loss_weight"]
@@ -196,10 +201,14 @@ def _usual(item: Item, model: type[Fields]) -> bool:
     if not isinstance(item, Element) or item.word not in model.model_fields or item.body is None:
         return False
     inner = kind_of(model, item.word).message
-    if inner is None or not all(_default(inner, i) for i in item.body.items):
-        return False
     default: Any = model.model_fields[item.word].default
-    return isinstance(default, inner) and default == inner.model_validate({})
+    said = {i.key: literal(i.value) for i in item.body.items if isinstance(i, Field)}
+    if inner is None or not isinstance(default, inner) or len(said) < len(item.body.items):
+        return False
+    try:
+        return bool(inner.model_validate(said) == default)
+    except ValidationError:
+        return False
 
 
 def _tidy(item: Item, model: type[Fields]) -> Item:
