@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import reduce
 from itertools import product
 from math import prod
-from typing import Any, ClassVar, Literal, Self
-
-from pydantic import PrivateAttr
+from typing import Any, ClassVar, Literal
 
 from netspec.ir.fields import Flag
-from netspec.ir.graph import Ops, Value
+from netspec.ir.graph import Value
 from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, checked
-from netspec.ir.phrases import pad
+from netspec.ir.phrases import pad, place_in_plane
 from netspec.ir.sampling import SMALLEST, drawn
+from netspec.ir.several_tops import SeveralTops
 from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 from netspec.ir.windowed import Windowed
@@ -22,7 +21,7 @@ MAX_DRAWN = 1024
 """The most cells of a window, each of which is a tensor of its own while one is drawn."""
 
 
-class Pooling(Windowed):
+class Pooling(Windowed, SeveralTops):
     """y = max, mean, sum or a random one of the cells of a window, channel by channel.
 
     Each spatial axis gives ceil((x + 2·pad - kernel) / stride) + 1 cells, and with padding one
@@ -48,13 +47,6 @@ class Pooling(Windowed):
     """Whether one window spans the whole bottom, whatever its size."""
     round_mode: Literal["CEIL", "FLOOR"] = "CEIL"
     """Whether a last window that is only partly inside counts, or is left out."""
-
-    _count: int = PrivateAttr(default=1)
-
-    def with_tops(self, count: int) -> Self:
-        named = self.model_copy()
-        named._count = count
-        return named
 
     def window(self, bottoms: Types) -> Window:
         (x,) = bottoms
@@ -128,23 +120,11 @@ class Pooling(Windowed):
         tiled, attrs = self._tile(context, x)
         # The gradient needs to know which cell won; where there is none, `simplify` drops it.
         y, index = op.MaxPool(tiled, outputs=2, **attrs)
-        return (y,) if self._count == 1 else (y, self._place(op, index, tiled.type, x.type))
-
-    def _place(self, op: Ops, index: Value, tiled: TensorType, x: TensorType) -> Value:
-        """The index of a cell in its plane of `x`, of its index among all of `tiled`."""
-
-        def over(value: Value, by: int) -> tuple[Value, Value]:
-            """Quotient and remainder."""
-            count = op.scalar(by, "int64")
-            quotient = op.Div(value, count)
-            return quotient, op.Sub(value, op.Mul(quotient, count))
-
-        _, place = over(index, prod(tiled.spatial))
-        if tiled.spatial[-1] != x.spatial[-1] and len(x.spatial) > 1:
-            row, column = over(place, tiled.spatial[-1])
-            place = op.Add(op.Mul(row, op.scalar(x.spatial[-1], "int64")), column)
-        placed: Value = op.Cast(place, to="float32")
-        return placed
+        return (
+            (y,)
+            if self._count == 1
+            else (y, op.Cast(place_in_plane(op, index, tiled.type, x.type), to="float32"))
+        )
 
     def _mean(self, context: Context, x: Value) -> Value:
         mean: Value
