@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import reduce
 from math import prod, sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from netspec.ir.fields import Fields, NonNegativeReal, Real
+from pydantic import BeforeValidator
+
+from netspec.ir.fields import Fields, NonNegativeReal, Real, Says, whole
 from netspec.ir.types import Shape, size
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Filler(Fields):
     """Mean of `gaussian`."""
     std: NonNegativeReal = 1.0
     """Standard deviation of `gaussian`."""
+    sparse: Annotated[int, BeforeValidator(whole(-1)), Says("whole number from 0, or -1")] = -1
+    """How many inputs of each output a `gaussian` connects on average; all if -1."""
     variance_norm: Literal["FAN_IN", "FAN_OUT", "AVERAGE"] = "FAN_IN"
     """Which n `xavier` and `msra` divide by: inputs of a cell, outputs, or their mean."""
 
@@ -49,6 +53,10 @@ class Filler(Fields):
         """Why it cannot fill a weight of `shape`, if so."""
         if self.type == "bilinear" and len(shape) < 3:
             return f"bilinear fills windows, and a weight of {size(shape)} has none"
+        if self.sparse >= 0 and self.type != "gaussian":
+            return f"gaussian alone may be sparse, not {self.type}"
+        if self.sparse > (shape[0] if shape else 1):
+            return f"sparse {self.sparse} of the {shape[0] if shape else 1} of {size(shape)}"
         return None
 
     def sample(self, shape: Shape, generator: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -62,6 +70,8 @@ class Filler(Fields):
                 drawn = generator.uniform(self.min, self.max, shape)
             case "gaussian":
                 drawn = generator.normal(self.mean, self.std, shape)
+                if self.sparse >= 0:  # Caffe's probability, of the first axis
+                    drawn *= generator.random(shape) < self.sparse / (shape[0] if shape else 1)
             case "xavier":
                 limit = sqrt(3 / self.fan(shape))
                 drawn = generator.uniform(-limit, limit, shape)

@@ -85,6 +85,9 @@ class DummyData(SeveralTops):
                 y = affine(op, draw.uniform(shape), filler.max - filler.min, filler.min)
             case "gaussian":
                 y = affine(op, draw.normal(shape), filler.std, filler.mean)
+                if filler.sparse >= 0:
+                    kept = op.Less(draw.uniform(shape), op.scalar(filler.sparse / shape[0]))
+                    y = op.Mul(y, op.Cast(kept, to="float32"))
             case "msra":
                 y = affine(op, draw.normal(shape), sqrt(2 / filler.fan(shape)), 0)
             case "xavier":
