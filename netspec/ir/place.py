@@ -82,9 +82,10 @@ def add_node(
         raise SpecError(message, span, code="name")
     loss_weights = _loss_weights(layer, wiring, types, element)
     if len(wiring.propagate_down) not in (0, len(bottoms)):
-        message = f"{len(wiring.propagate_down)} propagate_down for {len(bottoms)} bottoms"
+        read = f"{len(bottoms)} bottom{'s' * (len(bottoms) > 1)}"
+        message = f"{len(wiring.propagate_down)} propagate_down for {read}"
         raise SpecError(message, field_span(element, "propagate_down"), code="field")
-    if layer.bound(given):
+    if layer.bound(given) and any(bottom.shape[:1] == (c.batch,) for bottom in given):
         fixed = f"{name}: hangs on the batch size {c.batch}, and runs at no other"
         c.warn(fixed, span, frame, code="layer")
     for lint in layer.lints(given):

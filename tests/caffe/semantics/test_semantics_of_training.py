@@ -109,7 +109,7 @@ def test_propagate_down_false_stops_the_gradient(net: Any, drawn: Any) -> None:
         np.testing.assert_allclose(b_bar, np.tile(a.sum(0), (2, 1)), rtol=1e-4, atol=1e-5)
         y_bar = np.ones((2, 3)) + (given["b.weight"].sum(0) if goes == "true" else 0)
         np.testing.assert_allclose(a_bar, y_bar.T @ x, rtol=1e-4, atol=1e-5)
-    with pytest.raises(SpecErrors, match="2 propagate_down for 1 bottoms"):
+    with pytest.raises(SpecErrors, match="2 propagate_down for 1 bottom"):
         net.shapes(text.replace("GOES", "[true, false]"), 1)
 
 
