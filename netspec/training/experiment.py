@@ -76,9 +76,11 @@ class Experiment:
         return lambda batch: elaborate(self.spec, batch=batch).test.net
 
     def model(self, state: State) -> bytes:
-        """The trained network as ONNX, for any batch size."""
+        """The trained network as ONNX, for any batch size unless a layer holds the tests'."""
         weights = {**state.weights, **state.statistics}
-        compiled = compile_spec(self.spec, weights=weights, classes=self.classes)
+        net = self.nets.test.net
+        batch = net.batch if net.hung else None
+        compiled = compile_spec(self.spec, weights=weights, batch=batch, classes=self.classes)
         return bytes(compiled.model.SerializeToString(deterministic=True))
 
 
@@ -125,6 +127,11 @@ def open_phase(
     shape = stored["data"].sample if "data" in stored else None
     dataset = open_dataset(name, split=_SPLITS[phase], base=base, shape=shape)
     _check(dataset, net)
+    if net.hung and phase is Phase.TEST and len(dataset) % net.batch:
+        raise UsageError(
+            f"layer `{net.hung.name}` holds the batch size {net.batch}, of which the "
+            f"{len(dataset)} test samples are no multiple"
+        )
     found = (base / name).absolute()
     return dataset, str(found) if found.exists() else name
 
