@@ -234,10 +234,11 @@ def _at_batch(spec: Spec, batch: int | None, tried: int) -> Elaborated:
         return elaborate(spec, batch=tried)
     except SpecErrors:
         own = elaborate(spec).test.net  # the spec's own faults, if it has any
-        hung = next((n for n in own.nodes if n.layer.bound(n.bottom_types)), None)
-        if hung is None:
+        if own.hung is None:
             raise
-        message = f"layer `{hung.name}` hangs on the batch size: fix it with --batch {own.batch}"
+        message = (
+            f"layer `{own.hung.name}` hangs on the batch size: fix it with --batch {own.batch}"
+        )
         raise NetspecError(message) from None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from netspec.ir.fields import Fields, NonNegativeReal, Real, whole
+from netspec.ir.fields import Fields, NonNegativeReal, Real, Says, whole
 from netspec.ir.types import Shape, size
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Filler(Fields):
     """Mean of `gaussian`."""
     std: NonNegativeReal = 1.0
     """Standard deviation of `gaussian`."""
-    sparse: Annotated[int, BeforeValidator(whole(-1))] = -1
+    sparse: Annotated[int, BeforeValidator(whole(-1)), Says("whole number from 0, or -1")] = -1
     """Of `gaussian`: how many weights of an output are not 0, to be expected; -1: all."""
     variance_norm: Literal["FAN_IN", "FAN_OUT", "AVERAGE"] = "FAN_IN"
     """Which n `xavier` and `msra` divide by: inputs of a cell, outputs, or their mean."""
@@ -43,7 +43,7 @@ class Filler(Fields):
     @model_validator(mode="after")
     def _sparse_is_gaussian(self) -> Filler:
         if self.sparse >= 0 and self.type != "gaussian":
-            raise ValueError(f"sparse goes with gaussian, not with {self.type}")
+            raise ValueError(f"sparse goes with gaussian, not {self.type}")
         return self
 
     def fan(self, shape: Shape) -> float:
@@ -59,6 +59,10 @@ class Filler(Fields):
         """Why it cannot fill a weight of `shape`, if so."""
         if self.type == "bilinear" and len(shape) < 3:
             return f"bilinear fills windows, and a weight of {size(shape)} has none"
+        if self.sparse >= 0 and self.type != "gaussian":
+            return f"gaussian alone may be sparse, not {self.type}"
+        if self.sparse > (shape[0] if shape else 1):
+            return f"sparse {self.sparse} of the {shape[0] if shape else 1} of {size(shape)}"
         return None
 
     def sample(self, shape: Shape, generator: np.random.Generator) -> npt.NDArray[np.float32]:

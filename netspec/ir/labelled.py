@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import model_validator
 
 from netspec.ir.fields import Flag, Int
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, numbers
 from netspec.ir.normalization import Normalization, folded, normalized
 from netspec.ir.phrases import reshape_samples
+from netspec.ir.several_tops import SeveralTops
 from netspec.ir.types import Shape, TensorType, occupied, size
 
 
@@ -105,24 +106,18 @@ class LabelledLoss(Labelled):
         return normalized(op, each, counts, self.normalization, shares, samples=samples)
 
 
-class ProbabilityLoss(LabelledLoss):
+class ProbabilityLoss(LabelledLoss, SeveralTops):
     """A loss of what a softmax makes of scores, which a second top puts out."""
 
     tops: ClassVar = range(1, 3)
 
     normalize: Flag | None = None
     """Caffe's older word: true is `normalization: VALID`, false BATCH_SIZE."""
-    _count: int = PrivateAttr(default=1)
 
     @model_validator(mode="before")
     @classmethod
     def _fold(cls, data: Any) -> Any:
         return folded(data)
-
-    def with_tops(self, count: int) -> Self:
-        named = self.model_copy()
-        named._count = count
-        return named
 
     def _with_probabilities(self, scores: TensorType, loss: TensorType) -> tuple[TensorType, ...]:
         """The types of the tops."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi, sqrt
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, PrivateAttr
+from pydantic import BeforeValidator
 
 from netspec.ir.fields import MAX_INT, Extent, Fields, many
 from netspec.ir.filler import Filler
 from netspec.ir.graph import Value
-from netspec.ir.layer import CaffeType, Context, Layer, Role, ShapeError, Types, Values, checked
+from netspec.ir.layer import CaffeType, Context, Role, ShapeError, Types, Values, checked
 from netspec.ir.phrases import affine
+from netspec.ir.several_tops import SeveralTops
 from netspec.ir.types import Shape, TensorType
 
 
@@ -23,7 +24,7 @@ class BlobShape(Fields):
     """Cells per axis."""
 
 
-class DummyData(Layer):
+class DummyData(SeveralTops):
     """y = what a filler gives: the same at every pass if it is `constant` or `bilinear`, drawn anew
     at each if not (Caffe, `dummy_data_layer.cpp`).
 
@@ -44,12 +45,6 @@ class DummyData(Layer):
     """The shape of all tops, or of each; axis 0 is the batch."""
     data_filler: Annotated[tuple[Filler, ...], BeforeValidator(many)] = (Filler(),)
     """What fills all tops, or each."""
-    _count: int = PrivateAttr(default=1)
-
-    def with_tops(self, count: int) -> Self:
-        named = self.model_copy()
-        named._count = count
-        return named
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         for field, given in (("shape", self.shape), ("data_filler", self.data_filler)):
@@ -90,6 +85,9 @@ class DummyData(Layer):
                 y = affine(op, draw.uniform(shape), filler.max - filler.min, filler.min)
             case "gaussian":
                 y = affine(op, draw.normal(shape), filler.std, filler.mean)
+                if filler.sparse >= 0:
+                    kept = op.Less(draw.uniform(shape), op.scalar(filler.sparse / shape[0]))
+                    y = op.Mul(y, op.Cast(kept, to="float32"))
             case "msra":
                 y = affine(op, draw.normal(shape), sqrt(2 / filler.fan(shape)), 0)
             case "xavier":

@@ -264,7 +264,8 @@ def test_a_python_layer_wants_a_shape(caffe: Files) -> None:
          'data_param { source: "x" }', (2, 5, 5)),
         ('type: "Data" transform_param { crop_size: 5 force_gray: true } '
          'data_param { source: "x" }', (1, 5, 5)),
-        ('type: "WindowData" transform_param { crop_size: 6 } window_data_param { source: "w" }', (3, 6, 6)),
+        ('type: "WindowData" transform_param { crop_size: 6 } window_data_param { source: "w" }',
+         (3, 6, 6)),
     ],
 )  # fmt: skip
 def test_the_shape_that_a_data_layer_tells(
