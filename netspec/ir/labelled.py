@@ -100,10 +100,13 @@ class LabelledLoss(Labelled):
     """What the sum is divided by: labels that are not ignored, all labels, samples, or nothing."""
 
     def _normalized(self, op: Ops, each: Value, label: Value, shares: Value | None = None) -> Value:
-        """The losses of all positions as one number; a sample is what lies before the classes."""
-        counts = self._counts(op, label)
-        samples = max(1, self.axis if self.axis > 0 else self.axis + len(each.type.shape) + 1)
+        """The losses of all positions as one number."""
+        counts, samples = self._counts(op, label), self._samples(len(each.type.shape))
         return normalized(op, each, counts, self.normalization, shares, samples=samples)
+
+    def _samples(self, positions: int) -> int:
+        """How many of the axes of the positions count the samples of BATCH_SIZE."""
+        return min(1, positions)
 
 
 class ProbabilityLoss(LabelledLoss, SeveralTops):
@@ -118,6 +121,10 @@ class ProbabilityLoss(LabelledLoss, SeveralTops):
     @classmethod
     def _fold(cls, data: Any) -> Any:
         return folded(data)
+
+    def _samples(self, positions: int) -> int:
+        """Caffe's softmax takes all axes before the classes."""
+        return max(1, self.axis if self.axis > 0 else self.axis + positions + 1)
 
     def _with_probabilities(self, scores: TensorType, loss: TensorType) -> tuple[TensorType, ...]:
         """The types of the tops."""
