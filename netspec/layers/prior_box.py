@@ -23,9 +23,9 @@ class PriorBox(Layer):
 
     Every cell of the first bottom has, for each size, a square of `min_size`, one of
     √(min_size · max_size), and for each aspect ratio a box of √ratio times the breadth and 1/√ratio
-    times the height of the larger square, or of the only one. The second bottom is the image. Of
-    both only the shape counts (SSD, Liu et al. 2016, arXiv:1512.02325; `prior_box_layer.cpp` of its
-    fork of Caffe, which takes sizes as whole numbers).
+    times the height of the smaller square. The second bottom is the image. Of both only the shape
+    counts (SSD, Liu et al. 2016, arXiv:1512.02325; `prior_box_layer.cpp` of its fork of Caffe,
+    which takes sizes as whole numbers).
     """
 
     keyword: ClassVar = "prior_box"
@@ -103,12 +103,12 @@ class PriorBox(Layer):
         """Breadth and height of the boxes of a cell, in cells of the image."""
         shapes: list[tuple[float, float]] = []
         for i, size in enumerate(self.min_size):
-            small = side = float(int(size))
+            small = float(int(size))
             shapes.append((small, small))
             if self.max_size:
-                side = sqrt(small * int(self.max_size[i]))
-                shapes.append((side, side))
-            shapes += [(side * sqrt(ratio), side / sqrt(ratio)) for ratio in self._ratios()]
+                large = sqrt(small * int(self.max_size[i]))
+                shapes.append((large, large))
+            shapes += [(small * sqrt(ratio), small / sqrt(ratio)) for ratio in self._ratios()]
         return shapes
 
     def traceable(self, bottoms: Types) -> bool:

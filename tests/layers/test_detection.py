@@ -114,9 +114,7 @@ def box(x: float, y: float, breadth: float, height: float) -> list[float]:
 def test_priors_stand_in_ssds_order(forward: Any) -> None:
     corners, variances = priors(forward, min_size=6, max_size=12, aspect_ratio=[2, 3])
     large = sqrt(72)
-    wanted = [(6, 6), (large, large)] + [
-        (large * sqrt(r), large / sqrt(r)) for r in (2, 1 / 2, 3, 1 / 3)
-    ]
+    wanted = [(6, 6), (large, large)] + [(6 * sqrt(r), 6 / sqrt(r)) for r in (2, 1 / 2, 3, 1 / 3)]
     for row in range(3):
         for column in range(2):
             x, y = 10 * column + 5, 10 * row + 5
