@@ -111,6 +111,19 @@ def _infogain(items: Items, layer: CaffeLayer) -> Items:
     return items
 
 
+def _normalize(items: Items, layer: CaffeLayer) -> Items:
+    """SSD's learns a scale, over the whole image and for all channels unless told otherwise.
+
+    Without its block it is the Normalize of other forks, which has nothing to learn.
+    """
+    if not any(key_of(item) == "norm_param" for item in layer.items):
+        return items
+    said = {key_of(item) for item in items}
+    true = making.word("true", layer.span)
+    usual = [key for key in ("across_spatial", "channel_shared", "scale") if key not in said]
+    return [*(making.field(key, true, layer.span) for key in usual), *items]
+
+
 _FILTERED = Dialect(rewrite=_filtered)
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -127,6 +140,10 @@ DIALECTS: Mapping[str, Dialect] = {
     "InfogainLoss": Dialect(blocks=("loss_param",), rewrite=_infogain),
     "MultinomialLogisticLoss": Dialect(blocks=("loss_param",)),
     "HingeLoss": Dialect(blocks=("loss_param",)),
+    "Normalize": Dialect(rewrite=_normalize),
+    "DetectionOutput": Dialect(
+        unsaid=frozenset({"save_output_param", "visualize", "visualize_threshold", "save_file"})
+    ),
 }
 """By Caffe's type; a type that is not here has our words in its own block."""
 

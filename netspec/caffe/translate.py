@@ -21,6 +21,9 @@ from netspec.ir.reading import kind_of
 Kinds = Mapping[str, type[Layer]]
 """Layers by every word that Caffe's files have for them."""
 
+_TRAINED = {"BatchNorm": 0, "BN": 2}
+"""How many blobs of a layer are trained, if not all."""
+
 FILLERS = ("weight_filler", "bias_filler")
 
 
@@ -101,8 +104,8 @@ def _edges(
 def _training(layer: CaffeLayer, kind: type[Layer]) -> list[Item]:
     """`param`, `loss_weight` and `propagate_down`."""
     params = [i for i in layer.items if key_of(i) == "param"]
-    if layer.word == "BatchNorm":  # its blobs are statistics: none is trained
-        params = []
+    if layer.word in _TRAINED:  # the other blobs are statistics
+        params = params[: _TRAINED[layer.word]]
     while params and not _says(params[-1]):
         params.pop()
     losses = [i for i in layer.fields if i.key == "loss_weight"]
