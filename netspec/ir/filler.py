@@ -6,7 +6,7 @@ from functools import reduce
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator
 
 from netspec.ir.fields import Fields, NonNegativeReal, Real, Says, whole
 from netspec.ir.types import Shape, size
@@ -39,12 +39,6 @@ class Filler(Fields):
     """Of `gaussian`: how many weights of an output are not 0, to be expected; -1: all."""
     variance_norm: Literal["FAN_IN", "FAN_OUT", "AVERAGE"] = "FAN_IN"
     """Which n `xavier` and `msra` divide by: inputs of a cell, outputs, or their mean."""
-
-    @model_validator(mode="after")
-    def _sparse_is_gaussian(self) -> Filler:
-        if self.sparse >= 0 and self.type != "gaussian":
-            raise ValueError(f"sparse goes with gaussian, not {self.type}")
-        return self
 
     def fan(self, shape: Shape) -> float:
         """n of a weight: count/shape[0] in, count/shape[1] out (Caffe, `filler.hpp`)."""

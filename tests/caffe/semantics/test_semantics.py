@@ -102,7 +102,7 @@ def test_sparse_gaussians_connect_some_inputs() -> None:
 @pytest.mark.parametrize(
     ("filler", "said"),
     [("type: gaussian  sparse: 9", "sparse 9 of the 4 of 4x3"),
-     ("type: xavier  sparse: 2", "sparse goes with gaussian, not xavier"),
+     ("type: xavier  sparse: 2", "gaussian alone may be sparse, not xavier"),
      ("type: gaussian  sparse: -2", "must be at least -1, not -2")],
 )  # fmt: skip
 def test_sparse_fillers_that_cannot_be(filler: str, said: str, net: Any) -> None:
