@@ -8,7 +8,6 @@ from pathlib import Path
 
 from netspec.data import database, folder, hdf5, idx, image_list, npz
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
-from netspec.data.dummy import dummy_arrays
 from netspec.data.file import fault
 from netspec.data.image import Picture, read_image
 from netspec.data.mean import mean_image
@@ -48,15 +47,12 @@ def open_dataset(
     """Read the `train` or `test` split of a source, a path relative to `base`.
 
     `mnist` is the bundled digits if no such path exists. `shape` is that of the input `data`,
-    C x H x W; images are decoded to it (without it, to that of the first). `section` says how, and
-    which arrays fillers make; its own paths begin at `folder`. What it says of its own source alone
-    is passed over for another one. Without a source all is made by fillers. Raises DataError.
+    C x H x W; images are decoded to it (without it, to that of the first). `section` says how;
+    its own paths begin at `folder`. What it says of its own source alone is passed over for
+    another one. Raises DataError.
     """
     assert split in ("train", "test")
     section = section or DataSection(batch_size=1)
-    if not source and section.dummy:
-        made = dummy_arrays(section.dummy, section.batch_size)
-        return Dataset(made, (), "dummy data")
     cropped = bool(section.transform.crop_size)
     wanted = Wanted(split, section, base if folder is None else folder, shape, cropped)
     path = base / source
@@ -91,9 +87,8 @@ def sample_types(
     section: DataSection, base: Path, *, split: str = "train"
 ) -> dict[str, TensorType] | None:
     """What `probe` finds, with the types of the elements."""
-    made = {dummy.top: TensorType(dummy.shape) for dummy in section.dummy}
     if not section.source:
-        return made or None
+        return None
     path = base / section.source
     if not _exists(path):
         return None
@@ -101,7 +96,7 @@ def sample_types(
         found = _reader(path).probe(path, Wanted(split, section, base))
     except OSError as e:
         raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
-    return {**{_called(name, found, section): type for name, type in found.items()}, **made}
+    return {_called(name, found, section): type for name, type in found.items()}
 
 
 def channel_order(section: DataSection, base: Path) -> ColourOrder | None:
@@ -134,10 +129,10 @@ def _refuse(path: Path, reader: Reader, section: DataSection) -> None:
 
 
 def _completed(dataset: Dataset, section: DataSection) -> Dataset:
-    """With the section's names for the arrays, and with those that fillers make."""
+    """With the section's names for the arrays."""
     found = dataset.arrays
     arrays = {_called(name, found, section): array for name, array in found.items()}
-    return replace(dataset, arrays={**arrays, **dummy_arrays(section.dummy, len(dataset))})
+    return replace(dataset, arrays=arrays)
 
 
 def _called(name: str, found: Container[str], section: DataSection) -> str:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, model_validator
 
 from netspec.ir.fields import (
-    Extent,
     Fields,
     Flag,
     Int,
@@ -26,7 +25,6 @@ from netspec.ir.fields import (
     threshold,
     whole,
 )
-from netspec.ir.filler import Filler
 from netspec.ir.schedule import POLICIES
 
 ColourOrder: TypeAlias = Literal["BGR", "RGB"]
@@ -82,17 +80,6 @@ class Transform(Fields):
         return self
 
 
-class Dummy(Fields):
-    """`dummy { … }`: an array that a filler makes, as Caffe's DummyData."""
-
-    top: Text
-    """The input that it feeds."""
-    shape: Extent = ()
-    """Of one sample; a single value unless given."""
-    data_filler: Filler = Filler()
-    """What its values are drawn from, once."""
-
-
 class DataSection(Fields):
     """`data "train" { … }`: where a phase's samples come from."""
 
@@ -101,7 +88,7 @@ class DataSection(Fields):
 
     Or one of Caffe's: an LMDB, a `.txt` list of images and labels, an `.h5` file or a list of
     them. Relative to the spec; `--data` overrides it, relative to the working directory. Without
-    any the samples come by `--data`, or are those of `dummy`.
+    any the samples come by `--data`.
     """
     backend: Literal["LEVELDB", "LMDB"] | None = None
     """The database that the source is said to be, as in Caffe: images are decoded as BGR."""
@@ -113,8 +100,6 @@ class DataSection(Fields):
     """Training begins behind so many samples at most, drawn by lot."""
     arrays: Texts = ()
     """What the net calls the images and the labels, unless `data` and `label`."""
-    dummy: Annotated[tuple[Dummy, ...], BeforeValidator(many)] = ()
-    """Arrays made up beside those of the source, or instead of them."""
     root_folder: Text = ""
     """Where the paths of a list begin, relative to the spec; unless given, beside the list."""
     new_height: NonNegative = 0

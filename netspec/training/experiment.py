@@ -126,7 +126,7 @@ def open_phase(
         base, name = Path.cwd(), str(data)
     elif source is not None:
         base, name = Path.cwd(), source
-    if not name and not section.dummy:
+    if not name:
         raise UsageError(
             f'{spec.path}: `data "{_SPLITS[phase]}"` names no source: give the samples by --data'
         )

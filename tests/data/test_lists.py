@@ -238,22 +238,6 @@ class TestSections:
         dataset = open_dataset("a.npz", split="train", base=tmp_path, section=instead)
         assert len(dataset) == 2, "what takes another's place is as it is"
 
-    def test_dummies(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "a.npz", data=np.zeros((2, 3)))
-        filler = {"type": "gaussian", "std": 2.0}
-        dummy = {"top": "noise", "shape": (500, 4), "data_filler": filler}
-        beside = DataSection(source="a.npz", batch_size=9, dummy=({"top": "one", "data_filler":
-                             {"value": 1}}, dummy))  # fmt: skip
-        dataset = opened(beside, tmp_path)
-        assert dataset.arrays["one"].tolist() == [1, 1]
-        assert dataset.arrays["noise"].shape == (2, 500, 4)
-        assert dataset.arrays["noise"].std() == pytest.approx(2, rel=0.05)
-        alone = DataSection(batch_size=9, dummy=dummy)
-        first, again = (opened(alone, tmp_path).arrays["noise"] for _ in range(2))
-        assert first.shape == (9, 500, 4)
-        np.testing.assert_array_equal(first, again)
-        assert probe(alone, tmp_path) == {"noise": (500, 4)}
-
     def test_probes(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", data=np.zeros((2, 3, 4)), label=np.zeros(2, int))
         assert probe("a.npz", tmp_path) == {"data": (3, 4), "label": ()}
