@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from netspec import zoo
 from netspec.caffe.recognise import recognise
 from netspec.diagnostics import (
     MAX_ERRORS,
@@ -21,7 +19,7 @@ from netspec.diagnostics import (
     UsageError,
     suggest,
 )
-from netspec.grammar.ast import Element, Field, Message, String
+from netspec.grammar.ast import Message
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.build import Built, build
@@ -32,9 +30,9 @@ from netspec.ir.net import Net
 from netspec.ir.override import override
 from netspec.ir.sections import Transform
 from netspec.ir.stored import stored_inputs
-from netspec.ir.types import Shape, size
+from netspec.ir.types import size
 from netspec.layers import LAYERS
-from netspec.library import ZOO, Library, caffe_folders
+from netspec.library import Library, locate
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -74,18 +72,6 @@ class Spec:
         return dict(self.library.read)
 
 
-def locate(target: str) -> tuple[Path, str]:
-    """The file that a path or the name of a zoo spec means, and how to show it."""
-    path = Path(target)
-    found = zoo.find(target)
-    if os.path.exists(path) and not (found and path.is_dir()):  # a folder `lenet` hides no spec
-        return path, target
-    if found is not None:
-        return found, str(found) if found.is_relative_to(Path.cwd()) else f"{ZOO}{target}.net"
-    message = f"there is no file `{target[:200]}`, nor a bundled spec of that name"
-    raise UsageError(message + suggest(target, zoo.names()))
-
-
 def read(
     target: str,
     *,
@@ -108,76 +94,15 @@ def read(
     tree = parse(library.open(path, shown))
     folder = stands = None
     if recognise(tree):
-        tree = _upgraded(tree, path, library, wishes, diagnostics, data=data, phase=phase)
-        folder = next(filter(_holds(tree), caffe_folders(path)), None)
+        from netspec.caffe_files import native, source_folder
+
+        tree = native(tree, path, library, wishes, diagnostics, data=data, phase=phase)
+        folder = source_folder(tree, path)
         stands = phase
     elif wishes is not None:
         raise UsageError(f"{shown}: is no Caffe file, and has no levels, stages or unknown shapes")
     lenient = wishes is not None and wishes.lenient
     return Spec(path, override(tree, sets), library, tuple(sets), lenient, stands, folder)
-
-
-def _holds(tree: Message) -> Callable[[Path], bool]:
-    """Whether a source of the tree's data sections lies in a folder."""
-    sections = [i.body for i in tree.fields("data") if isinstance(i, Element) and i.body]
-    fields = [f.value for s in sections for f in s.fields("source") if isinstance(f, Field)]
-    sources = [value.value for value in fields if isinstance(value, String)]
-    return lambda folder: any(source and (folder / source).exists() for source in sources)
-
-
-def _upgraded(
-    tree: Message,
-    path: Path,
-    library: Library,
-    wishes: Wishes | None,
-    diagnostics: Diagnostics,
-    net: Message | None = None,
-    data: Path | None = None,
-    phase: Phase = Phase.TEST,
-) -> Message:
-    """The native tree of a Caffe file; `net` is a solver's, whatever that names."""
-    from netspec.caffe.upgrade import Upgrader, Wishes
-
-    def probed(source: str) -> Mapping[str, Shape] | None:
-        from netspec.data import probe
-
-        if data is not None:
-            return probe(str(data), Path())
-        return next(filter(None, (probe(source, folder) for folder in caffe_folders(path))), None)
-
-    upgrader = Upgrader(LAYERS, wishes or Wishes(), probed, diagnostics, phase)
-    if recognise(tree) == "net":
-        native = upgrader.net(tree)
-    else:
-        native = upgrader.solver(tree, lambda named: net or parse(library.open_net(path, named)))
-    diagnostics.check()
-    return native
-
-
-def upgrade(
-    target: str,
-    solver: str | None = None,
-    *,
-    wishes: Wishes | None = None,
-    diagnostics: Diagnostics | None = None,
-) -> str:
-    """The native text of a Caffe net, or of a solver and its net; SpecErrors if it has none.
-
-    `solver` is the file of one that trains the net.
-    """
-    diagnostics = Diagnostics() if diagnostics is None else diagnostics
-    path, shown = locate(target)
-    library = Library(path.parent)
-    tree = parse(library.open(path, shown))
-    kind = recognise(tree)
-    if kind is None:
-        raise UsageError(f"{shown}: is no Caffe file, but a native spec already")
-    if solver is None:
-        return to_text(_upgraded(tree, path, library, wishes, diagnostics))
-    trainer = parse(library.open(Path(solver), solver))
-    if kind != "net" or recognise(trainer) != "solver":
-        raise UsageError("upgrade takes a Caffe net and a solver, in this order")
-    return to_text(_upgraded(trainer, Path(solver), library, wishes, diagnostics, net=tree))
 
 
 @dataclass(frozen=True)
@@ -309,10 +234,11 @@ def _at_batch(spec: Spec, batch: int | None, tried: int) -> Elaborated:
         return elaborate(spec, batch=tried)
     except SpecErrors:
         own = elaborate(spec).test.net  # the spec's own faults, if it has any
-        hung = next((n for n in own.nodes if n.layer.bound(n.bottom_types)), None)
-        if hung is None:
+        if own.hung is None:
             raise
-        message = f"layer `{hung.name}` hangs on the batch size: fix it with --batch {own.batch}"
+        message = (
+            f"layer `{own.hung.name}` hangs on the batch size: fix it with --batch {own.batch}"
+        )
         raise NetspecError(message) from None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from netspec import zoo
-from netspec.diagnostics import NetspecError, Source, Span, SpecError, suggest
+from netspec.diagnostics import NetspecError, Source, Span, SpecError, UsageError, suggest
 from netspec.grammar.ast import Field, String
 
 MAX_BYTES = 2**20
@@ -108,6 +108,18 @@ def _resolved(path: Path, name: str) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):  # too long, or links in a circle
         raise NetspecError(f"`{name[:80]}` is no path of a file") from None
+
+
+def locate(target: str) -> tuple[Path, str]:
+    """The file that a path or the name of a zoo spec means, and how to show it."""
+    path = Path(target)
+    found = zoo.find(target)
+    if os.path.exists(path) and not (found and path.is_dir()):  # a folder `lenet` hides no spec
+        return path, target
+    if found is not None:
+        return found, str(found) if found.is_relative_to(Path.cwd()) else f"{ZOO}{target}.net"
+    message = f"there is no file `{target[:200]}`, nor a bundled spec of that name"
+    raise UsageError(message + suggest(target, zoo.names()))
 
 
 def caffe_folders(path: Path) -> list[Path]:

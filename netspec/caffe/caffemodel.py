@@ -8,6 +8,7 @@ from pathlib import Path
 
 from netspec.blob import read_blob, write_blob
 from netspec.caffe.caffemodel_hdf5 import hdf5_blobs
+from netspec.caffe.schema import v1_types
 from netspec.diagnostics import DataError, printable
 from netspec.hdf5 import is_hdf5
 from netspec.mapped import map_file
@@ -32,16 +33,6 @@ _NET_NAME, _NET_LAYERS, _NET_LAYER = 1, 2, 100
 _NAME, _TYPE, _BOTTOM, _TOP, _BLOBS = 1, 2, 3, 4, 7
 _V1_LAYER, _V1_BOTTOM, _V1_TOP, _V1_NAME, _V1_TYPE, _V1_BLOBS = 1, 2, 3, 4, 5, 6
 _V0_NAME, _V0_TYPE, _V0_BLOBS = 1, 2, 50
-
-_V1_TYPES = (
-    "", "Accuracy", "BNLL", "Concat", "Convolution", "Data", "Dropout", "EuclideanLoss", "Flatten",
-    "HDF5Data", "HDF5Output", "Im2col", "ImageData", "InfogainLoss", "InnerProduct", "LRN",
-    "MultinomialLogisticLoss", "Pooling", "ReLU", "Sigmoid", "Softmax", "SoftmaxWithLoss", "Split",
-    "TanH", "WindowData", "Eltwise", "Power", "SigmoidCrossEntropyLoss", "HingeLoss", "MemoryData",
-    "ArgMax", "Threshold", "DummyData", "Slice", "MVN", "AbsVal", "Silence", "ContrastiveLoss",
-    "Exp", "Deconvolution",
-)  # fmt: skip
-"""What the numbers of V1's layer types stand for."""
 
 
 def read_caffemodel(path: Path) -> tuple[LayerBlobs, ...]:
@@ -106,8 +97,9 @@ def _v1(layer: Message) -> LayerBlobs:
     if v0 is not None:
         return LayerBlobs(v0.text(_V0_NAME), v0.text(_V0_TYPE), _blobs(v0, _V0_BLOBS), *edges)
     number = layer.integer(_V1_TYPE)
-    known = 0 <= number < len(_V1_TYPES)  # forks have more of them
-    word = _V1_TYPES[number] if known else str(number)
+    types = ("", *v1_types().values())
+    known = 0 <= number < len(types)  # forks have more of them
+    word = types[number] if known else str(number)
     return LayerBlobs(layer.text(_V1_NAME), word, _blobs(layer, _V1_BLOBS), *edges)
 
 

@@ -22,7 +22,8 @@ from netspec.caffe.message import (
     type_of,
     with_items,
 )
-from netspec.caffe.v1 import TRANSFORM_BLOCKS, TRANSFORM_FIELDS, TYPES
+from netspec.caffe.schema import v1_types
+from netspec.caffe.v1 import TRANSFORM_BLOCKS, TRANSFORM_FIELDS
 from netspec.diagnostics import Span, SpecError
 from netspec.grammar.ast import Element, Field, Item, Number, Reference, String
 
@@ -54,7 +55,7 @@ def _quoted(item: Field, faults: Faults) -> Field:
     if not isinstance(item.value, Reference):
         return item
     said = item.value.word
-    name = TYPES.get(said, said)
+    name = v1_types().get(said, said)
     message = f"the type of a `layer` is a quoted text, not `{said}`"
     hint = f'write `type: "{name}"`'
     faults.refuse(SpecError(message, item.value.span, code="value", hint=hint))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from netspec.caffe.parts import CaffeLayer, first, key_of, literal
+from netspec.caffe import forks
+from netspec.caffe.message import key
+from netspec.caffe.parts import CaffeLayer, first, literal
 from netspec.diagnostics import SpecError
 from netspec.grammar import making
 from netspec.grammar.ast import Element, Field
@@ -30,16 +32,18 @@ class Dialect:
     """Fields that mean nothing here."""
     rewrite: Rewrite = lambda items, _: items
     """Any other difference: from its fields, renamed, to ours."""
+    params: Rewrite = lambda params, _: params
+    """From its `param`s, one for each blob, to ours, one for each that is trained."""
 
     def items(self, layer: CaffeLayer, block: str | None) -> Items:
         """The fields of the layer in our words, in the order in which they are written."""
         names = tuple(dict.fromkeys((*((block,) if block else ()), *self.blocks)))
         found = [item for name in names for item in layer.block(name)]
-        kept = [i for i in found if key_of(i) not in UNSAID | self.unsaid]
+        kept = [i for i in found if key(i) not in UNSAID | self.unsaid]
         return self.rewrite([self._named(item) for item in kept], layer)
 
     def _named(self, item: Field | Element) -> Field | Element:
-        name = self.renamed.get(key_of(item))
+        name = self.renamed.get(key(item))
         if name is None:
             return item
         return replace(item, key=name) if isinstance(item, Field) else replace(item, word=name)
@@ -47,9 +51,9 @@ class Dialect:
 
 def _batch_norm(items: Items, layer: CaffeLayer) -> Items:
     """Caffe's keeps sums that a scale factor divides, and only NVIDIA's may have an affine part."""
-    said = any(key_of(item) == "moving_average_fraction" for item in items)
+    said = any(key(item) == "moving_average_fraction" for item in items)
     affine = "true" if first(tuple(items), "scale_bias") is True else "false"
-    items = [item for item in items if key_of(item) != "scale_bias"]
+    items = [item for item in items if key(item) != "scale_bias"]
     fraction = making.number(0.999, layer.span)
     return [
         making.field("affine", making.word(affine, layer.span), layer.span),
@@ -75,7 +79,7 @@ def _normalization(default: str) -> Rewrite:
     """The bool `normalize` of old files: true is VALID, false is BATCH_SIZE."""
 
     def rewrite(items: Items, _: CaffeLayer) -> Items:
-        said = any(key_of(item) == "normalization" for item in items)
+        said = any(key(item) == "normalization" for item in items)
         kept: list[Field | Element] = []
         for item in items:
             if isinstance(item, Field) and item.key == "normalize":
@@ -94,14 +98,14 @@ def _filtered(items: Items, layer: CaffeLayer) -> Items:
     """The channels stand on axis 1 here."""
     axis = first(tuple(items), "axis")
     if axis not in (None, 1):
-        (item,) = [i for i in items if key_of(i) == "axis"][:1]
+        (item,) = [i for i in items if key(i) == "axis"][:1]
         message = f"`{layer.label}`: filters slide over the axes behind axis 1, not {axis}"
         raise SpecError(message, item.span, code="field")
-    return [item for item in items if key_of(item) != "axis"]
+    return [item for item in items if key(item) != "axis"]
 
 
 def _infogain(items: Items, layer: CaffeLayer) -> Items:
-    source = next((i for i in items if key_of(i) == "source"), None)
+    source = next((i for i in items if key(i) == "source"), None)
     if source is not None:
         message = (
             f"`{layer.label}`: a matrix in a file is not read; "
@@ -111,19 +115,6 @@ def _infogain(items: Items, layer: CaffeLayer) -> Items:
     return items
 
 
-def _normalize(items: Items, layer: CaffeLayer) -> Items:
-    """SSD's learns a scale, over the whole image and for all channels unless told otherwise.
-
-    Without its block it is the Normalize of other forks, which has nothing to learn.
-    """
-    if not any(key_of(item) == "norm_param" for item in layer.items):
-        return items
-    said = {key_of(item) for item in items}
-    true = making.word("true", layer.span)
-    usual = [key for key in ("across_spatial", "channel_shared", "scale") if key not in said]
-    return [*(making.field(key, true, layer.span) for key in usual), *items]
-
-
 _FILTERED = Dialect(rewrite=_filtered)
 
 DIALECTS: Mapping[str, Dialect] = {
@@ -131,7 +122,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "Deconvolution": _FILTERED,
     "ConvolutionDepthwise": _FILTERED,
     "DepthwiseConvolution": _FILTERED,
-    "BatchNorm": Dialect(rewrite=_batch_norm),
+    "BatchNorm": Dialect(rewrite=_batch_norm, params=lambda _, __: ()),
     "Pooling": Dialect(rewrite=_pool),
     "SoftmaxWithLoss": Dialect(blocks=("softmax_param",), rewrite=_normalization("VALID")),
     "SigmoidCrossEntropyLoss": Dialect(rewrite=_normalization("BATCH_SIZE")),
@@ -140,10 +131,20 @@ DIALECTS: Mapping[str, Dialect] = {
     "InfogainLoss": Dialect(blocks=("loss_param",), rewrite=_infogain),
     "MultinomialLogisticLoss": Dialect(blocks=("loss_param",)),
     "HingeLoss": Dialect(blocks=("loss_param",)),
-    "Normalize": Dialect(rewrite=_normalize),
-    "DetectionOutput": Dialect(
-        unsaid=frozenset({"save_output_param", "visualize", "visualize_threshold", "save_file"})
+    "BN": Dialect(
+        renamed={
+            "scale_filler": "slope_filler",
+            "shift_filler": "bias_filler",
+            "var_eps": "eps",
+        },
+        unsaid=frozenset({"icnet"}),
+        rewrite=forks.bn,
+        params=forks.bn_params,
     ),
+    "DetectionOutput": Dialect(
+        unsaid=frozenset({"save_output_param", "save_file", "visualize", "visualize_threshold"})
+    ),
+    "Normalize": Dialect(rewrite=forks.normalize),
 }
 """By Caffe's type; a type that is not here has our words in its own block."""
 

@@ -81,10 +81,6 @@ class CaffeLayer:
         )
 
 
-def key_of(item: Field | Element) -> str:
-    return item.key if isinstance(item, Field) else item.word
-
-
 def strings(items: tuple[Field, ...], key: str) -> Iterator[str]:
     """The strings that the fields `key` hold."""
     for item in items:

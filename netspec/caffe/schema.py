@@ -133,6 +133,15 @@ def layer_types() -> Mapping[str, LayerType]:
 
 
 @cache
+def v1_types() -> Mapping[str, str]:
+    """The word of each type in V1 `layers` → its name, in the order of their numbers from 1 on."""
+    own = {kind.v1: name for name, kind in layer_types().items() if kind.v1 and not kind.fork}
+    words = schema().enums["V1LayerType"].words
+    numbered = sorted((number, word) for word, number in words.items() if number and word in own)
+    return {word: own[word] for _, word in numbered}
+
+
+@cache
 def layer_type_of_v1(word: str) -> LayerType | None:
     """The layer type that a V1 word named, such as `SOFTMAX_LOSS`."""
     return next((kind for kind in layer_types().values() if kind.v1 == word), None)

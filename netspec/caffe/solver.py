@@ -10,6 +10,7 @@ from netspec.grammar import making
 from netspec.grammar.ast import Comments, Element, Field, Item, Message, String
 from netspec.grammar.making import NOWHERE
 from netspec.ir.reading import kind_of
+from netspec.ir.schedule import POLICIES
 from netspec.ir.sections import Solver
 
 
@@ -20,14 +21,26 @@ def solver_section(tree: Message) -> Element:
     """
     fields = tuple(i for i in tree.items if isinstance(i, Field | Element))
     items: list[Item] = [_word(i) for i in _single(fields) if _kept(i)]
-    if first(fields, "type") in ("Adam", "AdaDelta") and first(fields, "momentum") is None:
-        items.append(making.field("momentum", making.number(0)))  # ours is that of the papers
-    tests = first(fields, "test_interval")
-    if tests and first(fields, "test_initialization") is None:
-        items.append(making.field("test_initialization", making.word("true")))
+    items += _unsaid(fields)
     comments = Comments(lost_comments(tree.items, items))
     body = Message(tuple(items), NOWHERE, tree.tail)
     return Element("solver", None, body, tree.span, tree.span, comments)
+
+
+def _unsaid(fields: tuple[Field | Element, ...]) -> list[Item]:
+    """What Caffe takes for what is not said, where we take something else."""
+    meant: dict[str, float | bool] = {"test_interval": 0}
+    if first(fields, "test_interval"):
+        meant["test_initialization"] = True
+    if first(fields, "type") in ("Adam", "AdaDelta", "Nesterov"):
+        meant["momentum"] = 0
+    policy = POLICIES.get(str(first(fields, "lr_policy")))
+    meant |= {key: 0 for key in policy.needs if key in ("gamma", "power")} if policy else {}
+    return [
+        making.field(key, making.scalar(value))
+        for key, value in meant.items()
+        if first(fields, key) is None
+    ]
 
 
 def _single(items: Iterable[Field | Element]) -> Iterator[Field]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from netspec.caffe.parts import CaffeLayer, first, key_of, literal, values
+from netspec.caffe.message import key
+from netspec.caffe.parts import CaffeLayer, first, literal, values
 from netspec.diagnostics import Diagnostics, Span, SpecError
 from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Message, String
@@ -33,6 +34,7 @@ RUN = frozenset({"Data", "ImageData", "HDF5Data", "MemoryData"})
 
 _SECTION = (
     "source",
+    "backend",
     "batch_size",
     "rand_skip",
     "root_folder",
@@ -110,8 +112,16 @@ def feeds(layer: CaffeLayer, asked: Asked) -> tuple[Feed, ...]:
             shape = known.get(top.value)
         if shape is None:
             shape = _guessed(layer, i, top, asked)
-        made.append(Feed(top.value, shape, top.span, layer))
+        made.append(Feed(top.value, _cut(layer, shape), top.span, layer))
     return tuple(made)
+
+
+def _cut(layer: CaffeLayer, shape: Shape) -> Shape:
+    """What the crop of a layer that is run leaves of the images that the command line tells of."""
+    crop = first(layer.block("transform_param"), "crop_size")
+    if layer.word not in RUN or not isinstance(crop, int) or len(shape) != 3:
+        return shape
+    return (shape[0], crop, crop) if 0 < crop <= min(shape[1:]) else shape
 
 
 def _dims(layer: CaffeLayer) -> list[Shape]:
@@ -215,7 +225,7 @@ def _batch(layer: CaffeLayer) -> list[Item]:
 def _section_items(layer: CaffeLayer, phase: Phase) -> list[Item]:
     block = layer.block(BLOCKS[layer.word])
     items: list[Item] = [i for i in block if isinstance(i, Field) and i.key in _SECTION]
-    if not any(key_of(item) == "batch_size" for item in block):
+    if not any(key(item) == "batch_size" for item in block):
         batch = making.number(batch_of(layer) or 1, layer.span)
         items.append(making.field("batch_size", batch, layer.span))
     shuffled = first(block, "shuffle") is True
@@ -235,7 +245,7 @@ def _transform(layer: CaffeLayer, items: Sequence[Field | Element]) -> Element:
     kept = [
         i for i in items if not (isinstance(i, Field) and literal(i.value) == _USUAL.get(i.key))
     ]
-    span = next(i.span for i in layer.items if key_of(i) == "transform_param")
+    span = next(i.span for i in layer.items if key(i) == "transform_param")
     return making.message("transform", kept, span)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from netspec.caffe.dialect import DIALECTS, PLAIN, Items
-from netspec.caffe.parts import CaffeLayer, key_of, literal, lost_comments
+from netspec.caffe.message import key
+from netspec.caffe.parts import CaffeLayer, literal, lost_comments
 from netspec.caffe.sources import Asked
 from netspec.grammar import making
 from netspec.grammar.ast import Comments, Element, Field, Item, List, Message, Number, Size, String
@@ -20,9 +22,6 @@ from netspec.ir.reading import kind_of
 
 Kinds = Mapping[str, type[Layer]]
 """Layers by every word that Caffe's files have for them."""
-
-_TRAINED = {"BatchNorm": 0, "BN": 2}
-"""How many blobs of a layer are trained, if not all."""
 
 FILLERS = ("weight_filler", "bias_filler")
 
@@ -77,7 +76,12 @@ def translate(
     tidied = tuple(_tidy(item, kind) for item in body if not _usual(item, kind))
     flow.advance(kind, layer.tops or ([label.value] if label else []), phases)
     element = layer.element
-    above = (*element.comments.before, *lost_comments(layer.items, tidied))
+    head = element.body.head if element.body else None
+    above = (
+        *element.comments.before,
+        *([head] if head else []),
+        *lost_comments(layer.items, tidied),
+    )
     comments = Comments(above, element.comments.after)
     message = (
         Message(tidied, NOWHERE, element.body.tail if element.body else ()) if tidied else None
@@ -103,9 +107,8 @@ def _edges(
 
 def _training(layer: CaffeLayer, kind: type[Layer]) -> list[Item]:
     """`param`, `loss_weight` and `propagate_down`."""
-    params = [i for i in layer.items if key_of(i) == "param"]
-    if layer.word in _TRAINED:  # the other blobs are statistics
-        params = params[: _TRAINED[layer.word]]
+    blobs = [i for i in layer.items if key(i) == "param"]
+    params = list(DIALECTS.get(layer.word, PLAIN).params(blobs, layer))
     while params and not _says(params[-1]):
         params.pop()
     losses = [i for i in layer.fields if i.key == "loss_weight"]
@@ -141,9 +144,9 @@ def _default(model: type[Fields], item: Item) -> bool:
 
 def _having(items: Items, kind: type[Layer], asked: Asked) -> Items:
     """The fields that our layer has; a lenient reading warns of the others."""
-    strange = [i for i in items if key_of(i) not in kind.model_fields] if asked.lenient else []
+    strange = [i for i in items if key(i) not in kind.model_fields] if asked.lenient else []
     for item in strange:
-        asked.warn(f"`{key_of(item)}` is left out: {kind.keyword} has no such field", item.span)
+        asked.warn(f"`{key(item)}` is left out: {kind.keyword} has no such field", item.span)
     return [item for item in items if item not in strange]
 
 
@@ -152,9 +155,9 @@ def _merged(items: Items, model: type[Fields]) -> Items:
     merged: list[Field | Element] = []
     seen: dict[str, int] = {}
     for item in items:
-        at = seen.get(key_of(item))
+        at = seen.get(key(item))
         if at is None or not isinstance(item, Field) or not _repeated(model, item.key):
-            seen[key_of(item)] = len(merged)
+            seen[key(item)] = len(merged)
             merged.append(item)
             continue
         there = merged[at]
@@ -183,7 +186,7 @@ def _elements(item: Field) -> Sequence[Any]:
 
 def _unfilled(kind: type[Layer], items: Items | list[Item], layer: CaffeLayer) -> list[Item]:
     """What Caffe fills with zeros where nothing is said, if ours would not."""
-    said = {key_of(item) for item in items if isinstance(item, Field | Element)}
+    said = {key(item) for item in items if isinstance(item, Field | Element)}
     zero = making.field("type", making.word("constant", layer.span))
     fields = kind.model_fields
     return [
@@ -198,10 +201,14 @@ def _usual(item: Item, model: type[Fields]) -> bool:
     if not isinstance(item, Element) or item.word not in model.model_fields or item.body is None:
         return False
     inner = kind_of(model, item.word).message
-    if inner is None or not all(_default(inner, i) for i in item.body.items):
-        return False
     default: Any = model.model_fields[item.word].default
-    return isinstance(default, inner) and default == inner.model_validate({})
+    said = {i.key: literal(i.value) for i in item.body.items if isinstance(i, Field)}
+    if inner is None or not isinstance(default, inner) or len(said) < len(item.body.items):
+        return False
+    try:
+        return bool(inner.model_validate(said) == default)
+    except ValidationError:
+        return False
 
 
 def _tidy(item: Item, model: type[Fields]) -> Item:

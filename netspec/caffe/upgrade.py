@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from netspec.caffe import forms
@@ -76,6 +76,7 @@ class Upgrader:
         tested = find_test_nets(checked, diagnostics=found)
         self._take(found)
         self.diagnostics.check()
+        self._tell(checked, tested)
         train = (trained and self._opened(trained, open_net)) or Message((), tree.span)
         state = trained.state_of(train) if trained else NetState()
         state = self.wishes.over(state, Phase.TRAIN)
@@ -89,6 +90,15 @@ class Upgrader:
             filtered[Phase.TEST] = self._filtered(train, state)
         native = self._native(train, filtered, Phase.TRAIN)
         return replace(native, items=(*native.items, solver_section(checked)))
+
+    def _tell(self, solver: Message, tested: Sequence[SolverNet]) -> None:
+        """What a solver asks for that is asked for otherwise here."""
+        for item in solver.fields("weights"):
+            message = "weights to begin with are given by --weights"
+            self.diagnostics.warn(SpecError(message, item.span, code="caffe"))
+        for net in tested[1:]:
+            message = f"one net is tested, the first of {len(tested)}"
+            self.diagnostics.warn(SpecError(message, net.source.span, code="caffe"))
 
     def _opened(self, net: SolverNet, open_net: Open) -> Message | None:
         """A solver's net; None if a lenient reading cannot find its file."""

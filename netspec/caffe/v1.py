@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from netspec.caffe.faults import Faults
@@ -22,58 +23,9 @@ from netspec.caffe.message import (
     type_of,
     with_items,
 )
+from netspec.caffe.schema import layer_types, v1_types
 from netspec.diagnostics import SpecError, suggest
 from netspec.grammar.ast import Element, Expr, Field, Item, List, Reference, String
-
-TYPES: Final[Mapping[str, str]] = {
-    "ABSVAL": "AbsVal",
-    "ACCURACY": "Accuracy",
-    "ARGMAX": "ArgMax",
-    "BNLL": "BNLL",
-    "CONCAT": "Concat",
-    "CONTRASTIVE_LOSS": "ContrastiveLoss",
-    "CONVOLUTION": "Convolution",
-    "DATA": "Data",
-    "DECONVOLUTION": "Deconvolution",
-    "DROPOUT": "Dropout",
-    "DUMMY_DATA": "DummyData",
-    "ELTWISE": "Eltwise",
-    "EUCLIDEAN_LOSS": "EuclideanLoss",
-    "EXP": "Exp",
-    "FLATTEN": "Flatten",
-    "HDF5_DATA": "HDF5Data",
-    "HDF5_OUTPUT": "HDF5Output",
-    "HINGE_LOSS": "HingeLoss",
-    "IM2COL": "Im2col",
-    "IMAGE_DATA": "ImageData",
-    "INFOGAIN_LOSS": "InfogainLoss",
-    "INNER_PRODUCT": "InnerProduct",
-    "LRN": "LRN",
-    "MEMORY_DATA": "MemoryData",
-    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
-    "MVN": "MVN",
-    "POOLING": "Pooling",
-    "POWER": "Power",
-    "RELU": "ReLU",
-    "SIGMOID": "Sigmoid",
-    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
-    "SILENCE": "Silence",
-    "SLICE": "Slice",
-    "SOFTMAX": "Softmax",
-    "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "SPLIT": "Split",
-    "TANH": "TanH",
-    "THRESHOLD": "Threshold",
-    "WINDOW_DATA": "WindowData",
-}
-"""V1's type of a layer → the current one."""
-
-_SINCE: Final = (
-    "BatchNorm BatchReindex Bias Clip Crop ELU Embed Filter Input Log LSTM LSTMUnit Parameter "
-    "PReLU Python Reduction Reshape RNN Scale SPP Swish Tile"
-)
-_SPELLINGS: Final = {name.lower(): name for name in (*TYPES.values(), *_SINCE.split())}
-"""Every current type by its letters: forks gave V1 words to types that came later."""
 
 TRANSFORM_BLOCKS: Final[Mapping[str, str]] = {
     "DATA": "data_param",
@@ -149,8 +101,8 @@ def _with_type(item: Item, faults: Faults) -> Item:
     if not isinstance(item, Field):
         return item
     match item.value:
-        case Reference() as value if value.word in TYPES:
-            name = TYPES[value.word]
+        case Reference() as value if value.word in v1_types():
+            name = v1_types()[value.word]
         case Reference(path=("NONE",)):
             name = ""
         case Reference() | String() as value:
@@ -161,17 +113,24 @@ def _with_type(item: Item, faults: Faults) -> Item:
     return replace(item, value=String(name, item.value.span))
 
 
+@cache
+def _spellings() -> Mapping[str, str]:
+    """Every type of BVLC's by its letters: forks gave V1 words to types that came later."""
+    names = [name for name, kind in layer_types().items() if kind.fork is None]
+    return {name.lower(): name for name in names}
+
+
 def _foreign_type(value: Reference | String, faults: Faults) -> str:
     """The current type that an entry of `layers` names as V1 does not."""
     said = text(value) or ""
-    name = _SPELLINGS.get(said.replace("_", "").lower())
+    name = _spellings().get(said.replace("_", "").lower())
     hint: str | None = f'write each layer in the current form: `layer {{ type: "{name}" … }}`'
     if isinstance(value, String):
         message = f"the type of a layer in `layers` is a word without quotes, not `{said}`"
-        words = (word for word, current in TYPES.items() if current == name)
+        words = (word for word, current in v1_types().items() if current == name)
         hint = next((f"write `type: {word}`" for word in words), hint)
     else:
-        message = f"there is no V1 layer type `{said}`{'' if name else suggest(said, TYPES)}"
+        message = f"there is no V1 layer type `{said}`{'' if name else suggest(said, v1_types())}"
     hint = hint if name else None
     faults.refuse(SpecError(message, value.span, code="value", hint=hint))
     parts = said.split("_") if isinstance(value, Reference) else []

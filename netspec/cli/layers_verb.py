@@ -8,7 +8,13 @@ from netspec.cli import options
 from netspec.diagnostics import UsageError, suggest
 from netspec.layers import LAYERS
 from netspec.report.json import VERSION
-from netspec.report.reference import FieldReference, LayerReference, reference, references
+from netspec.report.reference import (
+    FieldReference,
+    LayerReference,
+    reference,
+    references,
+    solver_reference,
+)
 from netspec.report.table import print_definitions
 
 
@@ -16,10 +22,16 @@ from netspec.report.table import print_definitions
 @click.argument("layer", required=False)
 @options.JSON
 def command(layer: str | None, as_json: bool) -> int:
-    """The reference of every layer type, or of LAYER alone."""
-    if layer is not None and layer not in LAYERS:
-        raise UsageError(f"there is no layer type `{layer}`{suggest(layer, LAYERS)}")
-    shown = references(LAYERS) if layer is None else (reference(LAYERS[layer]),)
+    """The reference of every layer type, or of LAYER alone, which may also be `solver`."""
+    if layer is None:
+        shown = references(LAYERS)
+    elif layer == "solver":
+        shown = (solver_reference(),)
+    elif layer in LAYERS:
+        shown = (reference(LAYERS[layer]),)
+    else:
+        known = suggest(layer, [*LAYERS, "solver"])
+        raise UsageError(f"there is no layer type `{layer}`{known}")
     if as_json:
         options.print_json({"version": VERSION, "layers": [r.as_data() for r in shown]})
     elif layer is None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netspec.caffe_files import upgrade
 from netspec.cli.wishes import caffe_options
-from netspec.compiler import upgrade
 from netspec.diagnostics import Diagnostics
 from netspec.files import write_durably
 

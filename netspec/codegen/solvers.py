@@ -111,7 +111,7 @@ class RMSProp(UpdateRule):
     """h' = ρ·h + (1-ρ)·g²; w' = w - lr·g / (√h' + δ), ρ the `rms_decay`.
 
     Tieleman & Hinton, COURSERA lecture 6.5 (2012); Caffe, `rmsprop_solver.cpp`, and
-    `torch.optim.RMSprop` without momentum.
+    `torch.optim.RMSprop` without momentum; with it see `PytorchRMSProp`.
     """
 
     slots: ClassVar = ("mean_square",)
@@ -195,6 +195,22 @@ class PytorchNesterov(UpdateRule):
         return op.Sub(w, op.Mul(step, scalars["rate"])), (b,)
 
 
+class PytorchRMSProp(UpdateRule):
+    """h' = ρ·h + (1-ρ)·g²; b' = μ·b + g / (√h' + δ); w' = w - lr·b' (`torch.optim.RMSprop`).
+
+    Without momentum it is Caffe's, which knows none.
+    """
+
+    slots: ClassVar = ("mean_square", "momentum")
+
+    def move(self, op: Ops, w: Value, g: Value, slots: Slots, scalars: Scalars) -> Moved:
+        h, b = slots
+        h = _mean_square(op, h, g, self.solver.rms_decay)
+        scaled = op.Div(g, op.Add(op.Sqrt(h), op.scalar(self.solver.delta)))
+        b = op.Add(op.Mul(b, op.scalar(self.solver.mu)), scaled)
+        return op.Sub(w, op.Mul(b, scalars["rate"])), (h, b)
+
+
 class PytorchAdam(Adam):
     """As Adam, but w' = w - lr·m̂ / (√v̂ + δ), m̂ = m'/(1-β₁ᵗ) and v̂ = v'/(1-β₂ᵗ).
 
@@ -258,6 +274,7 @@ SOLVERS: dict[str, type[UpdateRule]] = {
 PYTORCH: dict[str, type[UpdateRule]] = {
     "SGD": PytorchSGD,
     "Nesterov": PytorchNesterov,
+    "RMSProp": PytorchRMSProp,
     "Adam": PytorchAdam,
 }
 """With `arithmetic: PYTORCH`, those that differ."""

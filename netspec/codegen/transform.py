@@ -74,7 +74,7 @@ class Transforming:
     def _rows(self, x: Value, top: Value, count: int) -> Value:
         """`count` rows of every plane from `top` on; one `x` without a batch serves all."""
         op, (channels, height, width) = self.op, x.type.shape[-3:]
-        places = np.add.outer(np.arange(channels) * height, np.arange(count)).reshape(1, -1)
+        places = np.add.outer(_count(channels) * height, _count(count)).reshape(1, -1)
         wanted = op.Add(top, op.constant(places))
         if len(x.type.shape) == 4:
             wanted = op.Add(wanted, _firsts(op, x.type.batch, channels * height))
@@ -99,7 +99,7 @@ class Transforming:
 
     def _directions(self, batch: int, width: int) -> Value:
         """The columns of each image in the order in which they are seen."""
-        op, onward = self.op, np.arange(width).reshape(1, -1)
+        op, onward = self.op, _count(width).reshape(1, -1)
         if not self.transform.mirror:
             return op.constant(onward)
         flipped = op.Less(self._random("mirror", batch, 1), op.scalar(0.5))
@@ -156,7 +156,11 @@ def _middle(op: Builder, x: Value, crop: int) -> Value:
 
 def _firsts(op: Builder, batch: int, step: int) -> Value:
     """Where each sample begins in a table of `step` rows per sample, N x 1."""
-    return op.constant(np.arange(batch).reshape(-1, 1) * step)
+    return op.constant(_count(batch).reshape(-1, 1) * step)
+
+
+def _count(n: int) -> npt.NDArray[np.int64]:
+    return np.arange(n, dtype=np.int64)
 
 
 def _per_channel(op: Builder, values: npt.NDArray[np.float64], x: Value) -> Value:

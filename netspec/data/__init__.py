@@ -119,7 +119,7 @@ def _reader(path: Path) -> Reader:
     raise fault(path, f"of no known format; a source is {_forms()}")
 
 
-_PARTICULAR = ("backend", "root_folder", "new_height", "new_width", "is_color")
+_PARTICULAR = ("root_folder", "new_height", "new_width", "is_color")
 _OF_TRANSFORM = ("force_color", "force_gray")
 
 

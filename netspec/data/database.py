@@ -13,6 +13,7 @@ from netspec.data.file import fault
 from netspec.data.image import decode_bytes, natural_shape_of, strict
 from netspec.data.lmdb import FILE, Record, records
 from netspec.diagnostics import printable
+from netspec.ir.sections import ColourOrder
 from netspec.ir.types import Shape, TensorType, size
 from netspec.wire import WireError
 
@@ -38,8 +39,10 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     first = _datum(path, found[0])
     with strict():
         shape = _shape(path, found[0], first, wanted)
-        read = _decoded if first.encoded else _stored
-        data, label = read(path, found, shape, wanted)
+        if first.encoded:
+            data, label = _decoded(path, found, shape, wanted.order("BGR"))
+        else:
+            data, label = _stored(path, found, shape)
     return Dataset({"data": data, "label": label}, (), str(path))
 
 
@@ -70,7 +73,7 @@ def _shape(path: Path, record: Record, first: Datum, wanted: Wanted) -> Shape:
     return (channels, *extent)
 
 
-def _stored(path: Path, found: list[Record], shape: Shape, wanted: Wanted) -> tuple[Array, Array]:  # noqa: ARG001 - one form for both
+def _stored(path: Path, found: list[Record], shape: Shape) -> tuple[Array, Array]:
     """The values as they lie there, and the labels."""
     kind = _kind(_datum(path, found[0]))
     bytewise = kind == "bytes"
@@ -86,10 +89,11 @@ def _stored(path: Path, found: list[Record], shape: Shape, wanted: Wanted) -> tu
     return data, label
 
 
-def _decoded(path: Path, found: list[Record], shape: Shape, wanted: Wanted) -> tuple[Array, Array]:
+def _decoded(
+    path: Path, found: list[Record], shape: Shape, order: ColourOrder
+) -> tuple[Array, Array]:
     """The images of encoded records, and the labels."""
     label = np.empty(len(found), np.int64)
-    order = wanted.order("BGR")
 
     def decode(row: int) -> Array:
         datum = _datum(path, found[row])
@@ -125,6 +129,6 @@ READER = Reader(
     _claims,
     _read,
     _probe,
-    frozenset({"backend", "force_color", "force_gray"}),
+    frozenset({"force_color", "force_gray"}),
     order="BGR",
 )

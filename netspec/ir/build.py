@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from netspec.diagnostics import Diagnostics, SpecError, suggest
+from netspec.diagnostics import DataError, Diagnostics, Span, SpecError, suggest
 from netspec.grammar.ast import (
     Block,
     Call,
@@ -30,6 +30,7 @@ from netspec.ir.net import Net, Node, Place
 from netspec.ir.place import place
 from netspec.ir.scope import POISON, Lookup, Scope
 from netspec.ir.sharing import settle_multipliers
+from netspec.ir.stored import stored_inputs
 from netspec.ir.wiring import report_missing
 
 
@@ -86,8 +87,38 @@ def build(
         data=data,
         solver=declared.solver,
     )
+    if not _images_fit(net, tree, diagnostics):
+        return None
     lint(net, tuple(c.places), diagnostics)
     return Built(net, tuple(c.places))
+
+
+def _images_fit(net: Net, tree: Message, diagnostics: Diagnostics) -> bool:
+    """Report a transform that cannot give the net its images."""
+    try:
+        stored_inputs(net)
+    except DataError as error:
+        label = "train" if net.phase is Phase.TRAIN else "test"
+        span = _place_of_transform(tree, label)
+        diagnostics.error(SpecError(str(error), span, code="value"))
+        return False
+    return True
+
+
+def _place_of_transform(tree: Message, label: str) -> Span:
+    """Where a data section says how large its images are, as closely as that is written."""
+    sections = [i for i in tree.items if isinstance(i, Element) and i.word == "data" and i.body]
+    for section in sections:
+        assert section.body is not None
+        if section.label is None or section.label.value != label:
+            continue
+        for inner in section.body.items:
+            if isinstance(inner, Element) and inner.word == "transform" and inner.body:
+                fields = [i for i in inner.body.items if isinstance(i, Field)]
+                said = [f for f in fields if f.key in ("crop_size", "pad")]
+                return said[0].span if said else inner.word_span
+        return section.word_span
+    return tree.span
 
 
 def _report_idle(c: Construction, tree: Message, frame: Frame) -> None:

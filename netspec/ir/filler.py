@@ -6,9 +6,9 @@ from functools import reduce
 from math import prod, sqrt
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator
 
-from netspec.ir.fields import Fields, NonNegativeReal, Real, whole
+from netspec.ir.fields import Fields, NonNegativeReal, Real, Says, whole
 from netspec.ir.types import Shape, size
 
 if TYPE_CHECKING:
@@ -35,16 +35,10 @@ class Filler(Fields):
     """Mean of `gaussian`."""
     std: NonNegativeReal = 1.0
     """Standard deviation of `gaussian`."""
-    sparse: Annotated[int, BeforeValidator(whole(-1))] = -1
+    sparse: Annotated[int, BeforeValidator(whole(-1)), Says("whole number from 0, or -1")] = -1
     """Of `gaussian`: how many weights of an output are not 0, to be expected; -1: all."""
     variance_norm: Literal["FAN_IN", "FAN_OUT", "AVERAGE"] = "FAN_IN"
     """Which n `xavier` and `msra` divide by: inputs of a cell, outputs, or their mean."""
-
-    @model_validator(mode="after")
-    def _sparse_is_gaussian(self) -> Filler:
-        if self.sparse >= 0 and self.type != "gaussian":
-            raise ValueError(f"sparse goes with gaussian, not with {self.type}")
-        return self
 
     def fan(self, shape: Shape) -> float:
         """n of a weight: count/shape[0] in, count/shape[1] out (Caffe, `filler.hpp`)."""
@@ -59,6 +53,10 @@ class Filler(Fields):
         """Why it cannot fill a weight of `shape`, if so."""
         if self.type == "bilinear" and len(shape) < 3:
             return f"bilinear fills windows, and a weight of {size(shape)} has none"
+        if self.sparse >= 0 and self.type != "gaussian":
+            return f"gaussian alone may be sparse, not {self.type}"
+        if self.sparse > (shape[0] if shape else 1):
+            return f"sparse {self.sparse} of the {shape[0] if shape else 1} of {size(shape)}"
         return None
 
     def sample(self, shape: Shape, generator: np.random.Generator) -> npt.NDArray[np.float32]:

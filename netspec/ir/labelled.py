@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from pydantic import PrivateAttr, model_validator
+from pydantic import model_validator
 
 from netspec.ir.fields import Flag, Int
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, numbers
 from netspec.ir.normalization import Normalization, folded, normalized
 from netspec.ir.phrases import reshape_samples
+from netspec.ir.several_tops import SeveralTops
 from netspec.ir.types import Shape, TensorType, occupied, size
 
 
@@ -99,30 +100,31 @@ class LabelledLoss(Labelled):
     """What the sum is divided by: labels that are not ignored, all labels, samples, or nothing."""
 
     def _normalized(self, op: Ops, each: Value, label: Value, shares: Value | None = None) -> Value:
-        """The losses of all positions as one number; a sample is what lies before the classes."""
-        counts = self._counts(op, label)
-        samples = max(1, self.axis if self.axis > 0 else self.axis + len(each.type.shape) + 1)
+        """The losses of all positions as one number."""
+        counts, samples = self._counts(op, label), self._samples(len(each.type.shape))
         return normalized(op, each, counts, self.normalization, shares, samples=samples)
 
+    def _samples(self, positions: int) -> int:
+        """How many of the axes of the positions count the samples of BATCH_SIZE."""
+        return min(1, positions)
 
-class ProbabilityLoss(LabelledLoss):
+
+class ProbabilityLoss(LabelledLoss, SeveralTops):
     """A loss of what a softmax makes of scores, which a second top puts out."""
 
     tops: ClassVar = range(1, 3)
 
     normalize: Flag | None = None
     """Caffe's older word: true is `normalization: VALID`, false BATCH_SIZE."""
-    _count: int = PrivateAttr(default=1)
 
     @model_validator(mode="before")
     @classmethod
     def _fold(cls, data: Any) -> Any:
         return folded(data)
 
-    def with_tops(self, count: int) -> Self:
-        named = self.model_copy()
-        named._count = count
-        return named
+    def _samples(self, positions: int) -> int:
+        """Caffe's softmax takes all axes before the classes."""
+        return max(1, self.axis if self.axis > 0 else self.axis + positions + 1)
 
     def _with_probabilities(self, scores: TensorType, loss: TensorType) -> tuple[TensorType, ...]:
         """The types of the tops."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from netspec.ir.graph import Ops, Value
+from netspec.ir.phrases import place_in_plane
 from netspec.ir.types import Shape
 
 
@@ -13,14 +14,8 @@ def mask_of(op: Ops, indices: Value, read: Value, x: Value) -> Value:
 
     ONNX's `indices` count through all of `read`, which may lack the last rows and columns of `x`.
     """
-    plane = op.scalar(prod(read.type.spatial), "int64")
-    places = op.Sub(indices, op.Mul(op.Div(indices, plane), plane))
-    *_, columns = read.type.spatial
-    *_, all_columns = x.type.spatial
-    if columns < all_columns:
-        row = op.Div(places, op.scalar(columns, "int64"))
-        places = op.Add(places, op.Mul(row, op.scalar(all_columns - columns, "int64")))
-    mask: Value = op.Cast(places, to="float32")
+    place = place_in_plane(op, indices, read.type, x.type)
+    mask: Value = op.Cast(place, to="float32")
     return mask
 
 

@@ -118,6 +118,11 @@ class Net(BaseModel):
         return fed
 
     @property
+    def hung(self) -> Node | None:
+        """The first layer that holds the batch size, if one does."""
+        return next((n for n in self.nodes if n.layer.bound(n.bottom_types)), None)
+
+    @property
     def transformed(self) -> tuple[str, ...]:
         """The inputs that the data section's transform is for.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 
 from netspec.ir.graph import Ops, Value
-from netspec.ir.types import Shape
+from netspec.ir.types import Shape, TensorType
 
 
 def reshape(op: Ops, x: Value, *shape: int) -> Value:
@@ -153,6 +153,24 @@ def planes(op: Ops, x: Value) -> Value:
     """N x C x … as one row per image and channel."""
     n, c, *extent = x.type.shape
     return reshape(op, x, n * c, prod(extent))
+
+
+def place_in_plane(op: Ops, index: Value, among: TensorType, plane: TensorType) -> Value:
+    """Where a cell lies in a plane of `plane`, row by row, by its index in `among`, which is
+    `plane` without some last rows and columns."""
+
+    def over(value: Value, by: int) -> tuple[Value, Value]:
+        """Quotient and remainder."""
+        count = op.scalar(by, "int64")
+        quotient = op.Div(value, count)
+        return quotient, op.Sub(value, op.Mul(quotient, count))
+
+    _, place = over(index, prod(among.spatial))
+    if among.spatial[1:] == plane.spatial[1:]:
+        return place
+    row, column = over(place, among.spatial[-1])
+    moved: Value = op.Add(op.Mul(row, op.scalar(plane.spatial[-1], "int64")), column)
+    return moved
 
 
 def channel_mean(op: Ops, x: Value) -> Value:

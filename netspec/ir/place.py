@@ -82,7 +82,7 @@ def add_node(
         message = "a metric cannot be called `loss`: reports call the sum of the losses so"
         raise SpecError(message, span, code="name")
     loss_weights = _loss_weights(layer, wiring, types, element)
-    if layer.bound(given):
+    if layer.bound(given) and any(bottom.shape[:1] == (c.batch,) for bottom in given):
         fixed = f"{name}: hangs on the batch size {c.batch}, and runs at no other"
         c.warn(fixed, span, frame, code="layer")
     for lint in layer.lints(given):

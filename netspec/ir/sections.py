@@ -104,7 +104,7 @@ class DataSection(Fields):
     any the samples come by `--data`, or are those of `dummy`.
     """
     backend: Literal["LEVELDB", "LMDB"] | None = None
-    """The database that the source is; LMDB is read."""
+    """The database that the source is said to be, as in Caffe: images are decoded as BGR."""
     batch_size: Positive
     """Samples per iteration."""
     shuffle: Flag | None = None
@@ -141,6 +141,11 @@ class DataSection(Fields):
         return self.transform.channel_order or ("BGR" if caffe else None)
 
 
+_Window: TypeAlias = Annotated[
+    int, BeforeValidator(whole(1, MAX_WINDOW)), Says(f"whole number from 1 to {MAX_WINDOW:,}")
+]
+
+
 class Solver(Fields):
     """`solver { … }`: how the weights are updated, for how long, and what is told meanwhile.
 
@@ -152,13 +157,13 @@ class Solver(Fields):
     """The rule of the update; AdamW, which Caffe lacks, is PyTorch's."""
     arithmetic: Literal["CAFFE", "PYTORCH"] = "CAFFE"
     """Whose arithmetic, where the two differ: PyTorch has lr outside of the momentum of SGD and
-    Nesterov, and corrects Adam's √v before it adds delta."""
+    Nesterov, corrects Adam's √v before it adds delta, and knows RMSProp with momentum."""
     base_lr: PositiveReal
     """The learning rate that the policy starts from."""
     lr_policy: Literal["fixed", "step", "multistep", "inv", "exp", "poly", "sigmoid"] = "fixed"
     """How the rate follows the iteration."""
     gamma: Real | None = None
-    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, the one below 0."""
+    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, below 0 to fall."""
     power: NonNegativeReal | None = None
     """Exponent of inv and poly."""
     stepsize: Positive | None = None
@@ -168,7 +173,8 @@ class Solver(Fields):
     momentum: Probability | None = None
     """Share of the last update that goes on; Adam's β1; AdaDelta's decay.
 
-    Unless set 0.9 for Adam and AdamW, 0.95 for AdaDelta, else 0; AdaGrad and RMSProp take none.
+    Unless set 0.9 for Adam and AdamW, 0.95 for AdaDelta, else 0. AdaGrad takes none, and RMSProp
+    only with PyTorch's arithmetic.
     """
     momentum2: Probability = 0.999
     """Adam's β2."""
@@ -201,11 +207,7 @@ class Solver(Fields):
     """Whether there is a test before the first iteration, too."""
     display: NonNegative = 20
     """Iterations between two lines of the log; 0: only tests have one."""
-    average_loss: Annotated[
-        int | None,
-        BeforeValidator(whole(1, MAX_WINDOW)),
-        Says(f"whole number from 1 to {MAX_WINDOW}"),
-    ] = None
+    average_loss: _Window | None = None
     """Iterations over which the loss that is shown and logged is a running mean.
 
     Unless set, the latest is shown, and the mean since the last line is logged.
@@ -235,7 +237,8 @@ class Solver(Fields):
         self._check_policy()
         if list(self.stepvalue) != sorted(set(self.stepvalue)):
             raise ValueError("stepvalue must rise")
-        if self.type in ("AdaGrad", "RMSProp") and self.momentum:
+        none = self.type == "AdaGrad" or (self.type == "RMSProp" and self.arithmetic == "CAFFE")
+        if none and self.momentum:
             raise ValueError(f"{self.type} takes no momentum")
         unsaid = self.momentum is None or self.arithmetic == "PYTORCH"
         if self.type == "Nesterov" and not self.momentum and unsaid:

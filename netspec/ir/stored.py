@@ -33,7 +33,12 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
             extent = [n - 2 * pad for n in extent]
         inputs[name] = inputs[name].with_shape(inputs[name].batch, channels, *extent)
     if transform.mean_file and net.transformed:
-        inputs[MEAN] = TensorType(inputs[net.transformed[0]].sample)
+        samples = dict.fromkeys(inputs[name].sample for name in net.transformed)
+        if len(samples) > 1:
+            raise DataError(
+                f"transform: one mean_file for images of {' and '.join(map(size, samples))}"
+            )
+        inputs[MEAN] = TensorType(next(iter(samples)))
     return inputs
 
 

@@ -20,7 +20,7 @@ SLOTS = {
     "Adam": 2,
     "AdamW": 2,
 }
-"""Values of solver state per trained parameter, by the solver's type."""
+"""Values of solver state per trained parameter, by the solver's type, with Caffe's arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,13 @@ def training_memory(
     statistics = sum(node_statistics(node) for node in net.nodes)
     master = FLOAT * trained if value_bytes < FLOAT else 0
     several = solver is not None and solver.iter_size > 1
+    pytorch = solver is not None and solver.arithmetic == "PYTORCH"
     type = optimizer or (solver.type if solver else "SGD")
     return TrainingMemory(
         batch=net.batch,
         weights=value_bytes * parameters + master,
         gradients=value_bytes * trained + (FLOAT * trained if several else 0),
-        solver=FLOAT * SLOTS[type] * trained,
+        solver=FLOAT * (SLOTS[type] + (type == "RMSProp" and pytorch)) * trained,
         statistics=(3 if several else 2) * FLOAT * statistics,
         activations=_peak_backward(net, value_bytes),
         workspace=0,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
-
-from pydantic import PrivateAttr
+from typing import ClassVar
 
 from netspec.ir.fields import Positive
 from netspec.ir.graph import Ops, Value
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import CaffeType, Context, Role, ShapeError, Types, Values, axis_of
 from netspec.ir.normalization import normalized
+from netspec.ir.several_tops import SeveralTops
 from netspec.ir.types import TensorType
 
 
-class Accuracy(Labelled):
+class Accuracy(Labelled, SeveralTops):
     """y = the share of labels with #{j: x[j] ≥ x[label]} ≤ top_k (Caffe, `accuracy_layer.cpp`).
 
     Ties count against the label, so equal scores are all wrong; so is a score that is not a number.
@@ -33,12 +32,6 @@ class Accuracy(Labelled):
 
     top_k: Positive = 1
     """How many of the highest scores may be the label's."""
-    _count: int = PrivateAttr(default=1)
-
-    def with_tops(self, count: int) -> Self:
-        named = self.model_copy()
-        named._count = count
-        return named
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         tops = super().infer(bottoms)

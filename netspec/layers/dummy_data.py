@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import pi, sqrt
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, PrivateAttr
+from pydantic import BeforeValidator
 
 from netspec.ir.fields import MAX_INT, Extent, Fields, many
 from netspec.ir.filler import Filler
 from netspec.ir.graph import Value
-from netspec.ir.layer import CaffeType, Context, Layer, Role, ShapeError, Types, Values, checked
+from netspec.ir.layer import CaffeType, Context, Role, ShapeError, Types, Values, checked
 from netspec.ir.phrases import affine
+from netspec.ir.several_tops import SeveralTops
 from netspec.ir.types import Shape, TensorType
 
 
@@ -22,7 +24,7 @@ class BlobShape(Fields):
     """Cells per axis."""
 
 
-class DummyData(Layer):
+class DummyData(SeveralTops):
     """y = what a filler gives: the same at every pass if it is `constant` or `bilinear`, drawn anew
     at each if not (Caffe, `dummy_data_layer.cpp`).
 
@@ -43,12 +45,6 @@ class DummyData(Layer):
     """The shape of all tops, or of each; axis 0 is the batch."""
     data_filler: Annotated[tuple[Filler, ...], BeforeValidator(many)] = (Filler(),)
     """What fills all tops, or each."""
-    _count: int = PrivateAttr(default=1)
-
-    def with_tops(self, count: int) -> Self:
-        named = self.model_copy()
-        named._count = count
-        return named
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
         for field, given in (("shape", self.shape), ("data_filler", self.data_filler)):
@@ -70,10 +66,13 @@ class DummyData(Layer):
         return list(zip(shapes, fillers, strict=True))
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
-        return tuple(self._filled(context, shape, filler) for shape, filler in self._each())
+        return tuple(
+            self._filled(_Draw(context, 2 * i + 1), shape, filler)
+            for i, (shape, filler) in enumerate(self._each())
+        )
 
-    def _filled(self, context: Context, shape: Shape, filler: Filler) -> Value:
-        op, y = context.op, None
+    def _filled(self, draw: _Draw, shape: Shape, filler: Filler) -> Value:
+        op, y = draw.context.op, None
         match filler.type:
             case "constant":
                 y = op.Expand(op.scalar(filler.value), op.ints(*shape))
@@ -83,32 +82,43 @@ class DummyData(Layer):
                 one = filler.sample((1, 1, *shape[2:]), np.random.default_rng(0))
                 y = op.Expand(op.constant(one), op.ints(*shape))
             case "uniform":
-                y = affine(op, self._drawn(context, shape), filler.max - filler.min, filler.min)
+                y = affine(op, draw.uniform(shape), filler.max - filler.min, filler.min)
             case "gaussian":
-                y = affine(op, self._normal(context, shape), filler.std, filler.mean)
+                y = affine(op, draw.normal(shape), filler.std, filler.mean)
+                if filler.sparse >= 0:
+                    kept = op.Less(draw.uniform(shape), op.scalar(filler.sparse / shape[0]))
+                    y = op.Mul(y, op.Cast(kept, to="float32"))
             case "msra":
-                y = affine(op, self._normal(context, shape), sqrt(2 / filler.fan(shape)), 0)
+                y = affine(op, draw.normal(shape), sqrt(2 / filler.fan(shape)), 0)
             case "xavier":
                 limit = sqrt(3 / filler.fan(shape))
-                y = affine(op, self._drawn(context, shape), 2 * limit, -limit)
+                y = affine(op, draw.uniform(shape), 2 * limit, -limit)
             case "positive_unitball":
-                drawn = self._drawn(context, shape)
+                drawn = draw.uniform(shape)
                 axes = op.ints(*range(1, len(shape)))
                 y = op.Div(drawn, op.ReduceSum(drawn, axes, keepdims=1)) if shape[1:] else drawn
         assert y is not None
         return y
 
-    def _drawn(self, context: Context, shape: Shape) -> Value:
-        """Uniform in [0, 1); in TEST, where nobody feeds what is drawn, by the runtime itself."""
-        if context.training:
-            return context.random(shape)
-        drawn: Value = context.op.RandomUniform(shape=shape, seed=1.0)
+
+@dataclass
+class _Draw:
+    """Draws tensors, fed in TRAIN; in TEST, where nobody feeds them, by the runtime itself."""
+
+    context: Context
+    seed: int
+
+    def uniform(self, shape: Shape) -> Value:
+        """Uniform in [0, 1)."""
+        if self.context.training:
+            return self.context.random(shape)
+        self.seed += 1
+        drawn: Value = self.context.op.RandomUniform(shape=shape, seed=float(self.seed))
         return drawn
 
-    def _normal(self, context: Context, shape: Shape) -> Value:
+    def normal(self, shape: Shape) -> Value:
         """√(-2·log(1 - u))·cos(2πv), normal for uniform u and v (Box and Muller 1958)."""
-        op = context.op
-        u, v = self._drawn(context, shape), self._drawn(context, shape)
+        op, u, v = self.context.op, self.uniform(shape), self.uniform(shape)
         radius = op.Sqrt(affine(op, op.Log(affine(op, u, -1, 1)), -2, 0))
         normal: Value = op.Mul(radius, op.Cos(affine(op, v, 2 * pi, 0)))
         return normal

@@ -5,9 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from itertools import product
 from math import prod
-from typing import Any, ClassVar, Literal, Self
-
-from pydantic import PrivateAttr
+from typing import Any, ClassVar, Literal
 
 from netspec.ir.fields import Flag
 from netspec.ir.graph import Value
@@ -15,6 +13,7 @@ from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, chec
 from netspec.ir.masks import mask_of
 from netspec.ir.phrases import pad
 from netspec.ir.sampling import SMALLEST, drawn
+from netspec.ir.several_tops import SeveralTops
 from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.window import Window
 from netspec.ir.windowed import Windowed
@@ -23,7 +22,7 @@ MAX_DRAWN = 1024
 """The most cells of a window, each of which is a tensor of its own while one is drawn."""
 
 
-class Pooling(Windowed):
+class Pooling(Windowed, SeveralTops):
     """y = max, mean, sum or a random one of the cells of a window, channel by channel.
 
     Each spatial axis gives ceil((x + 2·pad - kernel) / stride) + 1 cells, and with padding one
@@ -49,12 +48,6 @@ class Pooling(Windowed):
     """Whether one window spans the whole bottom, whatever its size."""
     round_mode: Literal["CEIL", "FLOOR"] = "CEIL"
     """Whether a last window that is only partly inside counts, or is left out."""
-    _masked: bool = PrivateAttr(default=False)
-
-    def with_tops(self, count: int) -> Self:
-        named = self.model_copy()
-        named._masked = count > 1
-        return named
 
     def window(self, bottoms: Types) -> Window:
         (x,) = bottoms
@@ -84,10 +77,10 @@ class Pooling(Windowed):
                 field="stride",
                 hint="round_mode: FLOOR leaves that window out",
             )
-        if self._masked and self.pool != "MAX":
+        if self._count > 1 and self.pool != "MAX":
             raise ShapeError(f"{self.pool} has no mask, a second top: MAX has", field="pool")
         top = x.with_shape(x.batch, x.channels, *positions)
-        return checked(*[top] * (1 + self._masked))
+        return checked(*[top] * self._count)
 
     def _check_drawn(self, window: Window) -> None:
         """A ShapeError if cells of such windows are not drawn."""
@@ -123,12 +116,12 @@ class Pooling(Windowed):
             return (self._mean(context, x),)
         if self.pool == "SUM":
             return (op.Mul(self._mean(context, x), self._counts(context, x)),)
-        if self.global_pooling and not self._masked:
+        if self.global_pooling and self._count == 1:
             return (op.ReduceMax(x, self._axes(context, x), keepdims=1),)
         read, attrs = self._tile(context, x)
         # The gradient needs to know which cell won; where there is none, `simplify` drops it.
         y, indices = op.MaxPool(read, outputs=2, **attrs)
-        return (y, mask_of(op, indices, read, x)) if self._masked else (y,)
+        return (y,) if self._count == 1 else (y, mask_of(op, indices, read, x))
 
     def _mean(self, context: Context, x: Value) -> Value:
         mean: Value

@@ -23,9 +23,9 @@ class PriorBox(Layer):
 
     Every cell of the first bottom has, for each size, a square of `min_size`, one of
     √(min_size · max_size), and for each aspect ratio a box of √ratio times the breadth and 1/√ratio
-    times the height of the smaller square. The second bottom is the image. Of both only the shape
-    counts (SSD, Liu et al. 2016, arXiv:1512.02325; `prior_box_layer.cpp` of its fork of Caffe,
-    which takes sizes as whole numbers).
+    times the height of the first. The second bottom is the image. Of both only the shape counts
+    (SSD, Liu et al. 2016, arXiv:1512.02325; `prior_box_layer.cpp` of its fork of Caffe, which takes
+    sizes as whole numbers).
     """
 
     keyword: ClassVar = "prior_box"
@@ -110,9 +110,6 @@ class PriorBox(Layer):
                 shapes.append((large, large))
             shapes += [(small * sqrt(ratio), small / sqrt(ratio)) for ratio in self._ratios()]
         return shapes
-
-    def traceable(self, bottoms: Types) -> bool:
-        return False
 
     def lower(self, context: Context, bottoms: Values, weights: Values) -> tuple[Value, ...]:
         import numpy as np

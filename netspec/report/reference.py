@@ -1,4 +1,4 @@
-"""The reference of the layer types, generated from the types themselves."""
+"""The reference of the layer types and of the solver, generated from the types themselves."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from netspec.ir.fields import Fields, Says, shown
 from netspec.ir.layer import Layer
+from netspec.ir.sections import Solver
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class FieldReference:
 
 @dataclass(frozen=True, slots=True)
 class LayerReference:
-    """One layer type."""
+    """One layer type, or a section."""
 
     keyword: str
     caffe: str | None
@@ -45,17 +46,30 @@ class LayerReference:
 
 def reference(layer: type[Layer]) -> LayerReference:
     """What there is to know of a layer type."""
-    description = inspect.cleandoc(layer.__doc__ or "")
-    described = descriptions(layer)
+    caffe = layer.caffe.type if layer.caffe else None
+    return _reference(layer, layer.keyword, caffe, layer.example)
+
+
+def solver_reference() -> LayerReference:
+    """What there is to know of the solver section."""
+    example = "solver {\n  type: SGD  base_lr: 0.01  momentum: 0.9\n  max_epoch: 5\n}"
+    return _reference(Solver, "solver", "SolverParameter", example)
+
+
+def _reference(
+    model: type[Fields], keyword: str, caffe: str | None, example: str
+) -> LayerReference:
+    description = inspect.cleandoc(model.__doc__ or "")
+    described = descriptions(model)
     return LayerReference(
-        keyword=layer.keyword,
-        caffe=layer.caffe.type if layer.caffe else None,
+        keyword=keyword,
+        caffe=caffe,
         summary=" ".join(description.split("\n\n")[0].split()),
         description=description,
         fields=tuple(
-            _field(name, info, described.get(name, "")) for name, info in layer.model_fields.items()
+            _field(name, info, described.get(name, "")) for name, info in model.model_fields.items()
         ),
-        example=textwrap.dedent(layer.example).strip("\n"),
+        example=textwrap.dedent(example).strip("\n"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,19 +13,16 @@ from netspec.autodiff import grad
 from netspec.codegen.layout import Planner, plan
 from netspec.codegen.recompute import segments
 from netspec.codegen.solvers import update_rule
-from netspec.codegen.step import BatchStep, gradient_graph
+from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import Target
-from netspec.codegen.update import StatisticGroup, WeightGroup
-from netspec.diagnostics import DataError, UsageError
-from netspec.ir.initial import initial_statistics, initial_weights
+from netspec.diagnostics import DataError
 from netspec.ir.net import Net
-from netspec.ir.types import Shape, size
 from netspec.runtime.device import Device, choose_device
-from netspec.runtime.state import FlatBuffer, Layout, Memory, Place
 from netspec.training.accumulation import Accumulated
 from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.held import Held
 from netspec.training.machine import Machine
 from netspec.training.targets import target_for
 
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from netspec.training.experiment import Experiment
 
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-Tensors: TypeAlias = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Executor:
         rule = update_rule(train.solver)
         several = train.solver.iter_size > 1
         nets = [train] if test is None else [train, test]
-        self._held = held = _Held(nets, step, rule.slots, self.device, several=several)
+        self._held = held = Held(nets, step, rule.slots, self.device, several=several)
         held.fill(seed)
         arrays = placed(train, train_arrays, self.device)
         batch = BoundBatch(step, held.addresses(), arrays, self.device, seed)
@@ -195,149 +191,3 @@ class Executor:
         packed = [(buffer, buffer.packed(tensors)) for buffer, tensors in parts]
         for buffer, flat in packed:
             buffer.memory.write(flat)
-
-
-class _Held:
-    """What a training holds on the device, in flat buffers."""
-
-    def __init__(
-        self,
-        nets: Sequence[Net],
-        step: BatchStep,
-        slots: Sequence[str],
-        device: Device,
-        *,
-        several: bool,
-    ) -> None:
-        """The first net is TRAIN's; parameters of the others alone stay as they are initialised.
-
-        `several` batches in an iteration are added up, which takes memory of its own.
-        """
-        self._nets = nets
-        train = nets[0]
-        self.shapes = _united({p.name: p.shape for p in net.parameters} for net in nets)
-        """Every parameter, by name."""
-        by_rate: dict[tuple[float, float], dict[str, Shape]] = {}
-        for p in train.parameters:
-            if not p.frozen:
-                by_rate.setdefault((p.lr_mult, p.decay_mult), {})[p.name] = p.shape
-        trained = Layout.of(_numbered(by_rate.values()))
-        frozen = {n: s for n, s in self.shapes.items() if n not in trained.places}
-        self.weights, self.gradients = FlatBuffer(trained, device), FlatBuffer(trained, device)
-        self.total = FlatBuffer(trained, device) if several else self.gradients
-        """The gradients of all batches of an iteration."""
-        self.slots = {slot: FlatBuffer(trained, device) for slot in slots}
-        self.fixed = FlatBuffer(Layout.of({"frozen": frozen}), device)
-        self._runs = {name: _runs(trained.groups[name], device) for name in trained.groups}
-        self.weight_groups = [
-            WeightGroup(f"{name}.{i}", run.stop - run.start, *multipliers)
-            for name, multipliers in zip(trained.groups, by_rate, strict=True)
-            for i, run in enumerate(self._runs[name])
-        ]
-
-        statistics = _united({n: s.shape for n, s in net.statistics.items()} for net in nets)
-        by_share: dict[float, dict[str, Shape]] = {}
-        for name, share in step.fractions.items():
-            by_share.setdefault(share, {})[name] = statistics[name]
-        folded = Layout.of(_numbered(by_share.values()))
-        still = {n: s for n, s in statistics.items() if n not in folded.places}
-        self.batch = FlatBuffer(folded, device)
-        self.folded = FlatBuffer(folded, device) if several else self.batch
-        """The statistics of all batches of an iteration."""
-        self.running = FlatBuffer(
-            Layout.of({**_numbered(by_share.values()), "still": still}), device
-        )
-        self.statistic_groups = [
-            StatisticGroup(name, folded.groups[name].shape[0], share)
-            for name, share in zip(folded.groups, by_share, strict=True)
-        ]
-
-    def fill(self, seed: int) -> None:
-        """Initial weights and statistics; solver memory is zero."""
-        weights: Tensors = {}
-        statistics: Tensors = {}
-        for net in reversed(self._nets):
-            weights |= initial_weights(net, seed)
-            statistics |= initial_statistics(net)
-        self.weights.load({n: weights[n] for n in self.weights.layout.places})
-        self.fixed.load({n: weights[n] for n in self.fixed.layout.places})
-        self.running.load(statistics)
-
-    def written(self) -> list[Memory]:
-        """What an update changes."""
-        return [b.memory for b in (self.weights, self.running, *self.slots.values())]
-
-    def addresses(self) -> dict[str, int]:
-        """Each tensor's address, by the port of a batch's graph."""
-        kinds = {
-            "weight": [self.weights, self.fixed],
-            "gradient": [self.gradients],
-            "running": [self.running],
-            "batch": [self.batch],
-        }
-        return {
-            f"{kind}:{name}": buffer.pointer(name)
-            for kind, buffers in kinds.items()
-            for buffer in buffers
-            for name in buffer.layout.places
-        }
-
-    def updated_addresses(self) -> dict[str, int]:
-        """Each group's address, by the port of the update's graph."""
-        trained = {"weights": self.weights, "gradients": self.total, **self.slots}
-        return self._groups(trained, {"running": self.running, "batch": self.folded})
-
-    def accumulated_addresses(self) -> dict[str, int]:
-        """The same, by the port of the graph that adds up batches."""
-        trained = {"total": self.total, "gradients": self.gradients}
-        return self._groups(trained, {"folded": self.folded, "batch": self.batch})
-
-    def accumulated(self) -> list[Memory]:
-        """What adding up batches changes."""
-        return [self.total.memory, self.folded.memory]
-
-    def _groups(
-        self, trained: Mapping[str, FlatBuffer], folded: Mapping[str, FlatBuffer]
-    ) -> dict[str, int]:
-        runs = {
-            f"{kind}:{name}.{i}": buffer.group_pointer(name) + 4 * run.start
-            for kind, buffer in trained.items()
-            for name in buffer.layout.groups
-            for i, run in enumerate(self._runs[name])
-        }
-        groups = {
-            f"{kind}:{group.name}": buffer.group_pointer(group.name)
-            for kind, buffer in folded.items()
-            for group in self.statistic_groups
-        }
-        return runs | groups
-
-
-_RUN = 2**19
-"""Cells that an update takes at a time on the CPU: what it makes in between stays in the cache.
-
-A power of two, so that every run is aligned as its group is.
-"""
-
-
-def _runs(group: Place, device: Device) -> list[range]:
-    """The cells of a group, cut into runs on the CPU; CUDA takes them in one go."""
-    (cells,) = group.shape
-    step = max(cells, 1) if device.cuda else _RUN
-    return [range(start, min(start + step, cells)) for start in range(0, cells, step)]
-
-
-def _numbered(groups: Iterable[Mapping[str, Shape]]) -> dict[str, Mapping[str, Shape]]:
-    return {str(i): group for i, group in enumerate(groups)}
-
-
-def _united(nets: Iterable[Mapping[str, Shape]]) -> dict[str, Shape]:
-    """The shapes of all nets; UsageError if TRAIN and TEST disagree on one."""
-    united: dict[str, Shape] = {}
-    for shapes in nets:
-        for name, shape in shapes.items():
-            if united.setdefault(name, shape) != shape:
-                raise UsageError(
-                    f"{name} is {size(united[name])} in TRAIN, but {size(shape)} in TEST"
-                )
-    return united

@@ -78,9 +78,11 @@ class Experiment:
         return lambda batch: elaborate(self.spec, batch=batch).test.net
 
     def model(self, state: State) -> bytes:
-        """The trained network as ONNX, for any batch size."""
+        """The trained network as ONNX, for any batch size unless a layer holds the tests'."""
         weights = {**state.weights, **state.statistics}
-        compiled = compile_spec(self.spec, weights=weights, classes=self.classes)
+        net = self.nets.test.net
+        batch = net.batch if net.hung else None
+        compiled = compile_spec(self.spec, weights=weights, batch=batch, classes=self.classes)
         return bytes(compiled.model.SerializeToString(deterministic=True))
 
 
@@ -138,6 +140,11 @@ def open_phase(
         folder=spec.base,
     )
     dataset = _suited(dataset, net, spec.base)
+    if net.hung and phase is Phase.TEST and len(dataset) % net.batch:
+        raise UsageError(
+            f"layer `{net.hung.name}` holds the batch size {net.batch}, of which the "
+            f"{len(dataset)} test samples are no multiple"
+        )
     found = (base / name).absolute()
     return dataset, str(found) if name and found.exists() else name
 

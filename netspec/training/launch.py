@@ -146,7 +146,8 @@ def _go_on(executor: Executor, experiment: Experiment, file: Path, run: Run) -> 
     """Put what a `.solverstate` says into the executor."""
     found = restored(file, experiment.nets.train.net, executor.state())
     executor.restore(found.state)
-    return Progress(iteration=found.iteration, spec=run.spec_hash())
+    seed = experiment.solver.random_seed
+    return Progress(iteration=found.iteration, seed=seed, spec=run.spec_hash())
 
 
 def _seeded(spec: Spec, seed: int) -> Spec:

@@ -17,6 +17,7 @@ from netspec.diagnostics import DataError, NetspecError, UsageError
 from netspec.ir.schedule import learning_rate
 from netspec.ir.sections import Solver
 from netspec.training.checkpoint import Keeper, Progress, State
+from netspec.training.due import Due
 from netspec.training.log import Log
 from netspec.training.metrics import Scores, Step, improves, values
 from netspec.training.run import Run
@@ -208,6 +209,7 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.log = Log(self.run.log, keep=self.progress.recorded, warn=self.listener.warned)
+        self.due = Due(self.solver, self.length, self.batches.epoch)
         self.saved = self.progress  # a resumed one lies on the disk, and a new one is nothing
 
     def run_to_end(self) -> None:
@@ -231,30 +233,10 @@ class _Loop:
         return self.progress.recorded >= self.length
 
     @property
-    def test_due(self) -> bool:
-        done, interval = self.progress.iteration, self.solver.test_interval
-        if interval == 0:
-            return False
-        if done == self.length:
-            return True
-        if done == 0:
-            return self.solver.test_initialization
-        if interval is not None:
-            return done % interval == 0
-        return self.batches.epoch(done) != self.batches.epoch(done - 1)
-
-    @property
-    def snapshot_due(self) -> bool:
-        done, interval = self.progress.iteration, self.solver.snapshot
-        ends = done == self.length and self.solver.snapshot_after_train
-        return ends or bool(interval and done and done % interval == 0)
-
-    @property
     def save_due(self) -> bool:
         late = time.monotonic() - self.saved_at >= self.save_seconds
         done = self.progress.iteration
-        due = self.test_due or self.snapshot_due or done == self.length
-        return due or (late and done > 0)
+        return self.due.checkpoint(done) or (late and done > 0)
 
     def step(self) -> None:
         """One iteration, and whether it was a good one."""
@@ -298,13 +280,13 @@ class _Loop:
 
     def record(self) -> None:
         """The log's row and the test of this iteration, if they are due and not yet there."""
-        done, testing = self.progress.iteration, self.test_due
+        done = self.progress.iteration
         if done <= self.progress.recorded:
             return
-        test = self.test() if testing and self.tests else {}
+        test = self.test() if self.tests and self.due.test(done) else {}
         if test is None:
             return  # a signal came; the test is run when the training goes on
-        if testing or self.displaying:
+        if self.due.line(done):
             self.log.append(
                 done,
                 epoch=done * self.batches.batch_size / self.batches.samples,
@@ -314,11 +296,6 @@ class _Loop:
             )
             empty = Progress().averages
             self.progress = self.progress.model_copy(update={"recorded": done, "averages": empty})
-
-    @property
-    def displaying(self) -> bool:
-        done, every = self.progress.iteration, self.solver.display
-        return done == self.length or bool(every and done and done % every == 0)
 
     def test(self) -> dict[str, float] | None:
         """The test's values, noted in `progress`; None if a signal cut it short."""
@@ -343,7 +320,7 @@ class _Loop:
             return
         self.log.sync()
         state = self.executor.state()
-        if self.snapshot is not None and self.snapshot_due:
+        if self.snapshot is not None and self.due.snapshot(self.progress.iteration):
             self.snapshot(state, self.progress.iteration)
         path = self.run.checkpoints.save(state, self.progress)
         self.saved, self.saved_at = self.progress, time.monotonic()

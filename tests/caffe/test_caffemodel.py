@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from netspec.caffe.caffemodel import LayerBlobs, caffemodel, read_caffemodel
 from netspec.caffe.caffemodel_hdf5 import hdf5_file
+from netspec.caffe.schema import v1_types
 from netspec.diagnostics import DataError, NetspecError, UsageError
 from netspec.wire import Writer
 
@@ -97,12 +98,11 @@ def test_a_v0_file(proto: SimpleNamespace, read: Any) -> None:
 
 
 def test_every_type_of_v1_has_its_name() -> None:
-    from netspec.caffe.caffemodel import _V1_TYPES
-
+    types = ["", *v1_types().values()]
     known = {4: "Convolution", 14: "InnerProduct", 21: "SoftmaxWithLoss", 39: "Deconvolution"}
     known |= {35: "AbsVal", 30: "ArgMax", 25: "Eltwise", 18: "ReLU", 34: "MVN", 33: "Slice"}
-    assert {number: _V1_TYPES[number] for number in known} == known
-    assert len(_V1_TYPES) == len(set(_V1_TYPES)) == 40
+    assert {number: types[number] for number in known} == known
+    assert len(types) == len(set(types)) == 40
 
 
 def test_both_forms_in_one_file_are_refused(proto: SimpleNamespace, read: Any) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from netspec.caffe.upgrade import Wishes
-from netspec.compiler import Spec, elaborate, read, upgrade
+from netspec.caffe_files import upgrade
+from netspec.compiler import Spec, elaborate, read
 from netspec.diagnostics import NetspecError, Source
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text

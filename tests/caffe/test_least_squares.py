@@ -7,7 +7,8 @@ solver that is restored goes on as if nothing had been.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import pytest
 
 from netspec.compiler import elaborate, read
+from netspec.ir.schedule import learning_rate
+from netspec.ir.sections import Solver
 from netspec.training.checkpoint import State
 from netspec.training.executor import Executor
 
@@ -30,7 +33,7 @@ fc "innerprod" {
 euclidean_loss "loss" { bottom: "innerprod"  bottom: "targets" }
 solver { max_iter: 4  FIELDS }
 """
-SAMPLES, ITERATIONS = 4, 4
+SAMPLES, ITERATIONS, LONG = 4, 4, 30
 Array = npt.NDArray[np.float64]
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -43,7 +46,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "everything": {"base_lr": 0.01, "weight_decay": 0.5, "momentum": 0.9, "clip_gradients": 20.0},
 }
 TAKES_NONE = ("AdaGrad", "RMSProp")
-RULES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
+RATES = {
+    "SGD": 0.002, "Nesterov": 0.002, "AdaGrad": 0.02, "RMSProp": 0.002, "AdaDelta": 0.5,
+    "Adam": 0.02,
+}  # fmt: skip
+"""Learning rates by which a training converges."""
+RULES = tuple(RATES)
 
 
 def samples() -> tuple[Array, Array]:
@@ -85,15 +93,32 @@ def walk(on: Executor, fields: dict[str, Any], start: int = 0) -> Iterator[State
         yield on.state()
 
 
-def reference(state: State, fields: dict[str, Any]) -> Iterator[tuple[Array, Array]]:
+POLICIES: dict[str, tuple[dict[str, Any], Callable[[int], float]]] = {
+    "fixed": ({}, lambda i: 1),
+    "step": ({"gamma": 0.5, "stepsize": 7}, lambda i: 0.5 ** (i // 7)),
+    "exp": ({"gamma": 0.9}, lambda i: 0.9**i),
+    "inv": ({"gamma": 0.1, "power": 0.75}, lambda i: (1 + 0.1 * i) ** -0.75),
+    "multistep": (
+        {"gamma": 0.3, "stepvalue": [5, 20]}, lambda i: 0.3 ** ((i >= 5) + (i >= 20))
+    ),
+    "poly": ({"power": 2}, lambda i: (1 - i / LONG) ** 2),
+    "sigmoid": ({"gamma": -0.4, "stepsize": 12}, lambda i: 1 / (1 + np.exp(0.4 * (i - 12)))),
+}  # fmt: skip
+"""The fields of each policy, and the factor of base_lr that they stand for."""
+
+
+def reference(
+    state: State, fields: dict[str, Any], factor: Callable[[int], float] = lambda i: 1
+) -> Iterator[tuple[Array, Array]]:
     """Weights and bias after each iteration, as Caffe's formulas have them."""
     x, y = (array.astype(np.float32).astype(float) for array in samples())
     x = np.hstack([x, np.ones((SAMPLES, 1))])
     weight, bias = state.weights["innerprod.weight"], state.weights["innerprod.bias"]
     w = np.append(weight.ravel(), bias).astype(float)
     one, other = np.zeros_like(w), np.zeros_like(w)
-    lr, mu, delta = fields["base_lr"], fields["momentum"], fields["delta"]
-    for t in range(1, ITERATIONS + 1):
+    mu, delta = fields["momentum"], fields["delta"]
+    for t in count(1):
+        lr = fields["base_lr"] * factor(t - 1)
         g = x.T @ (x @ w - y[:, 0]) / SAMPLES
         if (clip := fields.get("clip_gradients", -1)) > 0:
             g *= min(1, clip / np.linalg.norm(g))
@@ -134,7 +159,7 @@ def test_every_iteration_is_caffes(rule: str, name: str, iter_size: int, tmp_pat
     ours = {**fields, "clip_gradients": clip * iter_size if clip > 0 else -1}
     on = executor(tmp_path, ours, iter_size)
     wanted = reference(on.state(), fields)
-    for state, (weight, bias) in zip(walk(on, fields), wanted, strict=True):
+    for state, (weight, bias) in zip(walk(on, fields), wanted, strict=False):
         for tensor, expected in (("weight", weight), ("bias", bias)):
             found = state.weights[f"innerprod.{tensor}"].ravel()
             np.testing.assert_allclose(
@@ -157,3 +182,27 @@ def test_a_restored_solver_goes_on(rule: str, iter_size: int, tmp_path: Path) ->
         for slot, tensors in whole[-1].slots.items():
             for name, kept in tensors.items():
                 assert np.array_equal(last.slots[slot][name], kept)
+
+
+@pytest.mark.parametrize("penalty", ["L2", "L1"])
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rule", RULES)
+def test_thirty_steps_by_every_rule_policy_and_penalty(
+    rule: str, policy: str, penalty: str, tmp_path: Path
+) -> None:
+    """To 1e-5 of the weights, where they have moved by 2 % at least."""
+    more, factor = POLICIES[policy]
+    momentum = 0.0 if rule in TAKES_NONE else 0.9
+    fields = {
+        "type": rule, "base_lr": RATES[rule], "momentum": momentum,
+        "delta": 1e-3, "weight_decay": 0.1, "regularization_type": penalty,
+    }  # fmt: skip
+    on = executor(tmp_path, {**fields, "lr_policy": policy, **more})
+    start = on.state()
+    solver = Solver.model_validate({**fields, "lr_policy": policy, **more, "max_iter": LONG})
+    for iteration, (weight, _) in zip(range(LONG), reference(start, fields, factor), strict=False):
+        on.step(iteration, np.arange(SAMPLES), learning_rate(solver, iteration, LONG))
+        found = on.state().weights["innerprod.weight"].ravel()
+        assert np.linalg.norm(found - weight) <= 1e-5 * np.linalg.norm(weight)
+    first = start.weights["innerprod.weight"].ravel()
+    assert np.linalg.norm(weight - first) > 0.02 * np.linalg.norm(first)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from netspec import zoo
+from netspec.ir.sections import Solver
 from netspec.layers import LAYERS
 
 Netspec = Callable[..., Any]
@@ -149,3 +150,12 @@ def test_doctor_without_onnxruntime(process: Netspec, tmp_path: Path) -> None:
     assert result.code == 1
     verdict = [line for line in result.out.splitlines() if line.startswith("verdict")]
     assert verdict[0].endswith("ImportError: libcudart.so is missing")
+
+
+def test_the_solver_has_a_page_too(netspec: Netspec) -> None:
+    (entry,) = netspec("layers", "solver", "--json").json["layers"]
+    assert [field["name"] for field in entry["fields"]] == list(Solver.model_fields)
+    assert all(field["description"].endswith(".") for field in entry["fields"])
+    page = netspec("layers", "solver").out
+    assert "solver, Caffe's SolverParameter" in page
+    assert "number above 0, or -1 for none" in page

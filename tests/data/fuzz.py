@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
+import lmdb
 import numpy as np
 from PIL import Image
 
@@ -47,6 +49,31 @@ def archive(save: Callable[..., None]) -> bytes:
     return buffer.getvalue()
 
 
+def database(**fields: bytes) -> bytes:
+    """An LMDB of three Datums of 3x9x8."""
+    head = bytes((0x08, 3, 0x10, 9, 0x18, 8, 0x28, 1))
+    with tempfile.TemporaryDirectory() as folder:
+        with (
+            lmdb.open(folder, map_size=1 << 20) as environment,
+            environment.begin(write=True) as transaction,
+        ):
+            for i in range(3):
+                transaction.put(b"%d" % i, head + b"".join(fields.values()))
+        return (Path(folder) / "data.mdb").read_bytes()
+
+
+def framed(content: bytes) -> bytes:
+    """The field `data` of a Datum, of 128 to 16,383 bytes."""
+    return bytes((0x22, len(content) & 0x7F | 0x80, len(content) >> 7)) + content
+
+
+def hdf5() -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["data"], file["label"] = PIXELS / 7, np.arange(3.0)
+    return buffer.getvalue()
+
+
 @dataclass(frozen=True)
 class Case:
     """A file to mutate, the files beside it, and whether its format notices every change."""
@@ -68,6 +95,15 @@ CASES = {
     "png": Case("root/a/1.png", picture("PNG"), {}, "root", True),
     "png-palette": Case("root/a/1.png", picture("PNG", palette=True), {}, "root", True),
     "jpeg": Case("root/a/1.jpg", picture("JPEG"), {}, "root", False),
+    "lmdb": Case("set/data.mdb", database(data=b"\x22\xd8\x01" + bytes(216)), {}, "set", False),
+    "lmdb-floats": Case("set/data.mdb", database(floats=b"\x35abcd" * 216), {}, "set", False),
+    "lmdb-encoded": Case(
+        "set/data.mdb", database(encoded=b"\x38\x01", data=framed(picture("PNG"))), {}, "set", False
+    ),
+    "list": Case(
+        "a.txt", b"1.png 2\n1.png 3\n\n1.png 0", {"1.png": picture("PNG")}, "a.txt", False
+    ),
+    "hdf5": Case("a.h5", hdf5(), {}, "a.h5", False),
     "jpeg-progressive": Case("root/a/1.jpg", picture("JPEG", progressive=True), {}, "root", False),
 }
 

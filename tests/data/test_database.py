@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,14 @@ class TestDatums:
             folder = database(first, second, name=message[:5])
             with pytest.raises(DataError, match=f"key 00000001: {message}"):
                 open_dataset(folder.name, split="train", base=folder.parent)
+
+    def test_more_than_fits_in_memory(
+        self, database: Write, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = database(*(datum(x) for x in PIXELS))
+        monkeypatch.setattr(os, "sysconf", lambda _: 18)
+        with pytest.raises(DataError, match="5 records of 3x4x6 take 360 bytes, more than this"):
+            open_dataset("set", split="train", base=folder.parent)
 
     def test_none(self, database: Write) -> None:
         folder = database()

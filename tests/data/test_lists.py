@@ -9,7 +9,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from PIL import Image
 
 from netspec.data import Dataset, fitted, open_dataset, probe
 from netspec.data.bilinear import resize
@@ -107,16 +106,36 @@ class TestImages:
         assert len(open_dataset("val", split="test", base=tmp_path)) == 3
 
 
-def test_resizing_is_opencvs() -> None:
+def test_resizing_by_hand() -> None:
     """Flat stays flat; an even shrink is the mean of the four around; edges are held."""
     assert (resize(np.full((3, 9, 7), 77, np.uint8), (4, 31)) == 77).all()
     ramp = np.arange(0, 240, 10, np.uint8).reshape(1, 4, 6)
     assert resize(ramp, (2, 3))[0].tolist() == [[35, 55, 75], [155, 175, 195]]
-    assert resize(ramp[:, :1], (1, 12))[0, 0].tolist() == [0, 3, 8, 13, 18, 23, 28, 33, 38, 43, 48,
-                                                           50]  # fmt: skip
-    pixels = RNG.integers(0, 256, (40, 50)).astype(np.uint8)
-    larger = np.asarray(Image.fromarray(pixels).resize((75, 100), Image.Resampling.BILINEAR))
-    assert np.abs(resize(pixels[np.newaxis], (100, 75))[0] - larger.astype(int)).max() <= 1
+    wide = resize(ramp[:, :1], (1, 12))[0, 0]
+    assert wide.tolist() == [0, 3, 8, 13, 18, 23, 28, 33, 38, 43, 48, 50]
+
+
+@pytest.mark.parametrize("size", [(75, 90), (1, 1), (33, 500), (64, 64)])
+@pytest.mark.parametrize("wanted", [(32, 32), (256, 256), (75, 45), (37, 200), (1, 3)])
+def test_resizing_is_opencvs(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    cv2 = pytest.importorskip("cv2")
+    pixels = RNG.integers(0, 256, (*size, 3)).astype(np.uint8)
+    expected = cv2.resize(pixels, wanted[::-1], interpolation=cv2.INTER_LINEAR)
+    made = resize(pixels.transpose(2, 0, 1), wanted).transpose(1, 2, 0)
+    np.testing.assert_array_equal(made, expected)
+
+
+def test_a_list_is_read_as_opencv_reads_it(tmp_path: Path) -> None:
+    """Grey is made of colours by libpng there, whose weights differ a little."""
+    cv2 = pytest.importorskip("cv2")
+    for colour in (True, False):
+        section = listed(tmp_path, LINES, is_color=colour, new_height=9, new_width=4)
+        made = opened(section, tmp_path).arrays["data"]
+        for row, name in enumerate(("a.png", "b c.png", "d.png")):
+            mode = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
+            read = cv2.resize(cv2.imread(str(tmp_path / "images" / name), mode), (4, 9))
+            expected = np.atleast_3d(read).transpose(2, 0, 1)
+            assert np.abs(made[row] - expected.astype(int)).max() <= (0 if colour else 2)
 
 
 class TestHdf5:
@@ -207,7 +226,7 @@ class TestHdf5:
 class TestSections:
     @pytest.mark.parametrize(
         "fields",
-        [{"backend": "LMDB"}, {"root_folder": "x"}, {"is_color": False},
+        [{"root_folder": "x"}, {"is_color": False},
          {"new_height": 3, "new_width": 3}, {"transform": Transform(force_gray=True)}],
     )  # fmt: skip
     def test_what_a_format_does_not_take(self, tmp_path: Path, fields: dict[str, Any]) -> None:

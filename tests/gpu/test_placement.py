@@ -182,8 +182,8 @@ def truth(op: Builder) -> Value:
     return x(op, 2, 6, dtype="bool")
 
 
-UNARY = ("Abs", "Elu", "Erf", "Exp", "Identity", "IsNaN", "LeakyRelu", "Log", "LogSoftmax", "Neg",
-         "Reciprocal", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Tanh",
+UNARY = ("Abs", "Cos", "Elu", "Erf", "Exp", "Identity", "IsNaN", "LeakyRelu", "Log", "LogSoftmax",
+         "Neg", "Reciprocal", "Relu", "Sigmoid", "Sin", "Softmax", "Softplus", "Sqrt", "Tanh",
          "Transpose")  # fmt: skip
 BINARY = ("Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
           "Mul", "Pow", "Sub", "Sum")  # fmt: skip
@@ -214,6 +214,7 @@ NODES: dict[str, Node] = {
     ),
     "PRelu": lambda op: op.PRelu(x(op), x(op, 6, 1, 1)),
     "Pad": lambda op: op.Pad(x(op), op.ints(1, 1, 0, 1), op.scalar(0), op.ints(2, 3)),
+    "RandomUniform": lambda op: op.RandomUniform(shape=(2, 6), seed=1.0),
     "ReduceMax": lambda op: op.ReduceMax(x(op), op.ints(2, 3), keepdims=1),
     "ReduceMean": lambda op: op.ReduceMean(x(op), op.ints(2, 3), keepdims=1),
     "ReduceSum": lambda op: op.ReduceSum(x(op), op.ints(2, 3), keepdims=0),
@@ -232,6 +233,9 @@ NODES: dict[str, Node] = {
 }  # fmt: skip
 INTEGERS: dict[str, Node] = {
     "Sub": lambda op: op.Sub(x(op, 2, 6, dtype="int64"), x(op, 2, 1, dtype="int64")),
+    "Add": lambda op: op.Add(x(op, 2, 6, dtype="int64"), x(op, 2, 6, dtype="int64")),
+    "Mul": lambda op: op.Mul(x(op, 2, 6, dtype="int64"), op.scalar(3, "int64")),
+    "Div": lambda op: op.Div(x(op, 2, 6, dtype="int64"), op.scalar(3, "int64")),
     "Equal": lambda op: op.Equal(x(op, 6, dtype="int64"), op.scalar(3, "int64")),
     "Gather": lambda op: op.Gather(x(op, 8, dtype="int64"), x(op, 2, dtype="int64"), axis=0),
     "Cast": lambda op: op.Cast(truth(op), to="float32"),

@@ -233,6 +233,17 @@ class TestWeights:
         assert (bias.lr_mult, bias.decay_mult) == (2, 0)
         assert node(net, "y").parameters[0].lr_mult == 0
 
+    def test_a_solver_is_plain_data(self, nets: Nets) -> None:
+        text = (
+            IMAGE
+            + "fc { num_output: 2 }\nsolver { type: AdaDelta  base_lr: 1  max_iter: 0  average_loss: 3 }"
+        )
+        for said in (text, text.replace("average_loss: 3", "momentum: 0")):
+            solver = nets(said).train.net.solver
+            assert solver is not None
+            assert type(solver).model_validate_json(solver.model_dump_json()) == solver
+            assert solver.mu == (0.95 if said is text else 0)
+
     def test_who_names_no_multiplier_takes_that_of_another(self, nets: Nets) -> None:
         """Caffe, `Net::AppendParam`: the first layer may leave it to the second."""
         text = (

@@ -313,7 +313,13 @@ def test_where_a_layer_was_written(nets: Nets) -> None:
 def test_solver_state_is_what_the_solvers_keep() -> None:
     for type in SLOTS:
         more = ["solver.momentum=0"] if type in ("AdaGrad", "RMSProp") else []
-        net = elaborate(read("lenet", sets=[f"solver.type={type}", *more])).train.net
+        sets = [f"solver.type={type}", *more]
+        net = elaborate(read("lenet", sets=sets)).train.net
         assert net.solver is not None
         assert len(update_rule(net.solver).slots) == SLOTS[type]
+        net = elaborate(read("lenet", sets=[*sets, "solver.arithmetic=PYTORCH"])).train.net
+        assert net.solver is not None
+        held = training_memory(net, net.solver)
+        assert held is not None
+        assert held.solver == len(update_rule(net.solver).slots) * held.gradients
     assert set(SLOTS) == set(get_args(Solver.model_fields["type"].annotation))

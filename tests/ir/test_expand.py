@@ -90,6 +90,15 @@ ODD = {
     "numbers": "lrn { alpha: 1e-7  beta: 3/4 } dropout { dropout_ratio: 1/3 } relu { negative_slope: -1e20 }",
     "sections": 'data "train" { source: "a b/\\"c"  batch_size: 3  shuffle: false  transform { std: [1, 2, 3]  mean_value: [-1, 2.5, 0] } } '
     "relu solver { base_lr: 1e-3  max_iter: 9  lr_policy: multistep  gamma: 0.1  stepvalue: [1, 2] }",
+    "caffe's sums": "batch_norm { affine: false  moving_average_fraction: 0.9 } relu",
+    "loss weights": 'slice { top: ["a", "b", "c"]  loss_weight: [0, 2, 1/2] } fc { bottom: "a"  num_output: 2  loss_weight: 3 } '
+    'silence { bottom: "b"  bottom: "c" }',
+    "more tops": 'pool { kernel_size: 2  top: ["p", "mask"] } silence { bottom: "mask" } fc { bottom: "p"  num_output: 3 } '
+    'softmax_loss { top: ["l", "prob"] } accuracy { bottom: "prob"  top: ["a", "each"] }',
+    "no way back": 'relu "a" eltwise { bottom: "a"  bottom: "a"  propagate_down: [true, false] }',
+    "another shape": 'fc { num_output: 4  param { name: "w" } } fc { num_output: 768  param { name: "w"  share_mode: PERMISSIVE } }',
+    "sources": 'dummy_data "d" { top: ["x", "y"]  shape { dim: [2, 3] }  data_filler { value: 1 }  data_filler { type: gaussian  sparse: 1 } } '
+    'parameter "p" { shape: 2x3 } eltwise { bottom: ["x", "y", "p"] }',
     "a name": 'name: "Größe \\"1\\""  relu',
 }  # fmt: skip
 

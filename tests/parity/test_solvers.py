@@ -30,7 +30,8 @@ OURS: dict[str, dict[str, Any]] = {
     "Nesterov, Caffe": {"type": "Nesterov", "momentum": 0.9},
     "Nesterov": {"type": "Nesterov", "momentum": 0.9, "arithmetic": "PYTORCH"},
     "AdaGrad": {"type": "AdaGrad"},
-    "RMSProp": {"type": "RMSProp"},
+    "RMSProp, Caffe": {"type": "RMSProp"},
+    "RMSProp": {"type": "RMSProp", "momentum": 0.9, "arithmetic": "PYTORCH"},
     "AdaDelta": {"type": "AdaDelta", "momentum": 0.9},
     "Adam": {"type": "Adam", "arithmetic": "PYTORCH"},
     "AdamW": {"type": "AdamW"},
@@ -50,7 +51,8 @@ def optimizer(kind: str, w: Any, decay: float) -> Any:
         case "AdaGrad":
             return optim.Adagrad([w], RATE, eps=EPS, weight_decay=decay)
         case "RMSProp":
-            return optim.RMSprop([w], RATE, alpha=0.99, eps=EPS, weight_decay=decay)
+            momentum = 0 if kind.endswith("Caffe") else 0.9
+            return optim.RMSprop([w], RATE, 0.99, EPS, decay, momentum)
         case "AdaDelta":
             return optim.Adadelta([w], RATE, rho=0.9, eps=EPS, weight_decay=decay)
         case "Adam":
@@ -68,9 +70,10 @@ THEIRS = {
 
 def memory(kind: str, slots: Sequence[str], state: dict[str, Any]) -> dict[str, Any]:
     """PyTorch's state as our slots: at a constant rate Caffe's momentum is lr times its buffer."""
-    factor = RATE if kind.endswith("Caffe") else 1
+    factors = {"momentum": RATE} if kind.endswith("Caffe") else {}
     kept = {slot: state.get(THEIRS[slot]) for slot in slots}
-    return {n: torch.zeros(COUNT) if k is None else factor * k for n, k in kept.items()}
+    zeros = torch.zeros(COUNT)
+    return {n: zeros if k is None else factors.get(n, 1) * k for n, k in kept.items()}
 
 
 @pytest.mark.parametrize("penalty", ["L2", "L1"])

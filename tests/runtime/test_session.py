@@ -9,6 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from netspec.codegen.accumulate import accumulate_graph
 from netspec.codegen.emit import emit
 from netspec.codegen.solvers import SOLVERS, update_rule
 from netspec.codegen.update import StatisticGroup, WeightGroup, update_graph
@@ -22,13 +23,22 @@ CPU = Device("cpu")
 GROUPS = [WeightGroup("0", 64), WeightGroup("1", 128, 2.0, 0.0)]
 
 
+STATISTICS = [StatisticGroup("0", 64, 0.1)]
+
+
 def update_model(kind: str) -> onnx.ModelProto:
-    rule = update_rule(Solver(type=kind, base_lr=0.1, momentum=0.9, max_iter=1))
-    step = update_graph(GROUPS, [StatisticGroup("0", 64, 0.1)], rule)
+    """A solver's update, or that of SGD with clipping, or what adds up batches before it."""
+    clipped = kind not in SOLVERS
+    momentum = None if kind in ("AdaGrad", "RMSProp") else 0.9
+    fields = {"clip_gradients": 1, "iter_size": 2} if clipped else {"type": kind}
+    given = {"base_lr": 0.1, "momentum": momentum, "max_iter": 1, **fields}
+    step = update_graph(GROUPS, STATISTICS, update_rule(Solver.model_validate(given)))
+    if kind == "accumulation":
+        step = accumulate_graph(GROUPS, STATISTICS, 2, first=False)
     return emit(step.graph, names=step.names)
 
 
-@pytest.mark.parametrize("kind", SOLVERS)
+@pytest.mark.parametrize("kind", [*SOLVERS, "clipped", "accumulation"])
 def test_an_update_runs_in_the_order_of_the_file(kind: str, tmp_path: Path) -> None:
     """The proof of `assert_in_place` is worth nothing in another order."""
     model = update_model(kind)

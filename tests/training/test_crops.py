@@ -184,6 +184,9 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         prepare(written(tmp_path, CLASSES, mean=MEAN[:, :, :10]))
     with pytest.raises(DataError, match="a row of `data` is 3x9x11, the input takes 2x5x5"):
         prepare(written(tmp_path, CLASSES, data=IMAGES[:, [0, 1, 1]]))
+    two = 'input "beside" { shape: 2x5x5 }  eltwise { bottom: "data"  bottom: "beside" }  '
+    with pytest.raises(DataError, match="one mean_file for images of 2x9x11 and 2x7x9"):
+        prepare(written(tmp_path, two + CLASSES, beside=IMAGES[:, :, :7, :9]))
     spec = written(tmp_path, CLASSES, source="")
     with pytest.raises(
         UsageError, match='`data "train"` names no source: give the samples by --da'

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from netspec.compiler import compile_spec, elaborate, read
@@ -247,6 +248,30 @@ def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, type: str) ->
     assert made == [(type, 3), (type, 6)] * 4
 
 
+@pytest.mark.parametrize("format", ["BINARYPROTO", "HDF5"])
+@pytest.mark.parametrize("type", ["SGD", "AdaGrad", "AdaDelta", "Adam"])
+def test_a_training_goes_on_from_caffes_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type: str, format: str
+) -> None:
+    """To the bit as if it had not stopped: weights, statistics, and the solver's history."""
+    if format == "HDF5":
+        pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    solver = solver_text(
+        type=type, base_lr=0.01, max_iter=5, iter_size=2, clip_gradients=0.5, snapshot=2,
+        snapshot_prefix='"net"', snapshot_format=format, random_seed=7,
+    )  # fmt: skip
+    spec = read(str(written(tmp_path, _NET, solver=solver)))
+    whole = train(spec, runs=tmp_path / "whole", device="cpu")
+    end = ".h5" if format == "HDF5" else ""
+    for iteration in (2, 4):
+        state = f"net_iter_{iteration}.solverstate{end}"
+        parts = train(spec, runs=tmp_path / "parts", device="cpu", solverstate=state)
+        assert (parts.iterations, parts.ran) == (5, 5 - iteration)
+        one, other = (Run.open(o.run).weights() for o in (parts, whole))
+        assert all(np.array_equal(one[name], other[name]) for name in other)
+
+
 def test_a_test_of_some_batches_is_the_mean_over_them(tmp_path: Path) -> None:
     """Over the 12 samples again where they do not suffice, and no batch smaller than the others."""
     results = {}
@@ -260,3 +285,38 @@ def test_a_test_of_some_batches_is_the_mean_over_them(tmp_path: Path) -> None:
     assert loss[6] == pytest.approx(loss[None], rel=1e-5)
     assert loss[4] == pytest.approx((3 * loss[3] + loss[1]) / 4, rel=1e-5)
     assert loss[1] != loss[2] != loss[3]
+
+
+SEQUENCE = """
+    input "data" { shape: 3x5 }
+    input "cont" { shape: 3 }
+    input "label" { shape: 3 }
+    lstm { bottom: "data"  bottom: "cont"  num_output: 6  weight_filler { type: xavier } }
+    fc { num_output: 2  axis: 2 }
+    softmax_loss { axis: 2 }
+"""
+
+
+def test_a_recurrent_net_is_trained_and_written_at_its_length(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    data = generator.normal(size=(12, 3, 5)).astype(np.float32)
+    label = (data[..., 0] > 0).astype(np.int64)
+    cont = np.ones((12, 3), np.float32)
+    solver = "solver { base_lr: 0.5  momentum: 0.9  max_iter: 60  display: 10 }"
+    path = written(tmp_path, SEQUENCE, solver=solver, data=data, label=label, cont=cont)
+    path.write_text(path.read_text().replace("transform { scale: 1/255 }", ""))
+    made = train(read(str(path)), runs=tmp_path / "runs", device="cpu")
+    assert made.test["loss"] < 0.2
+    (model,) = tmp_path.glob("runs/*/*/model.onnx")
+    (first, *_) = onnx.load(model).graph.input
+    assert first.type.tensor_type.shape.dim[0].dim_value == 4
+
+
+def test_a_test_set_that_leaves_samples_over_is_refused_where_a_layer_holds_the_batch(
+    tmp_path: Path,
+) -> None:
+    arrays = {"data": np.zeros((12, 3, 5), np.float32), "cont": np.ones((12, 3), np.float32)}
+    label = np.zeros((12, 3), np.int64)
+    path = written(tmp_path, SEQUENCE, batch=5, label=label, **arrays)
+    with pytest.raises(UsageError, match=r"holds the batch size 5, of which the 12 test samples"):
+        train(read(str(path)), runs=tmp_path / "runs", device="cpu")
