@@ -96,7 +96,16 @@ def batch_norm(rng: Rng) -> str:
 
 
 def scale(rng: Rng) -> str:
-    return layer("Scale", f"scale_param {{ bias_term: {rng.choice(['true', 'false'])} }}")
+    if rng.random() < 0.2:
+        mean = 'layer { name: "mean" type: "Pooling" bottom: "x" top: "mean"\n'
+        mean += "pooling_param { pool: AVE global_pooling: true } }\n"
+        mean += 'layer { name: "b" type: "Flatten" bottom: "mean" top: "b" }\n'
+        return mean + layer("Scale", "scale_param { axis: 0 }", "x", "b")
+    axis = int(rng.integers(1, 4))
+    count = rng.choice([-1, *range(1, 5 - axis)])
+    bias = rng.choice(["true", "false"])
+    fields = f"axis: {axis} num_axes: {count} bias_term: {bias}"
+    return layer("Scale", f"scale_param {{ {fields} }}")
 
 
 def eltwise(rng: Rng) -> str:
@@ -156,6 +165,7 @@ def activation(rng: Rng) -> str:
         ("ReLU", f"relu_param {{ negative_slope: {slope} }}"), ("ReLU", ""), ("PReLU", ""),
         ("PReLU", "prelu_param { channel_shared: true }"), ("ELU", ""), ("Sigmoid", ""),
         ("ELU", f"elu_param {{ alpha: {slope} }}"), ("TanH", ""), ("AbsVal", ""), ("BNLL", ""),
+        ("Swish", ""), ("Exp", f"exp_param {{ base: 2 scale: {slope} shift: 0.3 }}"),
     ]  # fmt: skip
     return layer(*kinds[rng.integers(len(kinds))])
 
