@@ -231,22 +231,28 @@ def _section_items(layer: CaffeLayer, phase: Phase) -> list[Item]:
     shuffled = first(block, "shuffle") is True
     if shuffled != (phase is Phase.TRAIN) and first(block, "source"):
         items.append(making.field("shuffle", making.scalar(shuffled), layer.span))
-    transform = tuple(layer.block("transform_param"))
+    names = layer.tops[:2]
+    if layer.word != "HDF5Data" and names != ("data", "label")[: len(names)]:
+        items.append(making.field("arrays", making.value(names, layer.span), layer.span))
+    transform = _transform(layer, first(block, "force_encoded_color") is True)
     if transform:
-        items.append(_transform(layer, transform))
+        items.append(making.message("transform", transform, layer.span))
     return items
 
 
 _USUAL = {"scale": 1, "mirror": False, "crop_size": 0, "force_color": False, "force_gray": False}
 
 
-def _transform(layer: CaffeLayer, items: Sequence[Field | Element]) -> Element:
-    """`transform { … }` without what does nothing."""
-    kept = [
-        i for i in items if not (isinstance(i, Field) and literal(i.value) == _USUAL.get(i.key))
+def _transform(layer: CaffeLayer, coloured: bool) -> list[Item]:
+    """What stands in `transform { … }`, without what does nothing."""
+    kept: list[Item] = [
+        item
+        for item in layer.block("transform_param")
+        if not (isinstance(item, Field) and literal(item.value) == _USUAL.get(item.key))
     ]
-    span = next(i.span for i in layer.items if key(i) == "transform_param")
-    return making.message("transform", kept, span)
+    if coloured:
+        kept.append(making.field("force_color", making.scalar(True), layer.span))
+    return kept
 
 
 def declared(feed: Feed, only: Phase | None) -> Element:

@@ -158,6 +158,20 @@ def test_the_phases_stand_beside_each_other(caffe: Files) -> None:
     assert len(caffe.told) == 2
 
 
+def test_what_data_are_called(caffe: Files) -> None:
+    text = caffe.native(
+        """
+        layer { name: "d" type: "Data" top: "pair" top: "sim" transform_param { crop_size: 4 }
+                data_param { source: "x" batch_size: 2 force_encoded_color: true } }
+        """
+    )
+    assert 'arrays: ["pair", "sim"]' in text
+    assert "transform { crop_size: 4  force_color: true }" in text
+    assert 'input "sim" { shape: [] }' in text
+    net = caffe.nets(text).test.net
+    assert (net.inputs["pair"].shape, net.inputs["sim"].shape) == ((2, 3, 4, 4), (2,))
+
+
 def test_comments_stay(caffe: Files) -> None:
     text = caffe.native(
         """
