@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from netspec.compiler import Spec, compile_spec, elaborate, read, upgrade
+from netspec.caffe_files import upgrade
+from netspec.compiler import Spec, compile_spec, elaborate, read
 
 HEAD = 'input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 5 }\n'
 NORMALIZE = 'layer { name: "norm" type: "Normalize" bottom: "x" top: "norm" %s }'
