@@ -81,7 +81,7 @@ def test_where_detections_are_written_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_statistics_of_a_bn_have_params_too(tmp_path: Path) -> None:
-    text = 'layer { name: "bn" type: "BN" bottom: "x" top: "bn" %s bn_param { frozen: true } }'
+    text = 'layer { name: "bn" type: "BN" bottom: "x" top: "bn" %s }'
     params = "param { lr_mult: 2 } param { lr_mult: 3 } param { lr_mult: 0 } param { lr_mult: 0 }"
     parameters = elaborate(spec(tmp_path, text % params)).test.net.parameters
     assert [p.lr_mult for p in parameters] == [2, 3]
