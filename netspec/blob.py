@@ -39,11 +39,15 @@ def read_blob(message: Message) -> Floats:
 
 
 def write_blob(array: NDArray[Any]) -> Writer:
-    """An array as a BlobProto: its shape and its data, as float32."""
+    """An array as a BlobProto: its shape and its data, as float32.
+
+    As Caffe writes it, a single number has no shape; OpenCV reads none of no axes.
+    """
     shape, blob = Writer(), Writer()
     shape.integers(_DIM, array.shape)
     blob.floats(_DATA, array)
-    blob.message(_SHAPE, shape)
+    if array.shape:
+        blob.message(_SHAPE, shape)
     return blob
 
 

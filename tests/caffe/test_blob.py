@@ -54,6 +54,13 @@ def test_a_missing_one_of_the_four_axes_is_0_as_in_caffe(proto: SimpleNamespace)
         read(proto.BlobProto(width=3, data=range(3)))
 
 
+def test_a_single_number_is_written_without_a_shape(proto: SimpleNamespace) -> None:
+    blob = proto.BlobProto()
+    blob.ParseFromString(b"".join(write_blob(np.float32(3).reshape(())).chunks))
+    assert list(blob.data) == [3]
+    assert not blob.HasField("shape")
+
+
 def test_a_blob_without_a_shape_is_a_single_number(proto: SimpleNamespace) -> None:
     assert read(proto.BlobProto(data=[3])).shape == ()
     with pytest.raises(WireError, match="a blob of a single number takes 1 values, 2 are there"):

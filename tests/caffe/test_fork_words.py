@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from netspec.compiler import Spec, compile_spec, elaborate, read, upgrade
+from netspec.caffe_files import upgrade
+from netspec.compiler import Spec, compile_spec, elaborate, read
 
 HEAD = 'input: "x" input_shape { dim: 1 dim: 3 dim: 4 dim: 5 }\n'
 NORMALIZE = 'layer { name: "norm" type: "Normalize" bottom: "x" top: "norm" %s }'
@@ -80,7 +81,7 @@ def test_where_detections_are_written_is_left_out(tmp_path: Path) -> None:
 
 
 def test_the_statistics_of_a_bn_have_params_too(tmp_path: Path) -> None:
-    text = 'layer { name: "bn" type: "BN" bottom: "x" top: "bn" %s bn_param { frozen: true } }'
+    text = 'layer { name: "bn" type: "BN" bottom: "x" top: "bn" %s }'
     params = "param { lr_mult: 2 } param { lr_mult: 3 } param { lr_mult: 0 } param { lr_mult: 0 }"
     parameters = elaborate(spec(tmp_path, text % params)).test.net.parameters
     assert [p.lr_mult for p in parameters] == [2, 3]

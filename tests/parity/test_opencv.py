@@ -152,8 +152,6 @@ LONG = [
     "BVLC__caffe/models/bvlc_reference_caffenet/deploy.prototxt",
     "dgschwend__netscope/presets/YOLO.prototxt",
     "dgschwend__netscope/presets/inceptionv3.prototxt",
-    "dgschwend__netscope/presets/inceptionv4.prototxt",
-    "dgschwend__netscope/presets/inceptionv4_resnet.prototxt",
     "ethereon__netscope/presets/vgg-16.prototxt",
     "intel__caffe/models/intel_optimized_models/dcgan/generator.prototxt",
     "pertusa__InceptionBN-21K-for-Caffe/deploy.prototxt",
