@@ -52,7 +52,7 @@ def verify(
         try:
             plain = sessions[0].run(names, feeds)
         except Fail:
-            feeds = {n: x if x.ndim == 4 else np.zeros_like(x) for n, x in feeds.items()}
+            feeds = {n: x if x.ndim >= 4 else np.zeros_like(x) for n, x in feeds.items()}
             plain = sessions[0].run(names, feeds)
         optimised = sessions[1].run(names, feeds)
         for name, a, b in zip(names, plain, optimised, strict=True):
