@@ -115,7 +115,29 @@ def _infogain(items: Items, layer: CaffeLayer) -> Items:
     return items
 
 
-_FILTERED = Dialect(rewrite=_filtered)
+def _dummy_data(items: Items, layer: CaffeLayer) -> Items:
+    """Four numbers for each top, in old files, are a shape."""
+    axes = [[i for i in items if key(i) == n] for n in ("num", "channels", "height", "width")]
+    kept = [item for item in items if not any(item in axis for axis in axes)]
+    shapes = [
+        making.message("shape", [replace(i, key="dim") for i in dims if isinstance(i, Field)])
+        for dims in zip(*axes, strict=False)
+    ]
+    return [*shapes, *kept]
+
+
+def _dropout(items: Items, _: CaffeLayer) -> Items:
+    """`scale_train: true`, of a fork, is what Caffe does."""
+    return [
+        item
+        for item in items
+        if not (
+            isinstance(item, Field) and (item.key, literal(item.value)) == ("scale_train", True)
+        )
+    ]
+
+
+_FILTERED = Dialect(renamed={"hole": "dilation"}, rewrite=_filtered)
 
 DIALECTS: Mapping[str, Dialect] = {
     "Convolution": _FILTERED,
@@ -123,6 +145,8 @@ DIALECTS: Mapping[str, Dialect] = {
     "ConvolutionDepthwise": _FILTERED,
     "DepthwiseConvolution": _FILTERED,
     "BatchNorm": Dialect(rewrite=_batch_norm, params=lambda _, __: ()),
+    "DummyData": Dialect(rewrite=_dummy_data),
+    "Dropout": Dialect(rewrite=_dropout),
     "Pooling": Dialect(rewrite=_pool),
     "SoftmaxWithLoss": Dialect(blocks=("softmax_param",), rewrite=_normalization("VALID")),
     "SigmoidCrossEntropyLoss": Dialect(rewrite=_normalization("BATCH_SIZE")),

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from netspec.ir.types import AXES
+
 MAX_INT = 2**31 - 1
 """The largest integer a field takes: what ONNX runtimes index with."""
 MAX_REAL = (2 - 2**-23) * 2.0**127
@@ -129,11 +131,14 @@ def many(value: object) -> object:
 
 
 def per_axis(value: object) -> object:
-    """One value stands for every spatial axis alike, as in Caffe."""
+    """One value stands for every spatial axis alike, as in Caffe; else each axis has its own."""
     values = many(value)
     assert isinstance(values, tuple)
-    if len(values) not in (1, 2):
-        raise ValueError(f"takes one value, or height and width, not {len(values)} values")
+    if len(values) not in AXES:
+        raise ValueError(
+            f"takes one value, or one for each spatial axis, {max(AXES)} at most, "
+            f"not {len(values)} values"
+        )
     return values
 
 
@@ -172,12 +177,12 @@ Extent: TypeAlias = Annotated[
 PositivePerAxis: TypeAlias = Annotated[
     tuple[Positive, ...],
     BeforeValidator(per_axis),
-    Says("whole number from 1, or height x width"),
+    Says("whole number from 1, or one for each axis, such as 3x5"),
 ]
 NonNegativePerAxis: TypeAlias = Annotated[
     tuple[NonNegative, ...],
     BeforeValidator(per_axis),
-    Says("whole number from 0, or [height, width]"),
+    Says("whole number from 0, or one for each axis, such as [0, 1]"),
 ]
 
 

@@ -125,10 +125,15 @@ def _convolves(node: Node) -> bool:
 
 
 def _in_blocks(node: Node, value_bytes: int, block: int) -> int:
-    """Bytes of a convolution's top in whole blocks of channels, if those are not its own."""
+    """Bytes of a convolution's top in whole blocks of channels, if those are not its own.
+
+    Only images are made in blocks.
+    """
     if not block or not _convolves(node):
         return 0
-    (top,) = node.top_types
+    top = max(node.top_types, key=lambda type: type.numel)
+    if len(top.spatial) != 2:
+        return 0
     channels = -(-top.channels // block) * block
     return 0 if channels == top.channels else nbytes(top, value_bytes) // top.channels * channels
 

@@ -186,8 +186,9 @@ class Grouping:
         if len(shapes) < len(ends):
             raise Poisoned
         if len({(len(shape), shape[1:]) for shape in shapes}) > 1:
+            depth = "depth, " if len(shapes[0]) == 4 else ""
             raise SpecError(
-                f"branches disagree in height and width: {_listed(ends, shapes)}",
+                f"branches disagree in {depth}height and width: {_listed(ends, shapes)}",
                 where(element),
                 code="shape",
                 notes=chain(group.start),

@@ -9,10 +9,11 @@ from typing import Any
 from netspec.diagnostics import Span, SpecError, suggest
 from netspec.grammar.ast import Block, Reference
 from netspec.ir.expression import Poisoned, Word
-from netspec.ir.types import TensorType, size
+from netspec.ir.types import AXES, TensorType, size
 
 _TRUTH = {"true": True, "false": False}
-_AXES = {"channels": 1, "height": 2, "width": 3}
+_PARTS = ("channels", *AXES[3])
+"""What `in.` reads of a blob."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,22 +111,23 @@ class Lookup:
 
     def _axis(self, reference: Reference) -> int:
         axis = reference.path[-1]
-        if len(reference.path) != 2 or axis not in _AXES:
+        if len(reference.path) != 2 or axis not in _PARTS:
             raise SpecError(
-                f"`{reference.word}` means nothing{suggest(axis, _AXES)}",
+                f"`{reference.word}` means nothing{suggest(axis, _PARTS)}",
                 reference.span,
                 code="name",
-                hint="in.channels, in.height and in.width are those of the current blob",
+                hint="in.channels, in.depth, in.height and in.width are those of the current blob",
             )
         current = self.current()
         if current is None:
             raise SpecError(
                 f"`{reference.word}` is read before there is a blob", reference.span, code="name"
             )
-        if _AXES[axis] >= len(current.shape):
+        names = ("channels", *AXES[3 if len(current.spatial) == 3 else 2])[: len(current.sample)]
+        if axis not in names:
             raise SpecError(
                 f"the current blob, {size(current.sample)}, has no {axis}",
                 reference.span,
                 code="shape",
             )
-        return current.shape[_AXES[axis]]
+        return current.sample[names.index(axis)]

@@ -8,6 +8,9 @@ from typing import TypeAlias
 
 Shape: TypeAlias = tuple[int, ...]
 
+AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+"""What spatial axes are called, by how many there are."""
+
 
 def size(shape: Shape) -> str:
     """A shape as a spec writes it: `64x112x112`; a scalar is `1`."""

@@ -1,30 +1,35 @@
-"""The fields of a layer that slides a window over one spatial axis or two."""
+"""The fields of a layer that slides a window over one to three spatial axes."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import model_validator
 
 from netspec.ir.fields import NonNegative, NonNegativePerAxis, Positive, PositivePerAxis
 from netspec.ir.layer import Layer, ShapeError, Types, numbers
-from netspec.ir.types import Shape, TensorType, size
+from netspec.ir.types import AXES, Shape, TensorType, size
 from netspec.ir.window import Window
 
 _AXES = (("kernel_size", "kernel"), ("stride", "stride"), ("pad", "pad"))
-_NAMES = {1: ("cell",), 2: ("row", "column")}
+_NAMES = {1: ("cell",), 2: ("row", "column"), 3: ("plane", "row", "column")}
 """What is lost on each spatial axis, by how many there are."""
+_COUNTS = {1: "one axis", 2: "two axes", 3: "three axes"}
 
 
 class Windowed(Layer):
-    """Kernel, stride and padding: one value, height x width, or Caffe's `_h` and `_w`.
+    """Kernel, stride and padding: one value, one for each axis, or Caffe's `_h` and `_w`.
 
-    One value is for every spatial axis; channels x length has one, and takes nothing else. After
-    validation `kernel_size`, `stride` and `pad` hold one value, or height and width.
+    One value is for every spatial axis alike: a blob is channels x length, channels x height x
+    width, or channels x depth x height x width. `_h` and `_w` are for height x width alone. After
+    validation `kernel_size`, `stride` and `pad` hold one value, or one for each axis.
     """
 
+    spatial: ClassVar[tuple[int, ...]] = (2, 1, 3)
+    """How many spatial axes it slides over, the usual number first."""
+
     kernel_size: PositivePerAxis | None = None
-    """Height and width of the window, or its length, in cells."""
+    """Extent of the window on each spatial axis, such as `3`, `3x5` or `3x3x3`, in cells."""
     kernel_h: Positive | None = None
     """Height of the window, with `kernel_w` instead of `kernel_size`."""
     kernel_w: Positive | None = None
@@ -64,12 +69,11 @@ class Windowed(Layer):
         return data
 
     def _blob(self, bottoms: Types) -> TensorType:
-        """The one bottom, a ShapeError unless it has one spatial axis or two."""
+        """The one bottom, a ShapeError unless it has as many spatial axes as windows can."""
         (x,) = numbers(bottoms)
-        if len(x.spatial) not in (1, 2):
-            raise ShapeError(
-                f"takes channels x height x width, or channels x length, not {size(x.sample)}"
-            )
+        if len(x.spatial) not in self.spatial:
+            taken = (" x ".join(("channels", *AXES[count])) for count in self.spatial)
+            raise ShapeError(f"takes {', or '.join(taken)}, not {size(x.sample)}")
         return x
 
     def _kernel(self, x: TensorType) -> Shape:
@@ -85,7 +89,8 @@ class Windowed(Layer):
             return values * len(x.spatial)
         if len(values) != len(x.spatial):
             raise ShapeError(
-                f"{field} {size(values)} is height x width, but {size(x.sample)} has one axis",
+                f"{field} {size(values)} is {' x '.join(AXES[len(values)])}, but "
+                f"{size(x.sample)} has {_COUNTS[len(x.spatial)]}",
                 field=field,
             )
         return values
@@ -100,7 +105,7 @@ class Windowed(Layer):
             )
 
     def lints(self, bottoms: Types) -> tuple[str, ...]:
-        """Rows and columns at the end that no window reaches."""
+        """Planes, rows and columns at the end that no window reaches."""
         x, y, window = bottoms[0], self.infer(bottoms)[0], self.window(bottoms)
         assert window is not None
         if any(s > r for s, r in zip(window.stride, window.reach, strict=True)):
@@ -113,4 +118,5 @@ class Windowed(Layer):
         ]
         if not axes:
             return ()
-        return (f"the windows leave out the last {' and '.join(axes)} of {size(x.spatial)}",)
+        said = " and ".join(filter(None, (", ".join(axes[:-1]), axes[-1])))
+        return (f"the windows leave out the last {said} of {size(x.spatial)}",)

@@ -19,6 +19,7 @@ class Convolution(Filtered):
 
     y[o] = Σ w[o] * x[group of o] + b[o]; each spatial axis gives
     floor((x + 2·pad - dilation·(kernel - 1) - 1) / stride) + 1 cells (Caffe, `conv_layer.cpp`).
+    One to three of them: channels x depth x height x width has kernels such as 3x3x3.
 
     Several bottoms give as many tops, all by the same weights.
 
@@ -69,6 +70,8 @@ class Convolution(Filtered):
             raise ShapeError(str(error), field="transforms") from None
         if self.pool_transforms and len(found) == 1:
             raise ShapeError("there are no transforms to pool", field="pool_transforms")
+        if len(kernel) > 2 and len(found) > 1:
+            raise ShapeError("a filter over three axes has no transforms", field="transforms")
         if len(kernel) == 1 and any(transform.degrees for transform in found):
             raise ShapeError("a filter over one axis cannot be turned", field="transforms")
         if len(set(kernel)) > 1 and any(transform.quarter for transform in found):

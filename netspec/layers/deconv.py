@@ -18,9 +18,10 @@ class Deconvolution(Filtered):
     """The transpose of the convolution that the same fields describe, and a bias.
 
     y[o] at stride·i + dilation·tap - pad is Σ w[c, o, tap] · x[c, i] + b[o]; each spatial axis
-    gives stride·(x - 1) + dilation·(kernel - 1) + 1 - 2·pad cells (Caffe, `deconv_layer.cpp`). A
-    weight is channels x num_output/group x kernel; with `group` as many as channels and a
-    `bilinear` filler it enlarges each channel smoothly (Long et al. 2015, arXiv:1411.4038).
+    gives stride·(x - 1) + dilation·(kernel - 1) + 1 - 2·pad cells (Caffe, `deconv_layer.cpp`), and
+    as with `conv` there are one to three. A weight is channels x num_output/group x kernel; with
+    `group` as many as channels and a `bilinear` filler it enlarges each channel smoothly (Long et
+    al. 2015, arXiv:1411.4038).
     """
 
     keyword: ClassVar = "deconv"

@@ -36,6 +36,7 @@ class Pooling(Windowed, SeveralTops):
     keyword: ClassVar = "pool"
     caffe: ClassVar = CaffeType("Pooling", "pooling_param", "POOLING")
     tops: ClassVar = range(1, 3)
+    spatial: ClassVar = (2, 1)
     example: ClassVar = """
         input "data" { shape: 3x32x32 }
         pool { pool: MAX  kernel_size: 3  stride: 2 }

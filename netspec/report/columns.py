@@ -76,7 +76,7 @@ def _sizes(value: Cell) -> str:
 
 
 def _axes(value: Cell) -> str:
-    """Height x width, or one number where they are equal."""
+    """A number for each axis, or one where they are equal."""
     assert isinstance(value, list)
     words = [f"{n:g}" for n in value if isinstance(n, int | float)]
     return words[0] if len(set(words)) == 1 else "x".join(words)
@@ -133,7 +133,7 @@ _LISTED: Sequence[Column] = (
     Column("output", "output", "shapes of the tops, without the batch",
            lambda x, _: [list(shape) for _, shape in x.tops], _sizes, numeric=False),
     Column("window", "window", "kernel, and stride where it is not 1", _window, numeric=False),
-    Column("kernel", "kernel", "height x width of the window",
+    Column("kernel", "kernel", "extent of the window on each axis",
            _of_window(lambda w: w.kernel), _kernel, numeric=False),
     Column("stride", "stride", "cells between windows",
            _of_window(lambda w: w.stride), _axes, numeric=False),

@@ -60,6 +60,9 @@ FAMILIES = {
     " group: 4 pad: 1 } conv { num_output: 12 kernel_size: 3 group: 12 pad: 1 stride: 2 }",
     "dilation": "conv { num_output: 8 kernel_size: 3 dilation: 2 pad: 2 } tanh"
     " conv { num_output: 8 kernel_size: 3 dilation: 3 } conv { num_output: 4 kernel_size: 1 }",
+    "volumes": "reshape { shape { dim: [0, 3, 4, 13, 3] } } conv { num_output: 8 kernel_size: 3"
+    " pad: 1 } tanh conv { num_output: 12 kernel_size: 3x2x1 stride: 1x2x3 pad: [1, 0, 0] group: 2"
+    " } tanh deconv { num_output: 6 kernel_size: 3 stride: 2 dilation: 1x2x1 pad: 1 group: 2 }",
     "pools": "conv { num_output: 6 kernel_size: 2 } pool { pool: MAX kernel_size: 3 stride: 2 }"
     " tanh pool { pool: AVE kernel_size: 3 stride: 2 } pool { pool: AVE kernel_size: 2 }",
     "uneven pools": "conv { num_output: 6 kernel_size: 2 pad: 1 } pool { pool: MAX kernel_h: 3"

@@ -252,6 +252,18 @@ ONE_AXIS: dict[str, Node] = {
     ),
 }
 """Operators over channels x length."""
+THREE_AXES: dict[str, Node] = {
+    "Conv": lambda op: op.Conv(x(op, 2, 6, 5, 8, 8), x(op, 4, 6, 3, 3, 3), pads=(1,) * 6),
+    "ConvTranspose": lambda op: op.ConvTranspose(
+        x(op, 2, 6, 5, 8, 8), x(op, 6, 4, 3, 3, 3), strides=(2,) * 3, output_padding=(1,) * 3
+    ),
+    "PRelu": lambda op: op.PRelu(x(op, 2, 6, 5, 8, 8), x(op, 6, 1, 1, 1)),
+    "Pad": lambda op: op.Pad(x(op, 2, 6, 5, 8, 8), op.ints(*(1,) * 6), None, op.ints(2, 3, 4)),
+    "Slice": lambda op: op.Slice(
+        x(op, 2, 6, 5, 8, 8), op.ints(0, 1, 2), op.ints(4, 7, 8), op.ints(2, 3, 4), op.ints(2, 2, 2)
+    ),
+}
+"""Operators over channels x depth x height x width."""
 ABSENT = ("Atan", "Celu", "Mean", "Tan")
 """Operators without a kernel on CUDA; some of them look harmless."""
 
@@ -267,7 +279,8 @@ def test_the_table_says_what_is_on_cuda(astray: Astray) -> None:
     models = {word: alone(node) for word, node in NODES.items() if word != "LRN"}
     others = {f"{word}, other type": alone(node) for word, node in INTEGERS.items()}
     lines = {f"{word}, one axis": alone(node) for word, node in ONE_AXIS.items()}
-    assert not astray(models | others | lines)
+    volumes = {f"{word}, three axes": alone(node) for word, node in THREE_AXES.items()}
+    assert not astray(models | others | lines | volumes)
 
 
 def test_what_is_not_on_cuda_is_not_in_the_table(astray: Astray) -> None:

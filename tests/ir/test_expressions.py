@@ -40,6 +40,13 @@ def test_arithmetic_is_exact(nets: Nets, expression: str, value: int) -> None:
     assert width(nets(IMAGE + f"fc {{ num_output: {expression} }}")) == value
 
 
+def test_a_volume_has_a_depth(nets: Nets) -> None:
+    text = 'input "data" { shape: 2x3x5x7 }\nfc { num_output: in.channels * 1000 + in.depth * 100'
+    assert width(nets(f"{text} + in.height * 10 + in.width }}")) == 2357
+    with pytest.raises(SpecErrors, match="the current blob, 4x32x16, has no depth"):
+        nets(IMAGE + "fc { num_output: in.depth }")
+
+
 def test_a_fraction_is_fine_where_a_number_is(nets: Nets) -> None:
     text = 'data "test" { source: "x"  batch_size: 1  transform { scale: 1/255 } }\n'
     data = nets(text + IMAGE + "relu").test.net.data

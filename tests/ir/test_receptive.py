@@ -80,6 +80,22 @@ def test_by_hand(nets: Nets) -> None:
     assert "loss" not in found
 
 
+def test_over_a_volume(nets: Nets) -> None:
+    """Milletari, Navab, Ahmadi: V-Net, 2016 (arXiv:1606.04797), table 1, its compression path."""
+    stages = [
+        f"""
+        when {stage} > 1 {{ conv {{ num_output: 1  kernel_size: 2  stride: 2 }} }}
+        repeat {min(stage, 3)} {{ conv {{ num_output: 1  kernel_size: 5  pad: 2 }} }}
+        relu "stage{stage}"
+        """
+        for stage in range(1, 6)
+    ]
+    found = fields(nets('input "data" { shape: 1x128x128x64 }' + "".join(stages)).test.net)
+    sizes = [found[f"stage{stage}"].size for stage in range(1, 6)]
+    assert sizes == [(n, n, n) for n in (5, 22, 72, 172, 372)]
+    assert found["stage5"].jump == (16, 16, 16)
+
+
 def test_branches_see_what_the_widest_sees(nets: Nets) -> None:
     text = """
         input "data" { shape: 3x32x32 }

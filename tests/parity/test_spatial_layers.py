@@ -64,6 +64,14 @@ def conv1d(**attrs: Any) -> Callable[..., Any]:
     return lambda x, w, *b: F.conv1d(x, w, *b, **attrs)
 
 
+def conv3d(**attrs: Any) -> Callable[..., Any]:
+    return lambda x, w, *b: F.conv3d(x, w, *b, **attrs)
+
+
+def deconv3d(**attrs: Any) -> Callable[..., Any]:
+    return lambda x, w, *b: F.conv_transpose3d(x, w, *b, **attrs)
+
+
 def pyramid(pool: Callable[..., Any], height: int) -> Callable[..., Any]:
     """Spatial pyramid pooling of an image whose sides the bins divide."""
 
@@ -110,6 +118,7 @@ def unfolded(x: Any) -> Any:
 RIGHT_ANGLES = [lambda w, k=k: w.rot90(k, (2, 3)) for k in (1, 2, 3)]
 X = (2, 4, 5, 6)
 STEPS = (2, 4, 17)
+VOLUME = (2, 4, 7, 8, 5)
 CASES = [
     Case("conv", {"num_output": 3, "kernel_size": 5}, [STEPS], conv1d()),
     Case(
@@ -130,6 +139,54 @@ CASES = [
         [STEPS],
         lambda x, w, *b: F.conv_transpose1d(x, w, *b, stride=2, padding=1, groups=2),
     ),
+    Case("conv", {"num_output": 6, "kernel_size": 3, "pad": 1}, [VOLUME], conv3d(padding=1)),
+    Case(
+        "conv", {"num_output": 3, "kernel_size": 5, "pad": 2}, [(2, 1, 6, 7, 5)], conv3d(padding=2)
+    ),
+    Case("conv", {"num_output": 16, "kernel_size": 1}, [(3, 16, 3, 4, 5)], conv3d()),
+    Case(
+        "conv",
+        {"num_output": 32, "kernel_size": 3, "pad": 1, "bias_term": False},
+        [(4, 32, 2, 3, 2)],
+        conv3d(padding=1),
+    ),
+    Case(
+        "conv",
+        {"num_output": 6, "kernel_size": [3, 2, 1], "group": 2}
+        | {"stride": [2, 1, 3], "pad": [1, 0, 2], "dilation": [1, 3, 1]},
+        [VOLUME],
+        conv3d(stride=(2, 1, 3), padding=(1, 0, 2), dilation=(1, 3, 1), groups=2),
+    ),
+    Case(
+        "conv",
+        {"num_output": 16, "kernel_size": 3, "stride": 2, "pad": 1, "group": 16},
+        [(2, 16, 6, 5, 7)],
+        conv3d(stride=2, padding=1, groups=16),
+    ),
+    Case("deconv", {"num_output": 3, "kernel_size": 2, "stride": 2}, [VOLUME], deconv3d(stride=2)),
+    Case(
+        "deconv",
+        {"num_output": 6, "kernel_size": 4, "stride": 2, "pad": 1, "group": 2, "bias_term": False},
+        [VOLUME],
+        deconv3d(stride=2, padding=1, groups=2),
+    ),
+    Case(
+        "deconv",
+        {"num_output": 16, "kernel_size": [3, 2, 4], "stride": [1, 3, 2]}
+        | {"pad": [1, 0, 2], "dilation": [2, 1, 1]},
+        [(2, 16, 4, 3, 5)],
+        deconv3d(stride=(1, 3, 2), padding=(1, 0, 2), dilation=(2, 1, 1)),
+    ),
+    Case(
+        "depthwise_conv",
+        {"kernel_size": 3, "multiplier": 2},
+        [VOLUME],
+        conv3d(groups=4),
+    ),
+    Case("prelu", {}, [VOLUME], lambda x, a: F.prelu(x, a)),
+    Case("softmax", {}, [VOLUME], lambda x: x.softmax(1)),
+    Case("softmax", {"axis": -1}, [VOLUME], lambda x: x.softmax(4)),
+    Case("bn", {"bn_mode": "LEARN"}, [VOLUME], lambda x, *w: F.batch_norm(x, None, None, *w, True)),
     *(
         Case(
             "pool",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from netspec.caffe_files import upgrade
 from netspec.compiler import elaborate
 from netspec.diagnostics import SpecErrors
 
@@ -177,3 +178,25 @@ def test_im2col_lays_windows_out_by_channel_then_tap(net: Any, drawn: Any) -> No
         for c, i, j in product(range(3), range(2), range(3))
     ]
     np.testing.assert_array_equal(y, np.stack(expected, 1))
+
+
+def test_a_convolution_over_three_axes(net: Any, drawn: Any) -> None:
+    x, w, b = drawn(2, 4, 7, 6, 8), drawn(6, 2, 3, 2, 1), drawn(6)
+    text = """
+        input: "data" input_shape { dim: 1 dim: 4 dim: 7 dim: 6 dim: 8 }
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+          convolution_param { num_output: 6 group: 2 force_nd_im2col: true
+            kernel_size: 3 kernel_size: 2 kernel_size: 1 stride: 1 stride: 2 stride: 3
+            pad: 1 pad: 0 pad: 2 dilation: 2 dilation: 1 dilation: 1 } }
+    """
+    (y,) = net.compiled(text, {"data": x}, weights={"c.weight": w, "c.bias": b})
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0), (2, 2)))
+    expected = np.zeros((2, 6, 5, 3, 4)) + b[:, None, None, None]
+    for o, i, j, k in product(range(6), range(5), range(3), range(4)):
+        met = wide[:, o // 3 * 2 : o // 3 * 2 + 2, i : i + 5 : 2, 2 * j : 2 * j + 2, 3 * k]
+        expected[:, o, i, j, k] += np.einsum("ncij,cij->n", met, w[o, ..., 0])
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    native = upgrade(str(net.folder / "net.net"))
+    assert "kernel_size: 3x2x1" in native
+    assert "stride: 1x2x3" in native
+    assert "pad: [1, 0, 2]" in native
