@@ -115,7 +115,7 @@ def _infogain(items: Items, layer: CaffeLayer) -> Items:
     return items
 
 
-def _dummy_data(items: Items, layer: CaffeLayer) -> Items:
+def _dummy_data(items: Items, _: CaffeLayer) -> Items:
     """Four numbers for each top, in old files, are a shape."""
     axes = [[i for i in items if key(i) == n] for n in ("num", "channels", "height", "width")]
     kept = [item for item in items if not any(item in axis for axis in axes)]

@@ -34,8 +34,7 @@ def verify(
     batch axis. Where a layer refuses it, inputs that are no images hold places, and become zeros;
     `probes` are blobs to compare beside the outputs: the scores behind a softmax tell more than
     probabilities near 0 and 1. Inputs of `indices` are 0, which points at something in any table.
-    NetspecError if one differs by more than
-    1e-4, and by more than rounding.
+    NetspecError if one differs by more than 1e-4, and by more than rounding.
     """
     inside = [set(_made(form)) for form in (lowered, model)]
     probes = [name for name in probes if all(name in made for made in inside)]
