@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @WEIGHTS
 @IGNORE_MISMATCH
 @click.option(
-    "--snapshot", type=click.Path(path_type=Path), metavar="FILE",
-    help="Go on from a .solverstate of Caffe's and the weights beside it, in a new run.",
+    "--snapshot", type=click.Path(path_type=Path), metavar="PATH",
+    help="Go on in a run folder; or, in a new one, from a .solverstate of Caffe's and its weights.",
 )  # fmt: skip
 @click.option(
     "--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"),
@@ -76,6 +76,7 @@ def command(
     """
     if sum(map(bool, (resume, weights, snapshot))) > 1:
         raise UsageError("--resume, --snapshot and --weights each say how the training begins")
+    folder = snapshot if snapshot is not None and snapshot.is_dir() else None
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
     from netspec.cli.progress import JsonLines, Progress
     from netspec.training.launch import train
@@ -83,10 +84,11 @@ def command(
     listener = JsonLines() if as_json else Progress()
     with listener:
         train(
-            source, runs=runs, resume=resume, data=data, device=device, target=target,
+            source, runs=runs, resume=folder or resume, data=data, device=device, target=target,
             threads=threads, recompute=options.names(recompute, "--recompute"),
             tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
             weights=options.names(weights, "--weights"),
-            ignore_mismatch=ignore_mismatch, solverstate=snapshot, listener=listener,
+            ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
+            listener=listener,
         )  # fmt: skip
     return 0

@@ -35,7 +35,7 @@ def train(
     spec: Spec,
     *,
     runs: str | Path = "runs",
-    resume: bool = False,
+    resume: bool | Path = False,
     data: str | Path | None = None,
     device: str = "auto",
     target: str | None = None,
@@ -52,16 +52,16 @@ def train(
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
 
-    `resume` goes on with the last run of this spec, on the target and with the threads that it
-    began with unless others are given. `target` is the device's fastest unless given, and `threads`
-    one for each core. `recompute` names the blocks whose values are computed again for the
-    gradients instead of kept. On CUDA, `tf32` lets products round their factors to 10 bits, and
-    `cuda_graphs` records each graph once and replays it. `autotune` first measures which
-    formulations are the fastest here, in 30 seconds at most; a resumed run keeps those that it
-    began with. `snapshots` makes what writes them where the solver has a `snapshot_prefix`, Caffe's
-    files unless given. `weights` are files that a new run begins with, see `load_weights`, and
-    `solverstate` one of Caffe's from which it goes on. A `random_seed` below 0 is taken from the
-    clock, and stands in the run's copy of the spec.
+    `resume` goes on with the last run of this spec, or in the folder that it names, on the target
+    and with the threads that it began with unless others are given. `target` is the device's
+    fastest unless given, and `threads` one for each core. `recompute` names the blocks whose values
+    are computed again for the gradients instead of kept. On CUDA, `tf32` lets products round their
+    factors to 10 bits, and `cuda_graphs` records each graph once and replays it. `autotune` first
+    measures which formulations are the fastest here, in 30 seconds at most; a resumed run keeps
+    those that it began with. `snapshots` makes what writes them where the solver has a
+    `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
+    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A `random_seed`
+    below 0 is taken from the clock, and stands in the run's copy of the spec.
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
@@ -69,7 +69,7 @@ def train(
     data = None if data is None else Path(data)
     find = partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned)
     if resume:
-        run = _latest(spec, Path(runs))
+        run = _latest(spec, Path(runs), resume if isinstance(resume, Path) else None)
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
         saved = run_spec(run, spec.library.include_paths)
         experiment = prepare(saved, data=data, sources=sources)
@@ -225,10 +225,13 @@ def _executor(
     return executor
 
 
-def _latest(spec: Spec, runs: Path) -> Run:
-    """The last run of this spec; refused if the spec, or what it includes, has changed since."""
+def _latest(spec: Spec, runs: Path, folder: Path | None = None) -> Run:
+    """The last run of this spec, or that of a folder.
+
+    Refused if the spec, or what it includes, has changed since.
+    """
     net = elaborate(spec).train.net
-    run = latest_run(runs, net.name)
+    run = latest_run(runs, net.name) if folder is None else Run.open(folder)
     if run is None:
         raise UsageError(f"there is no run of {net.name} under {runs} to go on with")
     if net.solver is not None and net.solver.random_seed < 0:

@@ -217,6 +217,18 @@ class StopAt(Heard):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_run_goes_on_in_the_folder_that_is_named(tmp_path: Path) -> None:
+    """Though a later run of the same spec is there."""
+    spec = read(str(written(tmp_path, _NET, solver=solver_text(base_lr=0.01, max_iter=6))))
+    for at in (2, 4):
+        with pytest.raises(Stopped):
+            train(spec, runs=tmp_path / "runs", device="cpu", listener=StopAt(at))
+    first, *_ = sorted((tmp_path / "runs").glob("*/*"))
+    outcome = train(spec, runs=tmp_path / "elsewhere", device="cpu", resume=first)
+    assert (outcome.run, outcome.ran) == (first, 4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize("type", ["SGD", "AdaGrad", "AdaDelta", "AdamW"])
 def test_a_resumed_training_is_the_same_to_the_bit(tmp_path: Path, type: str) -> None:
     """With several batches in an iteration, clipping, dropout, and statistics."""
