@@ -87,8 +87,7 @@ class Pooling(Windowed):
             )
         if self._masked and self.pool != "MAX":
             raise ShapeError(f"{self.pool} has no mask, a second top: MAX has", field="pool")
-        top = x.with_shape(x.batch, x.channels, *positions)
-        return checked(*[top] * (1 + self._masked))
+        return checked(*[x.with_shape(x.batch, x.channels, *positions)] * (1 + self._masked))
 
     def _check_drawn(self, window: Window) -> None:
         """A ShapeError if cells of such windows are not drawn."""
