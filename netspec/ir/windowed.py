@@ -29,7 +29,7 @@ class Windowed(Layer):
     """How many spatial axes it slides over, the usual number first."""
 
     kernel_size: PositivePerAxis | None = None
-    """Extent of the window on each spatial axis, such as `3`, `3x5` or `3x3x3`, in cells."""
+    """Extent of the window on each spatial axis, such as `3` or `3x5`, in cells."""
     kernel_h: Positive | None = None
     """Height of the window, with `kernel_w` instead of `kernel_size`."""
     kernel_w: Positive | None = None

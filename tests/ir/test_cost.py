@@ -323,3 +323,11 @@ def test_solver_state_is_what_the_solvers_keep() -> None:
         assert held is not None
         assert held.solver == len(update_rule(net.solver).slots) * held.gradients
     assert set(SLOTS) == set(get_args(Solver.model_fields["type"].annotation))
+
+
+def test_only_images_are_made_in_blocks(nets: Nets) -> None:
+    conv = 'conv "c" { bottom: ["a", "b"]  top: ["x", "y"]  num_output: 5  kernel_size: 1 }'
+    for shape, blocked in (("2x4x4", True), ("2x4x4x4", False)):
+        text = f'input "a" {{ shape: {shape} }}\ninput "b" {{ shape: {shape} }}\n{conv}'
+        net = nets(text).test.net
+        assert (cost(net, block=8).forward_bytes > cost(net, block=0).forward_bytes) == blocked
