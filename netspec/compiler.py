@@ -227,7 +227,7 @@ def elaborate(
     if wanted is not None:
         for own in found.values():
             diagnostics.extend(own)
-    if spec.lenient:
+    if spec.lenient and all(built.values()):  # beyond a limit there is no net to go on with
         diagnostics.forgive()
     diagnostics.check()
     test, train = built[Phase.TEST], built[Phase.TRAIN]

@@ -104,6 +104,7 @@ def feeds(layer: CaffeLayer, asked: Asked) -> tuple[Feed, ...]:
         known = {top.value: shape[1:] for top, shape in zip(tops, dims, strict=False)}
     else:
         known = dict(_known(layer, [t.value for t in tops], asked))
+    crop = first(layer.block("transform_param"), "crop_size") if layer.word in RUN else None
     made = []
     for i, top in enumerate(tops):
         shape = asked.shape(top.value)
@@ -111,14 +112,13 @@ def feeds(layer: CaffeLayer, asked: Asked) -> tuple[Feed, ...]:
             shape = known.get(top.value)
         if shape is None:
             shape = _guessed(layer, i, top, asked)
-        made.append(Feed(top.value, _cut(layer, shape), top.span, layer))
+        made.append(Feed(top.value, _cut(shape, crop), top.span, layer))
     return tuple(made)
 
 
-def _cut(layer: CaffeLayer, shape: Shape) -> Shape:
+def _cut(shape: Shape, crop: object) -> Shape:
     """What the crop of a layer that is run leaves of the images that the command line tells of."""
-    crop = first(layer.block("transform_param"), "crop_size")
-    if layer.word not in RUN or not isinstance(crop, int) or len(shape) != 3:
+    if not isinstance(crop, int) or len(shape) != 3:
         return shape
     return (shape[0], crop, crop) if 0 < crop <= min(shape[1:]) else shape
 
