@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from netspec.caffe.parts import CaffeLayer, first, key_of, literal, values
-from netspec.diagnostics import Diagnostics, Span, SpecError
+from netspec.diagnostics import Diagnostics, Span, SpecError, suggest
 from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Message, String
 from netspec.grammar.making import NOWHERE
@@ -71,6 +71,15 @@ class Asked:
         if blob in self.shapes:
             self.used.add(blob)
         return self.shapes.get(blob)
+
+    def warn_unused(self, blobs: Collection[str], span: Span) -> None:
+        """Tell of shapes that nobody asked for; `blobs` are all that the layers make."""
+        for blob in (b for b in self.shapes if b not in self.used):
+            if blob in blobs:
+                why = "the file tells its shape"
+            else:
+                why = f"there is no such blob{suggest(blob, blobs)}"
+            self.warn(f"--shape {blob}=… is not used: {why}", span)
 
     def warn(self, message: str, span: Span) -> None:
         self.diagnostics.warn(SpecError(message, span, code="caffe"))
@@ -196,6 +205,8 @@ def _guessed(layer: CaffeLayer, place: int, top: String, asked: Asked) -> Shape:
     if layer.word in RUN:
         why = f"the data of a {layer.word} layer are not here"
     hint = f"--shape {top.value}=3x224x224 says it"
+    if asked.shapes:
+        hint += f"; it is given for {', '.join(f'`{blob}`' for blob in asked.shapes)}"
     raise SpecError(what + why, top.span, code="shape", hint=hint)
 
 

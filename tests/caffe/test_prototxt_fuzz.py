@@ -15,8 +15,9 @@ from fuzz_language import MAX_SECONDS, report
 from fuzz_prototxt import FORMS, NET, V1, Road, run, texts
 
 from netspec.caffe.upgrade import Wishes
+from netspec.cli import main
 from netspec.compiler import elaborate, read, upgrade
-from netspec.diagnostics import NetspecError, SpecErrors
+from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -96,3 +97,36 @@ def test_names_and_tops_by_the_thousand_cost_little(tmp_path: Path) -> None:
         begin = time.process_time()
         read(written(tmp_path, text))
         assert time.process_time() - begin < MAX_SECONDS
+
+
+def test_a_shape_that_nobody_asks_for_is_told(tmp_path: Path) -> None:
+    found = Diagnostics()
+    wishes = Wishes(shapes={"dta": (3, 8, 8), "ip": (5,)})
+    read(written(tmp_path, NET), wishes=wishes, diagnostics=found)
+    unknown, known = (lint.message for lint in found.warnings)
+    assert unknown == "--shape dta=… is not used: there is no such blob; did you mean `data`?"
+    assert known == "--shape ip=… is not used: the file tells its shape"
+    hdf5 = NET.replace("MemoryData", "HDF5Data").replace("exclude", "include")
+    with pytest.raises(SpecErrors, match="it is given for `dta`, `ip`"):
+        elaborate(read(written(tmp_path, hdf5), wishes=wishes))
+
+
+@pytest.mark.parametrize("verb", ["show", "expand"])
+def test_other_verbs_take_the_options_of_caffes_files(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = NET.replace('type: "Input"', 'type: "HDF5Data"')
+    assert main([verb, written(tmp_path, text), "--shape", "data=3x8x8"]) == 0
+    assert main([verb, written(tmp_path, text), "--shape", "dat=3x8x8"]) == 1
+    assert "it is given for `dat`" in capsys.readouterr().err
+
+
+def test_a_lenient_reading_that_runs_into_a_limit_says_so(tmp_path: Path) -> None:
+    """Even where the faults are those that the reading has told of, as warnings."""
+    same = 'layer { name: "a" type: "Pooling" bottom: "data" top: "b" }\n' * 400
+    found = Diagnostics()
+    path = written(tmp_path, 'input: "data" input_dim: [1, 3, 8, 8]\n' + same)
+    spec = read(path, wishes=Wishes(lenient=True), diagnostics=found)
+    with pytest.raises(SpecErrors):
+        elaborate(spec, diagnostics=found)
