@@ -152,9 +152,12 @@ def elaborate(
     if wanted is not None:
         for own in found.values():
             diagnostics.extend(own)
-    if spec.lenient:
+    if spec.lenient and all(built.values()):  # beyond a limit there is no net to go on with
         diagnostics.forgive()
     diagnostics.check()
+    if not all(built.values()):  # for faults that the reading has told of, as warnings
+        for own in found.values():
+            own.check()
     test, train = built[Phase.TEST], built[Phase.TRAIN]
     assert test is not None, "a build without faults gives a net"
     assert train is not None, "a build without faults gives a net"

@@ -269,11 +269,16 @@ def texts(seed: int) -> Iterator[str]:
 
 def run(seed: int, count: int, seconds: float) -> Tally:
     """Fuzz with one seed until a count or a time is reached."""
+    return fuzz(texts(seed), road, count, seconds)
+
+
+def fuzz(given: Iterator[str], road: Callable[[str], str], count: int, seconds: float) -> Tally:
+    """Send texts down a road until a count or a time is reached."""
     tally = Tally()
     before = _resident()  # of what else this process has done: other tests, for one
     signal.signal(signal.SIGALRM, _too_long)
     end = time.monotonic() + seconds
-    for text, _ in zip(texts(seed), range(count), strict=False):
+    for text, _ in zip(given, range(count), strict=False):
         if time.monotonic() > end or len(tally.failures) >= 5:
             break
         begin = time.process_time()
@@ -306,9 +311,11 @@ def _too_long(_signal: int, _frame: FrameType | None) -> None:
     raise TimeoutError(f"more than {6 * MAX_SECONDS} s")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(
+    run: Callable[[int, int, float], Tally], about: str, arguments: list[str] | None = None
+) -> int:
     """Run the command line; 0 if nothing failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--count", type=int, default=1_000_000, help="texts (default 1,000,000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=86_400, help="stop after so long")
@@ -341,4 +348,4 @@ def report(tally: Tally, seconds: float, write: Callable[[str], None]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run, __doc__))

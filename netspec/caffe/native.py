@@ -10,7 +10,7 @@ from netspec.caffe.parts import CaffeLayer, lost_comments
 from netspec.caffe.placing import Placed
 from netspec.caffe.sources import RUN, Asked, Feed, declared, feeds, is_source, section
 from netspec.caffe.translate import Flow, Kinds, kinds, translate
-from netspec.diagnostics import SpecError, suggest
+from netspec.diagnostics import Span, SpecError, suggest
 from netspec.grammar import making
 from netspec.grammar.ast import Comments, Element, Field, Item, Message, String
 from netspec.ir.layer import Layer, Phase, Role
@@ -59,8 +59,8 @@ class _Upgrade:
         rest = self._known([p for p in placed if p not in sources])
         body = self._layers(rest, flow)
         if not body and inputs:  # a net of data alone: a spec has layers
-            blobs = [making.field("bottom", i.label) for i in inputs if i.label]
-            body.append(making.element("silence", None, blobs))
+            blobs = [making.field("bottom", i.label, i.span) for i in inputs if i.label]
+            body.append(making.element("silence", None, blobs, inputs[0].span))
         return replace(tree, items=(*head, *fed, *body, *self._ends(rest)))
 
     def _layers(self, placed: Sequence[Placed], flow: Flow) -> list[Item]:
@@ -175,20 +175,22 @@ class _Upgrade:
         heads: list[Item] = []
         unread = {phase: self._unread(placed, phase) for phase in PHASES}
         for blob in dict.fromkeys([*unread[Phase.TRAIN], *unread[Phase.TEST]]):
-            read = making.field("bottom", String(blob, making.NOWHERE))
             phases = [phase for phase in PHASES if blob in unread[phase]]
+            span = unread[phases[0]][blob]
+            read = making.field("bottom", String(blob, span), span)
             rule = making.message("include", [making.field("phase", making.word(phases[0]))])
             items: list[Item] = [read] if len(phases) == 2 else [rule, read]
-            heads.append(making.element("head", f"end{len(heads) + 1}", items))
+            heads.append(making.element("head", f"end{len(heads) + 1}", items, span))
         return heads
 
-    def _unread(self, placed: Sequence[Placed], phase: Phase) -> list[str]:
+    def _unread(self, placed: Sequence[Placed], phase: Phase) -> dict[str, Span]:
+        """The blobs that nothing reads beside a loss, and the layers that make them."""
         here = [p.layer for p in placed if phase in p.phases]
         if not any(self._role(layer) is Role.LOSS for layer in here):
-            return []
+            return {}
         read = {bottom for layer in here for bottom in layer.bottoms}
-        hidden = [layer.tops for layer in here if self._role(layer) is Role.HIDDEN and layer.tops]
-        return [tops[0] for tops in hidden if not read.intersection(tops)]
+        hidden = [layer for layer in here if self._role(layer) is Role.HIDDEN and layer.tops]
+        return {layer.tops[0]: layer.span for layer in hidden if not read.intersection(layer.tops)}
 
 
 def _commented(made: Sequence[Element], sources: Sequence[Placed]) -> list[Item]:
@@ -219,15 +221,19 @@ class _Names:
     """The names of layers: Caffe's may repeat one, ours may not."""
 
     taken: dict[Phase, set[str]] = field(default_factory=lambda: {p: set() for p in PHASES})
+    tried: dict[tuple[str, ...], int] = field(default_factory=dict)
+    """The last number of each name in the same phases: a hostile file has one name 20,000 times."""
 
     def take(self, layer: CaffeLayer, phases: Sequence[Phase]) -> String | None:
         """The layer's name, or the next free one with a number; None if it has none."""
         if layer.name is None or not layer.label:
             return None
-        name, count = layer.label, 1
+        key = (layer.label, *phases)
+        name, count = layer.label, self.tried.get(key, 1)
         while any(name in self.taken[phase] for phase in phases):
             count += 1
             name = f"{layer.label}_{count}"
+        self.tried[key] = count
         for phase in phases:
             self.taken[phase].add(name)
         return replace(layer.name, value=name)

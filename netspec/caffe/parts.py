@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from netspec.diagnostics import Span
 from netspec.grammar.ast import (
@@ -37,13 +38,13 @@ class CaffeLayer:
         words = {f.key: f.value for f in reversed(layer.fields) if isinstance(f.value, String)}
         return CaffeLayer(element, words.get("name"), words.get("type"))
 
-    @property
+    @cached_property
     def items(self) -> tuple[Field | Element, ...]:
         """Its fields and blocks; a Caffe file holds nothing else."""
         body = self.element.body
         return tuple(i for i in (body.items if body else ()) if isinstance(i, Field | Element))
 
-    @property
+    @cached_property
     def fields(self) -> tuple[Field, ...]:
         return tuple(item for item in self.items if isinstance(item, Field))
 
@@ -62,11 +63,11 @@ class CaffeLayer:
         """Its name; empty if it has none."""
         return self.name.value if self.name else ""
 
-    @property
+    @cached_property
     def bottoms(self) -> tuple[str, ...]:
         return tuple(strings(self.fields, "bottom"))
 
-    @property
+    @cached_property
     def tops(self) -> tuple[str, ...]:
         return tuple(strings(self.fields, "top"))
 

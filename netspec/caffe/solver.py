@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from netspec.caffe.parts import first, literal, lost_comments
 from netspec.grammar import making
-from netspec.grammar.ast import Comments, Element, Field, Item, Message, String
+from netspec.grammar.ast import Comments, Element, Field, Item, Message
 from netspec.grammar.making import NOWHERE
 from netspec.ir.reading import kind_of
 from netspec.ir.schedule import POLICIES
@@ -63,6 +62,4 @@ def _kept(item: Field) -> bool:
 
 
 def _word(item: Field) -> Field:
-    if isinstance(item.value, String) and kind_of(Solver, item.key).words:
-        return replace(item, value=making.word(item.value.value, item.value.span))
-    return item
+    return making.worded(item, kind_of(Solver, item.key).words)

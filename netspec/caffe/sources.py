@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from netspec.caffe.message import key
 from netspec.caffe.parts import CaffeLayer, first, literal, values
-from netspec.diagnostics import Diagnostics, Span, SpecError
+from netspec.diagnostics import Diagnostics, Span, SpecError, suggest
 from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Message, String
 from netspec.grammar.making import NOWHERE
@@ -73,6 +73,15 @@ class Asked:
             self.used.add(blob)
         return self.shapes.get(blob)
 
+    def warn_unused(self, blobs: Collection[str], span: Span) -> None:
+        """Tell of shapes that nobody asked for; `blobs` are all that the layers make."""
+        for blob in (b for b in self.shapes if b not in self.used):
+            if blob in blobs:
+                why = "the file tells its shape"
+            else:
+                why = f"there is no such blob{suggest(blob, blobs)}"
+            self.warn(f"--shape {blob}=… is not used: {why}", span)
+
     def warn(self, message: str, span: Span) -> None:
         self.diagnostics.warn(SpecError(message, span, code="caffe"))
 
@@ -105,6 +114,7 @@ def feeds(layer: CaffeLayer, asked: Asked) -> tuple[Feed, ...]:
         known = {top.value: shape[1:] for top, shape in zip(tops, dims, strict=False)}
     else:
         known = dict(_known(layer, [t.value for t in tops], asked))
+    crop = first(layer.block("transform_param"), "crop_size") if layer.word in RUN else None
     made = []
     for i, top in enumerate(tops):
         shape = asked.shape(top.value)
@@ -112,14 +122,13 @@ def feeds(layer: CaffeLayer, asked: Asked) -> tuple[Feed, ...]:
             shape = known.get(top.value)
         if shape is None:
             shape = _guessed(layer, i, top, asked)
-        made.append(Feed(top.value, _cut(layer, shape), top.span, layer))
+        made.append(Feed(top.value, _cut(shape, crop), top.span, layer))
     return tuple(made)
 
 
-def _cut(layer: CaffeLayer, shape: Shape) -> Shape:
+def _cut(shape: Shape, crop: object) -> Shape:
     """What the crop of a layer that is run leaves of the images that the command line tells of."""
-    crop = first(layer.block("transform_param"), "crop_size")
-    if layer.word not in RUN or not isinstance(crop, int) or len(shape) != 3:
+    if not isinstance(crop, int) or len(shape) != 3:
         return shape
     return (shape[0], crop, crop) if 0 < crop <= min(shape[1:]) else shape
 
@@ -197,6 +206,8 @@ def _guessed(layer: CaffeLayer, place: int, top: String, asked: Asked) -> Shape:
     if layer.word in RUN:
         why = f"the data of a {layer.word} layer are not here"
     hint = f"--shape {top.value}=3x224x224 says it"
+    if asked.shapes:
+        hint += f"; it is given for {', '.join(f'`{blob}`' for blob in asked.shapes)}"
     raise SpecError(what + why, top.span, code="shape", hint=hint)
 
 

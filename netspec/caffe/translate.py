@@ -107,7 +107,7 @@ def _edges(
 
 def _training(layer: CaffeLayer, kind: type[Layer]) -> list[Item]:
     """`param`, `loss_weight` and `propagate_down`."""
-    blobs = [i for i in layer.items if key(i) == "param"]
+    blobs = [_param(i) for i in layer.items if key(i) == "param"]
     params = list(DIALECTS.get(layer.word, PLAIN).params(blobs, layer))
     while params and not _says(params[-1]):
         params.pop()
@@ -117,6 +117,18 @@ def _training(layer: CaffeLayer, kind: type[Layer]) -> list[Item]:
         losses = []
     others = [i for i in layer.fields if i.key == "propagate_down"]
     return [*params, *losses, *others]
+
+
+def _param(item: Field | Element) -> Field | Element:
+    """A `param` without its name if that is empty, which is none to Caffe, too."""
+    if not isinstance(item, Element) or item.body is None:
+        return item
+    named = [i for i in item.body.items if isinstance(i, Field) and i.key == "name"]
+    if all(literal(i.value) for i in named):
+        return item
+    return replace(
+        item, body=replace(item.body, items=tuple(i for i in item.body.items if i not in named))
+    )
 
 
 def _says(param: Field | Element) -> bool:
@@ -165,7 +177,7 @@ def _merged(items: Items, model: type[Fields]) -> Items:
         both = [*_elements(there), *_elements(item)]
         whole = [e.value for e in both if isinstance(e, Number) and isinstance(e.value, int)]
         span = there.value.span
-        sized = len(whole) == len(both) and min(whole) > 0
+        sized = len(whole) == len(both) and making.is_size(whole)
         value = Size(tuple(whole), span) if sized else List(tuple(both), span)
         merged[at] = replace(there, value=value)
     return merged
@@ -219,12 +231,6 @@ def _tidy(item: Item, model: type[Fields]) -> Item:
         if inner is not None:
             items = tuple(i for i in items if not _default(inner, i)) or items[:1]
         return replace(item, body=replace(item.body, items=items, span=NOWHERE))
-    if (
-        isinstance(item, Field)
-        and isinstance(item.value, String)
-        and item.key in model.model_fields
-    ):
-        worded = kind_of(model, item.key).words
-        value = making.word(item.value.value, item.value.span)
-        return replace(item, value=value) if worded else item
+    if isinstance(item, Field) and item.key in model.model_fields:
+        return making.worded(item, kind_of(model, item.key).words)
     return item

@@ -153,7 +153,10 @@ class Upgrader:
             found.forgive()
         asked = Asked(self.wishes.shapes, self.wishes.lenient, self.probe, found)
         placed = place(filtered[Phase.TRAIN], filtered[Phase.TEST])
-        return to_native(net, placed, self.layers, asked), found
+        native = to_native(net, placed, self.layers, asked)
+        blobs = dict.fromkeys(top for p in placed for top in p.layer.tops)
+        asked.warn_unused(blobs, replace(net.span, end=min(net.span.end, net.span.start + 1)))
+        return native, found
 
     def _check_flow(
         self, filtered: Mapping[Phase, Message], whole: Message, found: Diagnostics

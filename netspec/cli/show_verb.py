@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netspec.cli import options
-from netspec.compiler import elaborate, read
+from netspec.cli.wishes import caffe_options, read_spec
+from netspec.compiler import elaborate
 from netspec.diagnostics import UsageError, printable
 from netspec.files import write_durably
 from netspec.ir.layer import Phase
 from netspec.report.page import figure, heading, page
 from netspec.report.picture import Picture, picture
 from netspec.report.svg import draw
+
+if TYPE_CHECKING:
+    from netspec.caffe.upgrade import Wishes
 
 _FORMATS = (".svg", ".html")
 
@@ -36,6 +41,7 @@ _FORMATS = (".svg", ".html")
 @options.BATCH
 @options.SETS
 @options.INCLUDES
+@caffe_options
 def command(
     spec: str,
     out: Path | None,
@@ -45,11 +51,12 @@ def command(
     batch: int | None,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
+    wishes: Wishes | None,
 ) -> int:
     """Draw the graph of SPEC: layers, blocks as boxes, shapes on the way."""
     if fold and depth is not None:
         raise UsageError("--fold is --depth 1: one of them is enough")
-    source = read(spec, sets=sets, include_paths=include_paths)
+    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes)
     file = out or Path(source.path.stem + ".svg")
     if file.suffix.lower() not in _FORMATS:
         raise UsageError(f"-o {printable(str(file))}: a picture is .svg or .html")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netspec.cli import options
-from netspec.compiler import elaborate, read
+from netspec.cli.wishes import caffe_options, read_spec
+from netspec.compiler import elaborate
 from netspec.diagnostics import printable
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
@@ -18,6 +19,9 @@ from netspec.runtime.device import cores
 from netspec.runtime.roofline import Roofline, measure_roofline
 from netspec.training.machine import Machine, find_machine
 from netspec.training.timing import LayerTime, Share, Timing, time_net
+
+if TYPE_CHECKING:
+    from netspec.caffe.upgrade import Wishes
 
 
 @click.command("time")
@@ -36,6 +40,7 @@ from netspec.training.timing import LayerTime, Share, Timing, time_net
 @options.THREADS
 @options.SETS
 @options.INCLUDES
+@caffe_options
 @options.JSON
 def command(
     spec: str,
@@ -47,10 +52,13 @@ def command(
     threads: int | None,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
+    wishes: Wishes | None,
     as_json: bool,
 ) -> int:
     """How long SPEC takes on random data, layer by layer, and how near that is to the machine's."""
-    nets = elaborate(read(spec, sets=sets, include_paths=include_paths), batch=batch)
+    nets = elaborate(
+        read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes), batch=batch
+    )
     net = nets[Phase(phase)].net
     machine = find_machine(
         device, target=target, threads=threads, warn=lambda said: click.echo(said, err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from netspec.diagnostics import Source, Span
@@ -19,6 +20,7 @@ from netspec.grammar.ast import (
     String,
     Unary,
 )
+from netspec.grammar.literals import MAX_EXTENT, MAX_EXTENTS
 
 NOWHERE = Span(Source("", ""), 0, 0)
 """The place of what no text holds; a message there is printed on one line if it fits."""
@@ -36,6 +38,13 @@ def word(value: str, span: Span = NOWHERE) -> Reference:
     return Reference((value,), span)
 
 
+def worded(item: Field, words: Sequence[str]) -> Field:
+    """`pool: "MAX"` as `pool: MAX`, where that is one of the words; other texts stay in quotes."""
+    if not isinstance(item.value, String) or item.value.value not in words:
+        return item
+    return replace(item, value=word(item.value.value, item.value.span))
+
+
 def scalar(value: Any, span: Span = NOWHERE) -> Expr:
     """A number, a text in quotes, or true or false."""
     if isinstance(value, bool):
@@ -47,9 +56,15 @@ def listed(values: Sequence[Any], span: Span = NOWHERE) -> Expr | List:
     """`3` for one value, `3x5` for a size, else `[0, 1]`."""
     if len(values) == 1:
         return value(values[0], span)
-    if values and all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values):
+    if is_size(values):
         return Size(tuple(values), span)
     return List(tuple(scalar(v, span) for v in values), span)
+
+
+def is_size(values: Sequence[Any]) -> bool:
+    """Whether values can be written as `3x224x224`."""
+    whole = all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    return whole and 0 < len(values) <= MAX_EXTENTS and all(0 < v <= MAX_EXTENT for v in values)
 
 
 def value(given: Any, span: Span = NOWHERE) -> Expr | List:

@@ -136,7 +136,13 @@ def _drawn(net: Net, rows: Cost, members: Mapping[int, int]) -> list[Drawn]:
 def _kind(node: Node) -> Kind:
     if node.layer.role is Role.HIDDEN:
         return "learned" if node.parameters else "hidden"
-    roles: dict[Role, Kind] = {Role.INPUT: "input", Role.LOSS: "loss", Role.METRIC: "metric"}
+    roles: dict[Role, Kind] = {
+        Role.INPUT: "input",
+        Role.SOURCE: "input",
+        Role.LOSS: "loss",
+        Role.METRIC: "metric",
+        Role.SINK: "metric",
+    }
     return roles[node.layer.role]
 
 

@@ -51,10 +51,10 @@ REFUSED = {
         "fc needs `num_output`", "DIGITS fills it in; Caffe finds no weights to fill",
     ),
     "intel__caffe/models/intel_optimized_models/alexnet/solver_gabor_init.prototxt": (
-        "not gabor", "a filler that Caffe does not have",
+        'not "gabor"', "a filler that Caffe does not have",
     ),
     "intel__caffe/models/intel_optimized_models/alexnet/train_val_gabor_init.prototxt": (
-        "not gabor", "a filler that Caffe does not have",
+        'not "gabor"', "a filler that Caffe does not have",
     ),
     "LisaAnne__lisa-caffe-public/examples/LRCN_activity_recognition/lstm_solver_RGB.prototxt": (
         "do not make 16x24x4096", FRAMES,
