@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from netspec.caffe.recognise import recognise
 from netspec.diagnostics import (
-    MAX_ERRORS,
-    DataError,
     Diagnostics,
     NetspecError,
     SpecError,
     SpecErrors,
     UsageError,
-    suggest,
 )
 from netspec.grammar.ast import Message
 from netspec.grammar.parser import parse
@@ -30,7 +27,6 @@ from netspec.ir.net import Net
 from netspec.ir.override import override
 from netspec.ir.sections import Transform
 from netspec.ir.stored import stored_inputs
-from netspec.ir.types import size
 from netspec.layers import LAYERS
 from netspec.library import Library, locate
 
@@ -266,6 +262,8 @@ def compile_step(
 
 def _weights(net: Net, given: Arrays | None, seed: int | None) -> Arrays:
     if given is not None:
+        from netspec.weights import check_weights
+
         check_weights(net, given)
         return given
     return drawn_weights(net, seed)
@@ -279,25 +277,6 @@ def drawn_weights(net: Net, seed: int | None = None) -> Arrays:
     solver_seed = net.solver.random_seed if net.solver else 1
     drawn = initial_weights(net, solver_seed if seed is None else seed)
     return {**drawn, **neutral_statistics(net)}
-
-
-def check_weights(net: Net, given: Arrays) -> None:
-    """Refuse weights that miss a tensor of the net or have another shape; extra ones are fine."""
-    wanted = {p.name: p.shape for p in net.parameters}
-    wanted.update({name: s.shape for name, s in net.statistics.items()})
-    strange = sorted(given.keys() - wanted.keys())
-    faults = []
-    for name, shape in wanted.items():
-        if name not in given:
-            faults.append(f"`{name}` is missing{suggest(name, strange)}")
-        elif tuple(given[name].shape) != shape:
-            faults.append(f"`{name}` is {size(given[name].shape)}, the net has {size(shape)}")
-        elif given[name].dtype != "float32":
-            faults.append(f"`{name}` holds {given[name].dtype}, not float32")
-    if faults:
-        shown = faults[:MAX_ERRORS]
-        more = [f"… and {len(faults) - len(shown)} more"] if len(faults) > len(shown) else []
-        raise DataError("the weights do not fit the net: " + "; ".join([*shown, *more]))
 
 
 def source_hash(spec: Spec) -> str:

@@ -14,6 +14,9 @@ from netspec.grammar.ast import Field, String
 MAX_BYTES = 2**20
 """Text of a spec with its includes."""
 
+NETS = (".prototxt", ".pt", ".pbtxt", ".proto", ".txt", ".net")
+"""How the files of Caffe's nets end."""
+
 ZOO = "netspec:"
 """What an include of a bundled spec begins with."""
 
@@ -59,12 +62,16 @@ class Library:
     def open_net(self, solver: Path, named: Field) -> Source:
         """The net that a field of a Caffe solver names; SpecError if it cannot be read.
 
-        Its path begins in one of the `caffe_folders`.
+        Its path begins in one of the `caffe_folders`, and ends as that of a net does: a hostile
+        solver shall not have other files shown.
         """
         assert isinstance(named.value, String)
         name, span = named.value.value, named.value.span
         if not name or "\0" in name:
             raise SpecError("a solver names the file of its net", span, code="include")
+        if not name.endswith(NETS):
+            message = f"the file of a net ends in {', '.join(NETS)}, not as `{name[-40:]}`"
+            raise SpecError(message, span, code="include")
         found = next((f / name for f in caffe_folders(solver) if os.path.isfile(f / name)), None)
         if found is None:
             message = f"there is no `{name}`, here, beside the solver, or in a folder around it"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from netspec.caffe.match import Match, Row, Verdict
 from netspec.caffe.weights import load_caffemodel
-from netspec.diagnostics import MAX_ERRORS, DataError, UsageError, printable
+from netspec.diagnostics import MAX_ERRORS, DataError, UsageError, printable, suggest
 from netspec.ir.net import Net
 from netspec.ir.types import Shape, size
 from netspec.runtime.weights import read_weights
@@ -24,8 +24,9 @@ def load_weights(paths: Sequence[Path], net: Net, *, ignore_mismatch: bool = Fal
     """The tensors of weight files that are the net's, the later file's over the earlier one's.
 
     A file whose name ends as Caffe's do is matched by layer names, a safetensors file by those of
-    the tensors. What the files do not give is missing, what the net does not have is ignored; a
-    tensor of another shape is a DataError, or missing with `ignore_mismatch`.
+    the tensors. What the net does not have is ignored; a tensor of another shape is a DataError, or
+    missing with `ignore_mismatch`. What the file does not give is missing, as in Caffe; of a
+    safetensors file, which is ours, that is a DataError, too.
     """
     return reduce(Match.then, (_load(path, net, ignore_mismatch) for path in paths))
 
@@ -35,10 +36,13 @@ def _load(path: Path, net: Net, ignore_mismatch: bool) -> Match:
         raise UsageError(f"{printable(str(path))}: there is no such file of weights")
     if path.suffix in CAFFES:
         return load_caffemodel(path, net, ignore_mismatch=ignore_mismatch)
-    match = match_tensors(read_weights(path), net)
-    misfits = [row for row in match.table if row.verdict is Verdict.OTHER_SHAPE]
-    if misfits and not ignore_mismatch:
-        raise _misfit(path, misfits)
+    tensors = read_weights(path)
+    if not ignore_mismatch:
+        try:
+            check_weights(net, tensors)
+        except DataError as error:
+            raise DataError(f"{printable(str(path))}: {error}") from None
+    match = match_tensors(tensors, net)
     if not match.arrays and net.parameters:
         raise DataError(f"{printable(str(path))}: holds no tensor of the net")
     return match
@@ -60,9 +64,20 @@ def match_tensors(tensors: Mapping[str, NDArray[Any]], net: Net) -> Match:
     return Match({n: a.astype("float32") for n, a in arrays.items()}, tuple(rows))
 
 
-def _misfit(path: Path, rows: Sequence[Row]) -> DataError:
-    shown = [f"`{r.tensor}` is {size(r.found[0])}, the net has {size(r.wanted or ())}"
-             for r in rows[:MAX_ERRORS]]  # fmt: skip
-    more = [f"… and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else []
-    text = f"{path}: does not fit the net: {'; '.join([*shown, *more])}"
-    return DataError(printable(f"{text}; --ignore-mismatch passes over what differs"))
+def check_weights(net: Net, given: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse weights that miss a tensor of the net or have another shape; extra ones are fine."""
+    wanted = {p.name: p.shape for p in net.parameters}
+    wanted.update({name: s.shape for name, s in net.statistics.items()})
+    strange = sorted(given.keys() - wanted.keys())
+    faults = []
+    for name, shape in wanted.items():
+        if name not in given:
+            faults.append(f"`{name}` is missing{suggest(name, strange)}")
+        elif tuple(given[name].shape) != shape:
+            faults.append(f"`{name}` is {size(given[name].shape)}, the net has {size(shape)}")
+        elif given[name].dtype != "float32":
+            faults.append(f"`{name}` holds {given[name].dtype}, not float32")
+    if faults:
+        shown = faults[:MAX_ERRORS]
+        more = [f"… and {len(faults) - len(shown)} more"] if len(faults) > len(shown) else []
+        raise DataError("the weights do not fit the net: " + "; ".join([*shown, *more]))

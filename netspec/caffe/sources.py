@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from netspec.caffe.message import key
 from netspec.caffe.parts import CaffeLayer, first, literal, values
-from netspec.diagnostics import Diagnostics, Span, SpecError, suggest
+from netspec.diagnostics import Diagnostics, NetspecError, Span, SpecError, suggest
 from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Message, String
 from netspec.grammar.making import NOWHERE
@@ -180,8 +180,15 @@ def _image(layer: CaffeLayer, block: Sequence[Field | Element]) -> Shape | None:
 
 
 def _probed(block: Sequence[Field | Element], asked: Asked) -> Mapping[str, Shape]:
-    source = first(tuple(block), "source")
-    return (asked.probe(source) if isinstance(source, str) else None) or {}
+    """What the data themselves tell; a warning if they are there and cannot be read."""
+    sources = [i for i in block if isinstance(i, Field) and i.key == "source"]
+    for item in sources:
+        source = literal(item.value)
+        try:
+            return (asked.probe(source) if isinstance(source, str) else None) or {}
+        except NetspecError as error:
+            asked.warn(str(error), item.value.span)
+    return {}
 
 
 def _guessed(layer: CaffeLayer, place: int, top: String, asked: Asked) -> Shape:

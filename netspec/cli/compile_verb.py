@@ -13,6 +13,7 @@ from netspec.cli.wishes import caffe_options, read_spec
 from netspec.compiler import Spec, compile_spec, compile_step, drawn_weights, elaborate
 from netspec.diagnostics import UsageError
 from netspec.files import write_durably
+from netspec.ir.deploy import deploy
 from netspec.report.json import VERSION
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def command(
         if value is not None:
             raise UsageError(f"{option} goes with --training")
     net = elaborate(source).test.net
+    if caffemodel is None:  # what is left out of the model needs no weights
+        net, _ = deploy(net, outputs)
     arrays = dict(drawn_weights(net, seed))
     if weights is not None:
         arrays |= load(weights, net, ignore_mismatch=ignore_mismatch).arrays

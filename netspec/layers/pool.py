@@ -80,7 +80,8 @@ class Pooling(Windowed, SeveralTops):
             )
         if self._count > 1 and self.pool != "MAX":
             raise ShapeError(f"{self.pool} has no mask, a second top: MAX has", field="pool")
-        return checked(*[x.with_shape(x.batch, x.channels, *positions)] * self._count)
+        top = x.with_shape(x.batch, x.channels, *positions)
+        return checked(*[top] * min(2, self._count))
 
     def _check_drawn(self, window: Window) -> None:
         """A ShapeError if cells of such windows are not drawn."""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from netspec.compiler import (
     Elaborated,
     Spec,
-    check_weights,
     compile_spec,
     elaborate,
     read,
@@ -30,6 +29,7 @@ from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.run import Run
+from netspec.weights import check_weights
 
 _SPLITS = {Phase.TRAIN: "train", Phase.TEST: "test"}
 

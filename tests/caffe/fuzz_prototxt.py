@@ -24,7 +24,8 @@ from fuzz_language import Tally, fuzz, main
 
 from netspec.caffe.schema import layer_types, schema
 from netspec.caffe.upgrade import Wishes
-from netspec.compiler import Elaborated, Spec, elaborate, read, upgrade
+from netspec.caffe_files import upgrade
+from netspec.compiler import Elaborated, Spec, elaborate, read
 from netspec.diagnostics import Diagnostics, NetspecError, Source, SpecError, SpecErrors
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text

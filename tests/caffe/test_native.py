@@ -426,6 +426,26 @@ def test_a_solver_whose_net_is_not_there(caffe: Files) -> None:
     assert not nets.train.net.nodes
 
 
+def test_a_solver_shows_no_other_files(caffe: Files) -> None:
+    (caffe.folder / "secret").write_text("password: 123")
+    path = caffe.write(SOLVER.replace("net.prototxt", "secret"), "solver.prototxt")
+    with pytest.raises(NetspecError, match="the file of a net ends in") as error:
+        read(path)
+    assert "123" not in str(error.value)
+
+
+def test_data_that_cannot_be_read_tell_no_shape(caffe: Files) -> None:
+    (caffe.folder / "data").mkdir()
+    (caffe.folder / "data" / "data.mdb").write_bytes(b"nothing")
+    text = """
+        layer { name: "d" type: "Data" top: "data" transform_param { crop_size: 5 }
+                data_param { source: "data" batch_size: 2 } }
+        layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+        """
+    assert caffe.nets(text).test.net.inputs["data"].sample == (3, 5, 5)
+    assert any("data.mdb" in told for told in caffe.told)
+
+
 def test_files_in_the_wrong_place(caffe: Files) -> None:
     net = caffe.write(INPUT + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }')
     solver = caffe.write(SOLVER, "solver.prototxt")

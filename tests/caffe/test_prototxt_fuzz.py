@@ -15,14 +15,15 @@ from fuzz_language import MAX_SECONDS, report
 from fuzz_prototxt import FORMS, NET, V1, Road, run, texts
 
 from netspec.caffe.upgrade import Wishes
+from netspec.caffe_files import upgrade
 from netspec.cli import main
-from netspec.compiler import elaborate, read, upgrade
+from netspec.compiler import elaborate, read
 from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_mutants_are_nets_or_located_faults(seed: int) -> None:
-    tally = run(seed, 200, 60)
+    tally = run(seed, 60, 60)
     lines: list[str] = []
     report(tally, 0, lines.append)
     assert not tally.failures, "\n".join(lines)

@@ -16,10 +16,11 @@ import pytest
 from netspec.caffe.caffemodel import LayerBlobs, caffemodel, read_caffemodel
 from netspec.caffe.match import COLUMNS, Match
 from netspec.caffe.weights import load_caffemodel, load_caffemodels, save_caffemodel
-from netspec.compiler import check_weights, compile_spec, elaborate, read
+from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.ir.net import Net
+from netspec.weights import check_weights
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "weights"
 

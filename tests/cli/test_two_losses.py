@@ -103,7 +103,7 @@ def test_each_loss_is_in_the_report(netspec: Netspec, folder: Path) -> None:
         ({"box": np.zeros((130, 5))}, "a row of `box` is 5, the input takes 4"),
         ({"box": np.zeros((129, 4))}, "the arrays differ in samples"),
         ({"box": None}, "no array `box` for the input of that name"),
-        ({"label": np.zeros(130)}, "`label` is float32; class labels are integers"),
+        ({"label": np.full(130, 0.5)}, "`label` is float32; class labels are integers"),
         ({"label": np.full(130, 2)}, "label 2 is outside [0, 2)"),
         ({"box": np.full((130, 4), np.nan)}, "nan is not a value that float32 can hold"),
     ],
