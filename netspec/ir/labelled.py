@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from netspec.ir.fields import Flag, Int
 from netspec.ir.graph import Ops, Value
-from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, numbers
+from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, batched, numbers
 from netspec.ir.normalization import Normalization, folded, normalized
 from netspec.ir.phrases import reshape_samples
 from netspec.ir.several_tops import SeveralTops
@@ -37,6 +37,7 @@ class Labelled(Layer):
         wanted = self._positions(scores)
         if label.dtype != "int64":
             raise ShapeError(f"the second bottom must hold labels, not {label}")
+        batched([label])
         if label.batch != scores.batch:
             raise ShapeError(f"scores for {scores.batch} samples, but labels for {label.batch}")
         if occupied(label.sample) != occupied(wanted[1:]):

@@ -88,7 +88,7 @@ def test_one_number_for_the_batch_is_taken_or_refused(keyword: str, shape: Shape
     made = layer.model_validate(required(layer))
     for count in {layer.bottoms.start, min(3, layer.bottoms.stop - 1)}:
         for place in range(count):
-            bottoms = [TensorType(() if i == place else shape) for i in range(count)]
+            bottoms = made.read([TensorType(() if i == place else shape) for i in range(count)])
             try:
                 tops = made.infer(bottoms)
             except ShapeError:
