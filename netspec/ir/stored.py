@@ -21,7 +21,7 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
     pad, crop = transform.pad, transform.crop_size
     inputs = dict(net.inputs)
     for name in net.transformed if pad or crop else ():
-        channels, *extent = inputs[name].sample
+        channels, *extent = inputs[name].sample or (1,)
         if crop and extent != [crop, crop]:
             taken = size(inputs[name].sample)
             raise DataError(f"transform: crop_size {crop} does not give the {taken} of `{name}`")

@@ -426,6 +426,18 @@ def test_a_solver_whose_net_is_not_there(caffe: Files) -> None:
     assert not nets.train.net.nodes
 
 
+def test_numbers_are_no_images(caffe: Files) -> None:
+    text = """
+        input "data" { shape: [] }
+        data "train" { batch_size: 2  transform { WISH } }
+        data "test" { batch_size: 2 }
+        """
+    for wish, said in (("crop_size: 3", "crop_size 3 does not give the 1 of `data`"),
+                       ("pad: 1", "pad 1 leaves nothing of the input `data`")):  # fmt: skip
+        with pytest.raises(NetspecError, match=said):
+            caffe.nets(text.replace("WISH", wish) + "power\n")
+
+
 def test_a_solver_shows_no_other_files(caffe: Files) -> None:
     (caffe.folder / "secret").write_text("password: 123")
     path = caffe.write(SOLVER.replace("net.prototxt", "secret"), "solver.prototxt")
