@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def source_folder(tree: Message, path: Path) -> Path | None:
     sections = [i.body for i in tree.fields("data") if isinstance(i, Element) and i.body]
     fields = [f.value for s in sections for f in s.fields("source") if isinstance(f, Field)]
     sources = [value.value for value in fields if isinstance(value, String) and value.value]
-    held = (f for f in caffe_folders(path) if any((f / source).exists() for source in sources))
+    held = (f for f in caffe_folders(path) if any(os.path.exists(f / source) for source in sources))
     return next(held, None)
 
 

@@ -426,6 +426,16 @@ def test_a_solver_whose_net_is_not_there(caffe: Files) -> None:
     assert not nets.train.net.nodes
 
 
+def test_a_source_whose_name_no_file_can_have(caffe: Files) -> None:
+    text = """
+        layer { name: "d" type: "Data" top: "data" transform_param { crop_size: 5 }
+                data_param { source: "LONG" batch_size: 2 } }
+        layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+        """
+    for long in ("n" * 5000, "a\\0b"):
+        assert caffe.nets(text.replace("LONG", long)).test.net.inputs["data"].batch == 2
+
+
 def test_numbers_are_no_images(caffe: Files) -> None:
     text = """
         input "data" { shape: [] }
