@@ -50,8 +50,7 @@ def _load(path: Path, net: Net, ignore_mismatch: bool) -> Match:
 
 def match_tensors(tensors: Mapping[str, NDArray[Any]], net: Net) -> Match:
     """Tensors and a net's own of the same names."""
-    wanted: dict[str, Shape] = {p.name: p.shape for p in net.parameters}
-    wanted |= {name: statistic.shape for name, statistic in net.statistics.items()}
+    wanted = _tensors(net)
     arrays = {n: a for n, a in tensors.items() if n in wanted and a.shape == wanted[n]}
     rows = []
     for name, shape in wanted.items():
@@ -66,8 +65,7 @@ def match_tensors(tensors: Mapping[str, NDArray[Any]], net: Net) -> Match:
 
 def check_weights(net: Net, given: Mapping[str, NDArray[Any]]) -> None:
     """Refuse weights that miss a tensor of the net or have another shape; extra ones are fine."""
-    wanted = {p.name: p.shape for p in net.parameters}
-    wanted.update({name: s.shape for name, s in net.statistics.items()})
+    wanted = _tensors(net)
     strange = sorted(given.keys() - wanted.keys())
     faults = []
     for name, shape in wanted.items():
@@ -81,3 +79,9 @@ def check_weights(net: Net, given: Mapping[str, NDArray[Any]]) -> None:
         shown = faults[:MAX_ERRORS]
         more = [f"… and {len(faults) - len(shown)} more"] if len(faults) > len(shown) else []
         raise DataError("the weights do not fit the net: " + "; ".join([*shown, *more]))
+
+
+def _tensors(net: Net) -> dict[str, Shape]:
+    """The shapes of what a net learns and keeps, by name."""
+    learned = {p.name: p.shape for p in net.parameters}
+    return learned | {name: statistic.shape for name, statistic in net.statistics.items()}

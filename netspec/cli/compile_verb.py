@@ -101,9 +101,10 @@ def command(
     net = elaborate(source).test.net
     if caffemodel is None:  # what is left out of the model needs no weights
         net, _ = deploy(net, outputs)
-    arrays = dict(drawn_weights(net, seed))
-    if weights is not None:
-        arrays |= load(weights, net, ignore_mismatch=ignore_mismatch).arrays
+    if weights is None:
+        arrays = drawn_weights(net, seed)
+    else:
+        arrays = load(weights, net, ignore_mismatch=ignore_mismatch, seed=seed)
     compiled = compile_spec(
         source, weights=arrays, batch=batch, outputs=outputs, seed=seed,
         embed_preprocessing=embed_preprocessing,

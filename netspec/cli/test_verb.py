@@ -89,10 +89,9 @@ def _spec(
     *,
     ignore_mismatch: bool,
 ) -> Evaluation:
-    from netspec.compiler import drawn_weights, elaborate
+    from netspec.compiler import elaborate
     from netspec.training.experiment import evaluate_spec
 
     net = elaborate(spec).test.net
-    match = load(weights, net, ignore_mismatch=ignore_mismatch)
-    arrays = {**drawn_weights(net), **match.arrays}
+    arrays = load(weights, net, ignore_mismatch=ignore_mismatch)
     return evaluate_spec(spec, arrays, data=data, device=device, batches=iterations)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,8 @@ from netspec.cli import options
 from netspec.diagnostics import printable
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from netspec.caffe.match import Match
     from netspec.ir.net import Net
 
@@ -25,14 +28,23 @@ IGNORE_MISMATCH = click.option(
 )
 
 
-def load(given: str, net: Net, *, ignore_mismatch: bool) -> Match:
-    """The weights of the files that an option names; what did not match is told on stderr."""
+def load(
+    given: str, net: Net, *, ignore_mismatch: bool, seed: int | None = None
+) -> Mapping[str, NDArray[Any]]:
+    """All weights of a net: those of the files that an option names, and the rest as it is drawn.
+
+    What did not match is told on stderr.
+    """
+    from netspec.compiler import drawn_weights
     from netspec.weights import load_weights
 
     paths = [Path(name) for name in options.names(given, "--weights")]
     match = load_weights(paths, net, ignore_mismatch=ignore_mismatch)
     tell(match, given)
-    return match
+    wanted = {p.name for p in net.parameters} | net.statistics.keys()
+    if wanted <= match.arrays.keys():  # what nobody reads is not drawn, which takes seconds
+        return match.arrays
+    return {**drawn_weights(net, seed), **match.arrays}
 
 
 def tell(match: Match, given: str) -> None:
