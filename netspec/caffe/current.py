@@ -15,7 +15,6 @@ from netspec.caffe.faults import Faults
 from netspec.caffe.message import (
     body,
     key,
-    new_field,
     number,
     numbers,
     text,
@@ -25,6 +24,7 @@ from netspec.caffe.message import (
 from netspec.caffe.schema import v1_types
 from netspec.caffe.v1 import TRANSFORM_BLOCKS, TRANSFORM_FIELDS
 from netspec.diagnostics import Span, SpecError
+from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Number, Reference, String
 
 _STATISTICS: Final = 3
@@ -108,5 +108,5 @@ def _fixed(spec: Element) -> Element:
             zero = Number("0", 0, item.value.span)
             item = item if number(item.value) == 0 else replace(item, value=zero)
         new.append(item)
-    new += [new_field(name, Number("0", 0, spec.span), spec.span) for name in missing]
+    new += [making.field(name, Number("0", 0, spec.span), spec.span) for name in missing]
     return with_items(spec, new)

@@ -23,8 +23,6 @@ UNSAID = frozenset({"engine", "force_nd_im2col", "stable_prod_grad", "debug_info
 class Dialect:
     """How one Caffe type says what a layer of ours says in other words."""
 
-    keyword: str | None = None
-    """The layer it becomes, where its type does not tell."""
     blocks: tuple[str, ...] = ()
     """Blocks that hold its fields, beside its own."""
     renamed: Mapping[str, str] = field(default_factory=dict)

@@ -13,12 +13,12 @@ from netspec.caffe.message import (
     Items,
     key,
     new_element,
-    new_field,
     renamed,
     single,
     spread,
 )
 from netspec.diagnostics import SpecError
+from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, String
 
 _AXES: Final = 4
@@ -98,8 +98,8 @@ def _place(items: Items, kept: list[Item]) -> int:
 def _layer(inputs: list[Field], shapes: list[Element]) -> Element:
     span = inputs[0].span
     items: list[Item] = [
-        new_field("name", String("input", span), span),
-        new_field("type", String("Input", span), span),
+        making.field("name", String("input", span), span),
+        making.field("type", String("Input", span), span),
         *(renamed(item, "top") for item in inputs),
         new_element("input_param", shapes, shapes[0].span),
     ]

@@ -134,11 +134,6 @@ def with_items(element: Element, items: Iterable[Item]) -> Element:
     return replace(element, body=replace(body(element), items=tuple(items)))
 
 
-def new_field(name: str, value: Expr, origin: Span) -> Field:
-    """`name: value`, made from what stands at `origin`."""
-    return Field(name, value, origin, origin)
-
-
 def new_element(name: str, items: Iterable[Item], origin: Span) -> Element:
     """`name { items }`, made from what stands at `origin`."""
     return Element(name, None, Message(tuple(items), origin), origin, origin)

@@ -45,8 +45,6 @@ class _Upgrade:
     asked: Asked
     unknown: dict[Phase, set[str]] = field(default_factory=lambda: {p: set() for p in PHASES})
     """Blobs without a shape, in each phase."""
-    left_out: int = 0
-    """Layers without a shape, and those that hang on them."""
 
     def net(self, tree: Message, placed: Sequence[Placed]) -> Message:
         head: list[Item] = [i for i in tree.fields("name") if isinstance(i, Field)]
@@ -138,7 +136,6 @@ class _Upgrade:
                 phases = ()
             for phase in set(p.phases) - set(phases):
                 self.unknown[phase].update(p.layer.tops)
-                self.left_out += 1
             if phases:
                 kept.append(Placed(p.layer, phases))
         return kept
@@ -178,8 +175,7 @@ class _Upgrade:
             phases = [phase for phase in PHASES if blob in unread[phase]]
             span = unread[phases[0]][blob]
             read = making.field("bottom", String(blob, span), span)
-            rule = making.message("include", [making.field("phase", making.word(phases[0]))])
-            items: list[Item] = [read] if len(phases) == 2 else [rule, read]
+            items: list[Item] = [read] if len(phases) == 2 else [making.only(phases[0]), read]
             heads.append(making.element("head", f"end{len(heads) + 1}", items, span))
         return heads
 

@@ -25,8 +25,7 @@ def opaque(
     span = layer.span
     items: list[Item] = []
     if len(phases) == 1:
-        rule = making.field("phase", making.word(phases[0]))
-        items.append(making.message("include", [rule]))
+        items.append(making.only(phases[0]))
     edges = [f for f in layer.fields if f.key in ("bottom", "top")]
     if not layer.bottoms:
         edges.insert(0, making.field("bottom", List((), NOWHERE), span))

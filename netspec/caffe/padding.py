@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Final
 
 from netspec.caffe.faults import Faults
-from netspec.caffe.message import Items, body, key, messages, new_field, texts, with_items
+from netspec.caffe.message import Items, body, key, messages, texts, with_items
 from netspec.diagnostics import Span, SpecError
+from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Number, String
 
 _PADDING: Final = "padding"
@@ -77,7 +78,7 @@ def _padded(layer: Element, bottoms: int, padding: Element, faults: Faults) -> E
 def _repadded(items: Items, source: tuple[str, Span], padding: Element) -> list[Item]:
     """The items of a layer with the bottom `source` and the pad of `padding`."""
     pads = (p for inner in messages(body(padding), "layer") for p in inner.fields("pad"))
-    pad = next(pads, None) or new_field("pad", Number("0", 0, padding.span), padding.word_span)
+    pad = next(pads, None) or making.field("pad", Number("0", 0, padding.span), padding.word_span)
     new: list[Item] = []
     for item in items:
         if key(item) == "bottom" and isinstance(item, Field):

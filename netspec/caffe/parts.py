@@ -19,9 +19,6 @@ from netspec.grammar.ast import (
     Unary,
 )
 
-WIRES = ("bottom", "top", "loss_weight", "param", "propagate_down", "include", "exclude")
-"""What every layer may say, whatever its type."""
-
 
 @dataclass(frozen=True)
 class CaffeLayer:

@@ -277,7 +277,7 @@ def declared(feed: Feed, only: Phase | None) -> Element:
     """`input "data" { shape: 3x227x227 }`."""
     items: list[Item] = []
     if only is not None:
-        items.append(making.message("include", [making.field("phase", making.word(only))]))
+        items.append(making.only(only))
     items.append(making.field("shape", making.listed(feed.shape, feed.span), feed.span))
     label = String(feed.name, feed.span)
     return Element(

@@ -19,7 +19,6 @@ from netspec.caffe.message import (
     key,
     name_of,
     new_element,
-    new_field,
     single,
     text,
     texts,
@@ -27,6 +26,7 @@ from netspec.caffe.message import (
 )
 from netspec.caffe.wiring import Layer, Top, Wiring, layers_of, split_name
 from netspec.diagnostics import Diagnostics, Span
+from netspec.grammar import making
 from netspec.grammar.ast import Element, Field, Item, Message, Number, String
 
 
@@ -120,9 +120,9 @@ def _split(layer: Layer, top: Top, wiring: Wiring) -> Element:
     ]
     if (loss := wiring.losses.get(top)) is not None:
         zeros = [Number("0", 0, span)] * (uses - 1)
-        items += [new_field("loss_weight", weight, weight.span) for weight in (loss, *zeros)]
+        items += [making.field("loss_weight", weight, weight.span) for weight in (loss, *zeros)]
     return new_element("layer", items, span)
 
 
 def _said(name: str, said: str, span: Span) -> Field:
-    return new_field(name, String(said, span), span)
+    return making.field(name, String(said, span), span)

@@ -72,7 +72,7 @@ def translate(
         own += _unfilled(kind, own, layer)
     body = [*_edges(layer, kind, label, phases, flow), *own, *_training(layer, kind)]
     if len(phases) == 1:
-        body.insert(0, making.message("include", [making.field("phase", making.word(phases[0]))]))
+        body.insert(0, making.only(phases[0]))
     tidied = tuple(_tidy(item, kind) for item in body if not _usual(item, kind))
     flow.advance(kind, layer.tops or ([label.value] if label else []), phases)
     element = layer.element

@@ -162,10 +162,12 @@ class Upgrader:
         self, filtered: Mapping[Phase, Message], whole: Message, found: Diagnostics
     ) -> None:
         """What Caffe says of the blobs of each phase; one without data has those of the other."""
-        fed = {phase: sources_of(net, self.layers) for phase, net in filtered.items()}
-        lent = next(filter(None, fed.values()), ())
-        for phase, net in filtered.items():
-            items = net.items if fed[phase] else (*lent, *net.items)
+        alike = {tuple(map(id, net.items)): net for net in filtered.values()}
+        nets = list(alike.values())  # one, where both phases have the same layers
+        fed = [sources_of(net, self.layers) for net in nets]
+        lent = next(filter(None, fed), ())
+        for net, own in zip(nets, fed, strict=True):
+            items = net.items if own else (*lent, *net.items)
             check_flow(replace(net, items=items), whole=whole, diagnostics=found)
 
     def _take(self, found: Diagnostics) -> None:

@@ -185,5 +185,4 @@ def _print(report: Report, view: _View, formats: Formats) -> None:
         print_table(view.table(report.rows))
         click.secho(f"\n{printable(report.heading)}, {report.facts}", bold=True)
         print_table(report.totals)
-    for lint in report.found.warnings:
-        click.echo(lint.render("warning"), err=True)
+    options.print_warnings(report.found)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import Diagnostics, UsageError
 
 SPEC = click.argument("spec")
 SETS = click.option(
@@ -75,6 +75,12 @@ def names(given: str | None, option: str) -> tuple[str, ...]:
     if not all(found):
         raise UsageError(f"{option} takes names with commas between them, not `{given}`")
     return found
+
+
+def print_warnings(found: Diagnostics) -> None:
+    """What is legal but odd, on stderr."""
+    for lint in found.warnings:
+        click.echo(lint.render("warning"), err=True)
 
 
 def print_json(value: Any, *, indent: int | None = 2) -> None:

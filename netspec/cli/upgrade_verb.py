@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netspec.caffe_files import upgrade
+from netspec.cli import options
 from netspec.cli.wishes import caffe_options
 from netspec.diagnostics import Diagnostics
 from netspec.files import write_durably
@@ -35,6 +36,5 @@ def command(net: str, solver: str | None, out: Path | None, wishes: Wishes | Non
         click.echo(text, nl=False)
     else:
         write_durably(out, [text.encode()])
-    for lint in diagnostics.warnings:
-        click.echo(lint.render("warning"), err=True)
+    options.print_warnings(diagnostics)
     return 0

@@ -66,8 +66,7 @@ def read_spec(
         diagnostics=diagnostics,
         data=data,
     )
-    for lint in diagnostics.warnings:
-        click.echo(lint.render("warning"), err=True)
+    options.print_warnings(diagnostics)
     return source
 
 

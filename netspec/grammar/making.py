@@ -82,6 +82,11 @@ def message(key: str, items: Sequence[Item], span: Span = NOWHERE) -> Element:
     return Element(key, None, Message(tuple(items), NOWHERE), span, span)
 
 
+def only(phase: str) -> Element:
+    """`include { phase: TRAIN }`."""
+    return message("include", [field("phase", word(phase))])
+
+
 def element(key: str, label: str | None, items: Sequence[Item], span: Span = NOWHERE) -> Element:
     """`key "label" { … }`; without items, without braces."""
     body = Message(tuple(items), NOWHERE) if items else None

@@ -135,9 +135,8 @@ class _Flow:
 
 def _only(phase: Phase, layer: Element) -> Element:
     """The layer, in one phase only."""
-    rule = making.message("include", [making.field("phase", making.word(phase))])
     items = layer.body.items if layer.body else ()
-    return replace(layer, body=Message((rule, *items), NOWHERE))
+    return replace(layer, body=Message((making.only(phase), *items), NOWHERE))
 
 
 def _params(node: Node) -> list[Item]:
