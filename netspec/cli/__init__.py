@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 import click
 
-from netspec.diagnostics import NetspecError, printable, suggest
+from netspec.cli.verbs import Verbs
+from netspec.diagnostics import NetspecError, printable
 from netspec.version import __version__
 
 _VERBS = {
@@ -25,37 +25,17 @@ _VERBS = {
     "upgrade": "Print a Caffe net, and its solver, as a native spec.",
     "layers": "The reference of every layer type.",
     "init": "Begin a spec from one of the zoo.",
+    "data": "Data before a network sees them.",
     "doctor": "Versions, devices that really work, a short training.",
 }
 
 
-class _Verbs(click.Group):
-    """Imports a verb's module when it is wanted: `check` must not wait for `train`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _VERBS:
-            return None
-        command = import_module(f"netspec.cli.{cmd_name}_verb").command
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        word = args[0]
-        if word not in _VERBS and not word.startswith("-"):
-            ctx.fail(f"there is no verb `{printable(word)}`{suggest(word, _VERBS)}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(_VERBS.items()))
-
-
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Verbs,
+    modules="netspec.cli.{verb}_verb",
+    verbs=_VERBS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="netspec")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
 def cli() -> None:
