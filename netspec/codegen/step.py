@@ -20,6 +20,7 @@ from netspec.codegen.transform import Transforming
 from netspec.codegen.unpooling import before_unpooling
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
+from netspec.ir.label_images import label_images, outer_label
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.sections import MEAN, Transform
@@ -125,21 +126,25 @@ def _lower_batch(
     arrays: dict[str, Value] = {}
     if transform.mean_file:
         arrays[MEAN] = op.input(MEAN, data[MEAN])
-    transforming = Transforming(op, transform, net.phase is Phase.TRAIN, arrays.get(MEAN))
+    order = (net.data.channel_order if net.data else None) or "RGB"
+    training = net.phase is Phase.TRAIN
+    transforming = Transforming(op, transform, training, arrays.get(MEAN), order=order)
     fed: dict[str, Value] = {}
-    transformed = net.transformed
+    transformed, labels = net.transformed, label_images(net)
     for name, type in net.inputs.items():
         arrays[name] = array = op.input(name, data[name])
         with op.scope(name):
             x = op.Gather(array, indices, axis=0)
             if name in transformed:
                 x = transforming(name, x)
+            elif name in labels:
+                x = transforming.labels(x, outer_label(net, name))
             elif x.type.dtype != type.dtype:
                 x = op.Cast(x, to=type.dtype)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x
     lowered = lower(net, op, fed)
-    lowered.randoms.update(transforming.randoms)
+    lowered.randoms.update(transforming.lots.randoms)
     return arrays, indices, lowered
 
 

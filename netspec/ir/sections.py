@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
+from netspec.ir.augmentation import Augmentation
 from netspec.ir.fields import (
     Fields,
     Flag,
@@ -38,11 +39,12 @@ MEAN = "transform#mean"
 """What the mean image is called among a data set's arrays; no blob has such a name."""
 
 
-class Transform(Fields):
+class Transform(Augmentation):
     """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it."""
 
     pad: NonNegative = 0
-    """Cells of value 0 added to each side of each spatial axis, before anything else."""
+    """Cells added to each side of each spatial axis, of value 0 unless `border` or `fill` say
+    otherwise, before it is cut."""
     crop_size: NonNegative = 0
     """Height and width of what is cut out: anywhere in TRAIN, of the middle in TEST; 0: no cut."""
     mirror: Flag = False
@@ -73,10 +75,16 @@ class Transform(Fields):
         for one, other in (
             ("mean_file", "mean_value"),
             ("mean_file", "pad"),
+            ("mean_file", "fill"),
+            ("resize", "pad"),
             ("force_color", "force_gray"),
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"takes {one} or {other}, not both")
+        if self.resize and not self.crop_size:
+            raise ValueError("resize leaves images of any size: it takes a crop_size")
+        if self.resize and self.resize[0] < self.crop_size:
+            raise ValueError(f"crop_size {self.crop_size} is more than resize {self.resize[0]} has")
         return self
 
 
