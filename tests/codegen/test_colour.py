@@ -96,7 +96,7 @@ def test_colours_come_before_all_else() -> None:
      ("hue", PIXELS[:, :2], "hue is for images of 3 channels, and `data` is 2x9x11"),
      ("contrast", PIXELS[:, :2], "contrast is for images of 1 or 3 channels, and `data` is 2x9x11"),
      ("brightness", PIXELS[:, 0, 0], "brightness is for images, and `data` is 11"),
-     ("brightness", PIXELS / np.float32(255), "stored as bytes, from 0 to 255, and `data` is store")],
+     ("brightness", PIXELS / np.float32(255), "stored as bytes, from 0 to 255, and `data` is st")],
     ids=str,
 )  # fmt: skip
 def test_what_has_no_such_colour_is_refused(kind: str, pixels: Array, said: str) -> None:
