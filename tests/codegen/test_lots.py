@@ -23,9 +23,7 @@ CRITICAL = 1.95
 
 def drawn(kind: str, columns: int = 1) -> list[dict[str, Array]]:
     """The lots of some iterations, as training feeds them."""
-    return [
-        {kind: uniform(7, i, f"transform#{kind}", (BATCH, columns))} for i in range(BATCHES)
-    ]
+    return [{kind: uniform(7, i, f"transform#{kind}", (BATCH, columns))} for i in range(BATCHES)]
 
 
 def ramps(height: int = 41, width: int = 41) -> Array:
@@ -76,7 +74,7 @@ def test_stretch_is_even_in_its_logarithm() -> None:
 
 
 def test_shear_is_even() -> None:
-    row_down, column_down, row_right, column_right = slopes("shear", shear=20)
+    _, column_down, row_right, _ = slopes("shear", shear=20)
     np.testing.assert_allclose(row_right, 0, atol=1e-4)
     assert distance((np.degrees(np.arctan(column_down)) + 20) / 40) < CRITICAL
 

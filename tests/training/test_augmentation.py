@@ -1,4 +1,4 @@
-"""Augmentation through training: anew for each image, iteration and epoch; the same when resumed."""
+"""Augmentation through training: each image draws anew, a resumed run draws the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ ALL = (
     "preset: PLANKTON  translation: 2  distortion: 0.1  mirror: true  brightness: 0.2  "
     "contrast: 0.2  saturation: 0.2  hue: 0.1  cutout: 3  scale: 1/64  mean_value: 128"
 )
-CLASSES = "conv { num_output: 8  kernel_size: 3 }  relu  dropout  fc { num_output: 3 }  softmax_loss"
+CLASSES = (
+    "conv { num_output: 8  kernel_size: 3 }  relu  dropout  fc { num_output: 3 }  softmax_loss"
+)
 SUM = "reduction { operation: SUM  loss_weight: 1 }"
 WEIGHTED = "fc { num_output: 1  weight_filler { type: gaussian } }  " + SUM
 TARGETS = list(dict.fromkeys([find_target("cpu").target, CPU_PLAIN]))
@@ -154,13 +156,17 @@ def test_labels_that_are_images_move_along(tmp_path: Path) -> None:
 
 
 def test_labels_and_images_of_two_sizes_are_refused(tmp_path: Path) -> None:
-    layers = 'input "label" { shape: 1x8x8 }\nconv { bottom: "data"  num_output: 2  kernel_size: 1 }'
+    layers = (
+        'input "label" { shape: 1x8x8 }\nconv { bottom: "data"  num_output: 2  kernel_size: 1 }'
+    )
     labels = np.zeros((24, 1, 10, 10), np.int64)
     spec = written(
         tmp_path, layers + "  softmax_loss", "crop_size: 8", shape="3x8x8",
         data=np.zeros((24, 3, 12, 12), np.uint8), label=labels,
     )  # fmt: skip
-    with pytest.raises(DataError, match="labels `label` of 10x10 for images of 12x12: they are cut"):
+    with pytest.raises(
+        DataError, match="labels `label` of 10x10 for images of 12x12: they are cut"
+    ):
         prepare(spec)
 
 
