@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from netspec.codegen.builder import Builder
+from netspec.codegen.simplify import prune
 from netspec.codegen.transform import Transforming
-from netspec.ir.graph import Graph, Value
+from netspec.ir.graph import Graph, Value, consumers
 from netspec.ir.label_images import label_images, outer_label
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
@@ -75,15 +76,13 @@ def feed_graph(net: Net, data: Mapping[str, TensorType]) -> FeedGraph:
     assert net.data is not None
     made = feed(op, net, data, net.data.transform)
     outputs = {name: op.Identity(made.values[name]) for name in net.transformed}
-    read = {value for each in op.ops for value in each.inputs}
-    graph = op.graph(tuple(outputs.values()), name=net.name)
-    inputs = tuple(value for value in graph.inputs if value in read)
+    graph = prune(op.graph(tuple(outputs.values()), name=net.name))
+    read = consumers(graph.ops)
+    graph = replace(graph, inputs=tuple(value for value in graph.inputs if value in read))
     names = {
         **{value: name for name, value in made.arrays.items()},
         **{value: f"random:{name}" for name, value in made.randoms.items()},
         **{value: f"fed:{name}" for name, value in outputs.items()},
         made.indices: "indices",
     }
-    return FeedGraph(
-        Graph(graph.name, inputs, graph.outputs, graph.ops, graph.constants), names, made.randoms
-    )
+    return FeedGraph(graph, names, made.randoms)
