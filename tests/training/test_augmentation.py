@@ -185,3 +185,20 @@ def test_what_the_images_do_not_have_is_refused(tmp_path: Path) -> None:
         executor(written(tmp_path, CLASSES, "hue: 0.1", shape="1x9x11", data=grey))
     with pytest.raises(DataError, match="crop_size 12 is more than the images of `data` have"):
         prepare(written(tmp_path, CLASSES, "crop_size: 12  rotation: 3", shape="3x12x12"))
+
+
+@pytest.mark.parametrize("transform", [ALL, "crop_size: 9  pad: 2  mirror: true  brightness: 0.3"])
+def test_both_targets_of_the_cpu_are_fed_the_same(tmp_path: Path, transform: str) -> None:
+    """To the bit: a weight of 1 for every pixel sees their sum, layers behind it may round."""
+    shape = "3x9x9" if "crop_size" in transform else "3x9x11"
+    layers = (
+        "fc { num_output: 3 }  softmax_loss\n"
+        'reduction { bottom: "data"  operation: SUMSQ  loss_weight: 1 }'
+    )
+    spec = written(tmp_path, layers, transform, shape=shape)
+    losses = []
+    for target in TARGETS:
+        on = executor(spec, target)
+        losses.append([on.step(i, np.arange(6), 0.0).losses["reduction1"] for i in range(3)])
+    assert losses[0] == losses[-1]
+    assert len(set(losses[0])) == 3

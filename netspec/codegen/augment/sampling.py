@@ -37,7 +37,9 @@ def framed(
 
 
 def resized(op: Builder, x: Value, extent: Shape) -> Value:
-    """Planes of another height and width, bilinear, without smoothing."""
+    """Planes of another height and width, bilinear, without smoothing; as they are at their own."""
+    if extent == x.type.shape[-2:]:
+        return x
     stacked = x if len(x.type.shape) == 4 else op.Unsqueeze(x, op.ints(0))
     made: Value = op.Resize(
         stacked, None, None, op.ints(*extent), axes=(2, 3),
