@@ -24,8 +24,10 @@ from netspec.training.caffe_snapshot import caffe_snapshots, restored
 from netspec.training.checkpoint import Progress
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
+from netspec.training.listeners import Listeners
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
+from netspec.training.records import recording
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
 from netspec.training.snapshot import Snapshot
 from netspec.weights import load_weights
@@ -65,7 +67,7 @@ def train(
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
-    listener = listener or Listener()
+    listener = Listeners(listener or Listener())
     data = None if data is None else Path(data)
     find = partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned)
     if resume:
@@ -99,18 +101,19 @@ def train(
         progress = loop.restore(executor, run, listener) if resume else None
         if solverstate is not None:
             progress = _go_on(executor, experiment, Path(solverstate), run)
-        return loop.train(
-            executor,
-            experiment.batches,
-            experiment.solver,
-            run,
-            length=experiment.length,
-            resume=progress,
-            listener=listener,
-            model=experiment.model,
-            tests=experiment.test is not None,
-            snapshot=snapshot,
-        )
+        with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
+            return loop.train(
+                executor,
+                experiment.batches,
+                experiment.solver,
+                run,
+                length=experiment.length,
+                resume=progress,
+                listener=listener,
+                model=experiment.model,
+                tests=experiment.test is not None,
+                snapshot=snapshot,
+            )
 
 
 def _start_from(

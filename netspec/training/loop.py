@@ -72,6 +72,20 @@ class Listener:
     def progressed(self, iteration: int, loss: float, rate: float) -> None:
         """After each step, with the iterations now done; `loss` is what `average_loss` asks for."""
 
+    def skipped(self, iteration: int) -> None:
+        """After a step whose update was left out, since something was not finite."""
+
+    def recorded(
+        self, iteration: int, epoch: float, rate: float, train: Mapping[str, float]
+    ) -> None:
+        """With each row of the log: the means of `loss` and the training metrics since the last.
+
+        Nothing in `train` if no step since was finite; after the test, if one is due.
+        """
+
+    def saving(self, iteration: int) -> None:
+        """Before a checkpoint: what should not be lost when it survives goes to the disk now."""
+
     def tested(self, iteration: int, values: Mapping[str, float]) -> None:
         """After a test: `loss` and the metrics."""
 
@@ -254,6 +268,8 @@ class _Loop:
         else:
             change = {"bad": before.bad + 1, "skipped": before.skipped + 1}
         self.progress = before.model_copy(update={"iteration": done, **change})
+        if not result.finite:
+            self.listener.skipped(done)
         self.listener.progressed(done, self.smoothed.get("loss", result.loss), rate)
         if self.progress.bad >= _PATIENCE:
             raise Diverged(self.why_diverged())
@@ -287,13 +303,11 @@ class _Loop:
         if test is None:
             return  # a signal came; the test is run when the training goes on
         if self.due.line(done):
-            self.log.append(
-                done,
-                epoch=done * self.batches.batch_size / self.batches.samples,
-                rate=learning_rate(self.solver, max(done - 1, 0), self.length),
-                train=self.progress.averages.means() | self.smoothed,
-                test=test,
-            )
+            epoch = done * self.batches.batch_size / self.batches.samples
+            rate = learning_rate(self.solver, max(done - 1, 0), self.length)
+            train = self.progress.averages.means() | self.smoothed
+            self.log.append(done, epoch=epoch, rate=rate, train=train, test=test)
+            self.listener.recorded(done, epoch, rate, train)
             empty = Progress().averages
             self.progress = self.progress.model_copy(update={"recorded": done, "averages": empty})
 
@@ -319,6 +333,7 @@ class _Loop:
         if self.saved == self.progress:
             return
         self.log.sync()
+        self.listener.saving(self.progress.iteration)
         state = self.executor.state()
         if self.snapshot is not None and self.due.snapshot(self.progress.iteration):
             self.snapshot(state, self.progress.iteration)

@@ -129,6 +129,11 @@ class Run:
         return self.path / "log.csv"
 
     @property
+    def events(self) -> Path:
+        """What happened in its training."""
+        return self.path / "events.jsonl"
+
+    @property
     def checkpoints(self) -> Keeper:
         """The checkpoints of its training."""
         return Keeper(self.path / "checkpoints")
