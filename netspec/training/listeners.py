@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from netspec.training.loop import Listener
+from netspec.training.listener import Listener
 
 
 class Listeners(Listener):

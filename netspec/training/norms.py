@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from netspec.training.events import Norm
 from netspec.training.held import Held
-from netspec.training.loop import Listener
+from netspec.training.listener import Listener
 
 Measured = Callable[[int, Mapping[str, Norm]], None]
 

@@ -10,8 +10,9 @@ from typing import Any
 from netspec.training import events
 from netspec.training.appended import Appended
 from netspec.training.events import Event, Norm, line
-from netspec.training.loop import Listener, Outcome
-from netspec.training.loop import Stopped as Stop
+from netspec.training.listener import Listener
+from netspec.training.outcome import Outcome
+from netspec.training.outcome import Stopped as Stop
 
 Hears = Callable[[Event], None]
 

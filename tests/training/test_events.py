@@ -21,9 +21,11 @@ from netspec.training.appended import Appended
 from netspec.training.checkpoint import Progress, State
 from netspec.training.events import Event, Resumed, Started, line, read_events
 from netspec.training.launch import train
+from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
-from netspec.training.loop import Diverged, Listener, Outcome, restore
+from netspec.training.loop import restore
 from netspec.training.loop import train as train_loop
+from netspec.training.outcome import Diverged, Outcome
 from netspec.training.recorder import Recorder
 from netspec.training.run import Run, Settings, latest_run
 
