@@ -23,15 +23,25 @@ def write_durably(path: Path, chunks: Sequence[Any]) -> None:
     bytes do would leave an empty file under the good name. A link stays one, and a file that is
     replaced hands on its permissions. Raises DataError.
     """
+    _replace(path, chunks, flush=True)
+
+
+def write_atomically(path: Path, chunks: Sequence[Any]) -> None:
+    """The same for what can be made again: nothing is flushed, so that a power cut may lose it."""
+    _replace(path, chunks, flush=False)
+
+
+def _replace(path: Path, chunks: Sequence[Any], *, flush: bool) -> None:
     shown, path = path, path.resolve()
     temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     try:
         _make_room(path, sum(memoryview(chunk).nbytes for chunk in chunks))
-        _write(temporary, chunks)
+        _write(temporary, chunks, flush=flush)
         with suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if flush:
+            _sync_folder(path.parent)
     except BaseException as fault:
         with suppress(OSError):
             os.unlink(temporary)
@@ -58,7 +68,7 @@ def _make_room(path: Path, size: int) -> None:
         )
 
 
-def _write(path: Path, chunks: Sequence[Any]) -> None:
+def _write(path: Path, chunks: Sequence[Any], *, flush: bool) -> None:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -66,7 +76,8 @@ def _write(path: Path, chunks: Sequence[Any]) -> None:
             rest = memoryview(chunk)
             while rest.nbytes:
                 rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        if flush:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

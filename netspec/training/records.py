@@ -1,4 +1,4 @@
-"""Joins to a training all that writes down how it went: events and TensorBoard's curves."""
+"""Joins to a training all that writes down how it went: events, TensorBoard's curves, the page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ from netspec.training.due import Due
 from netspec.training.events import Resumed, Started, read_events
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
+from netspec.training.history import History
 from netspec.training.listeners import Listeners
 from netspec.training.norms import Norms
+from netspec.training.predicting import judge
 from netspec.training.recorder import Recorder
+from netspec.training.report import metric_names
+from netspec.training.reporter import Reporter
 from netspec.training.run import Run
 from netspec.training.tensorboard import TensorBoard
 
@@ -35,7 +39,7 @@ def recording(
     """
     assert run.locked
     since = progress or Progress()
-    _, size = read_events(run.events, since)
+    before, size = read_events(run.events, since)
     batches = experiment.batches
     started = partial(
         Started,
@@ -43,11 +47,19 @@ def recording(
         batch=batches.batch_size,
         samples=batches.samples,
     )
+    page = Reporter(
+        run,
+        experiment,
+        History(metric_names(experiment.nets.test.net), before),
+        weights=executor.held.net,
+        judge=partial(judge, experiment, device=executor.device),
+        warn=listeners.warned,
+    )
     recorder = Recorder(
         Appended(run.events, size, listeners.warned),
         lambda iteration: iteration * batches.batch_size / batches.samples,
         Resumed if resumed else started,
-        [TensorBoard(run.path, listeners.warned).hear],
+        [TensorBoard(run.path, listeners.warned).hear, page.hear],
         iteration=since.iteration,
     )
     listeners.join(recorder)
