@@ -26,19 +26,27 @@ class Axis:
     def ticks(self, most: int) -> list[float]:
         """Round numbers within, at most so many."""
         found = self._powers(most) if self.log else []
-        if len(found) >= 3:
+        if len(found) >= 2:
             return found
-        return [x for x in _steps(self.low, self.high, most) if self.low <= x <= self.high]
+        return self._apart(_steps(self.low, self.high, most), most)
 
     def _powers(self, most: int) -> list[float]:
-        """Those of ten with 2 and 5 times them, of ten alone, or every second and so on."""
+        """Those of ten with 2 and 5 times them, or 3 times, or alone, or every second and so on."""
         first, last = floor(log10(self.low)), ceil(log10(self.high))
-        for parts in ((1, 2, 5), (1,)):
+        for parts in ((1, 2, 5), (1, 3), (1,)):
             found = self._within(part * 10.0**k for k in range(first, last + 1) for part in parts)
             if len(found) <= most:
                 return found
         step = ceil((last - first) / most)
         return self._within(10.0**k for k in range(first, last + 1) if k % step == 0)
+
+    def _apart(self, values: Iterable[float], most: int) -> list[float]:
+        """Those that leave room for what is written beside the one before."""
+        found: list[float] = []
+        for x in self._within(values):
+            if not found or self.place(x) - self.place(found[-1]) >= 0.5 / most:
+                found.append(x)
+        return found
 
     def _within(self, values: Iterable[float]) -> list[float]:
         return [x for x in values if self.low <= x <= self.high]

@@ -25,6 +25,7 @@ STYLE = """
 .key { color: var(--muted); font-size: 13px; }
 .key::before { content: ""; display: inline-block; width: 16px; height: 3px; margin: 0 5px 4px 0;
   border-radius: 2px; background: var(--ink); }
+.note { color: var(--muted); font-size: 13px; }
 .chart svg { display: block; width: 100%; height: auto; overflow: visible; }
 .chart text { fill: var(--muted); font-size: 11px; }
 .chart .grid { stroke: var(--line); fill: none; }
@@ -74,11 +75,12 @@ def chart(
     log = log and low > 0 and high >= 10 * low
     x = axis(min(0.0, *(p.x for p in points)), max(p.x for p in points))
     frame = _Frame(Axis(x.low, max(p.x for p in points) or x.high), axis(low, high, log=log), says)
+    scale = '<span class="note">log scale</span>' if log else ""
     keys = (f'<span class="key ink{line.ink}">{words(line.name)}</span>' for line in lines)
     return "\n".join(
         [
-            f'<figure class="chart"><figcaption><b>{words(title)}</b>{"".join(keys)}'
-            f"{'<span>log scale</span>' if log else ''}</figcaption>",
+            f'<figure class="chart"><figcaption><b>{words(title)}</b>{"".join(keys)}{scale}'
+            "</figcaption>",
             f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{words(title)}">',
             *frame.grid(across),
             *(part for line in lines for part in frame.line(line)),

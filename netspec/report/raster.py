@@ -14,7 +14,8 @@ _SMALL = 48
 """Pixels of a side up to which a picture is kept as it is."""
 
 STYLE = """
-.raster { image-rendering: pixelated; vertical-align: top; background: #fff; }
+.raster { image-rendering: pixelated; vertical-align: top; background: #fff;
+  max-width: 100%; height: auto; }
 """
 
 
@@ -32,8 +33,11 @@ def to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(255 * (numbers - low) / ((high - low) or 1) + 0.5, np.uint8)
 
 
-def raster(pixels: NDArray[np.uint8], *, side: int, bgr: bool = False) -> str:
-    """An `img` of bytes C x H x W whose longer side is shown as about `side` pixels."""
+def raster(pixels: NDArray[np.uint8], *, side: int, bgr: bool = False, exact: bool = False) -> str:
+    """An `img` of bytes C x H x W whose longer side is shown as about `side` pixels.
+
+    Unless it is to be `exact`, a large picture is stored smaller, and as JPEG.
+    """
     assert drawable(pixels.shape)
     if bgr:
         pixels = pixels[::-1]
@@ -42,11 +46,12 @@ def raster(pixels: NDArray[np.uint8], *, side: int, bgr: bool = False) -> str:
     longest = max(image.size)
     scale = max(1, side // longest) if longest <= side else side / longest
     width, height = (max(1, round(extent * scale)) for extent in image.size)
-    if longest > _SMALL:
+    exact = exact or longest <= _SMALL
+    if not exact:
         image.thumbnail((2 * side, 2 * side))  # sharp on screens of twice as many pixels
     file = BytesIO()
-    form = "PNG" if longest <= _SMALL else "JPEG"
-    image.save(file, form, optimize=True, **({} if form == "PNG" else {"quality": 82}))
+    form = "PNG" if exact else "JPEG"
+    image.save(file, form, optimize=True, **({} if exact else {"quality": 82}))
     data = b64encode(file.getvalue()).decode()
     return (
         f'<img class="raster" alt="" width="{width}" height="{height}" '

@@ -22,6 +22,8 @@ _SHEET = 1024
 """Classes up to which a confusion matrix is a picture."""
 
 STYLE = """
+.beside { display: flex; flex-wrap: wrap; gap: 16px 40px; align-items: flex-start; }
+.beside > div { max-width: 100%; }
 .mistakes { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
 .mistakes figure { margin: 0; font-size: 12px; overflow-wrap: anywhere; }
 .mistakes .raster { max-width: 100%; }
@@ -47,8 +49,8 @@ class Judged:
         if scored is not None and scored.count:
             yield "<h2>Classes</h2>"
             yield f"<p>After iteration {self.iteration:,}: {words(_summary(scored))}.</p>"
-            yield from _classes(scored.per_class())
-            yield from _confusion(scored)
+            yield f'<div class="beside"><div>{"".join(_classes(scored.per_class()))}</div>'
+            yield f"<div>{''.join(_confusion(scored))}</div></div>"
             yield from self._mistakes(scored)
         for regressed in self.predictions.regressed:
             yield from _errors(regressed)
@@ -93,7 +95,9 @@ def _classes(shares: Sequence[ClassShare]) -> Iterator[str]:
     if len(rows) > _CLASSES:
         rows = sorted(rows, key=lambda share: 2.0 if isnan(share.recall) else share.recall)
         rows = rows[:_CLASSES]
-        yield f"<p>The {_CLASSES} of {len(shares):,} classes with the lowest recall.</p>"
+        yield f"<p>The {_CLASSES} of {len(shares):,} classes with the lowest recall:</p>"
+    else:
+        yield "<p>Each class:</p>"
     most = max(share.count for share in shares) or 1
     cells = (
         [
@@ -115,9 +119,8 @@ def _confusion(scored: Scored) -> Iterator[str]:
     """The matrix with its numbers, or as a picture beside the commonest confusions."""
     table = scored.confusion()
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    yield "<h2>Confusion</h2>"
     if len(table) <= _MATRIX:
-        yield "<p>Rows: what it is. Columns: what it was taken for.</p>"
+        yield "<p>Confusion: a row for what it is, a column for what it was taken for.</p>"
         names = [scored.name(i) for i in range(len(table))]
         rows = (
             [
@@ -129,8 +132,10 @@ def _confusion(scored: Scored) -> Iterator[str]:
         yield grid(["", *names], rows, kind="matrix")
         return
     if len(table) <= _SHEET:
-        yield "<p>Each row a class, across what it was taken for; the darker, the more often.</p>"
-        yield raster(np.asarray(255 * (1 - shares**0.5), np.uint8)[np.newaxis], side=512)
+        yield "<p>Confusion: a row for each class, a column for what it was taken for.</p>"
+        yield raster(
+            np.asarray(255 * (1 - shares**0.5), np.uint8)[np.newaxis], side=512, exact=True
+        )
     wrong = table * (1 - np.eye(len(table), dtype=np.int64))
     order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
     pairs = [divmod(int(at), len(table)) for at in order if wrong.flat[at]]

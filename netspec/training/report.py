@@ -33,6 +33,9 @@ from netspec.training.run import Run
 _SPEC = 200_000
 """Characters of a spec that are shown."""
 
+_TILE, _SHEET = 44, 800
+"""Pixels of a filter and of a row of them, about."""
+
 _STYLE = """
 body { max-width: 1240px; margin: 0 auto; }
 .tiles { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 12px 0 4px; }
@@ -123,7 +126,7 @@ class RunPage:
                 chart(name, lines, "epoch", log=not share, says=percent if share else number)
             )
         rate = Line("learning rate", history.rate, 2, exact=True)
-        drawn.append(chart("learning rate", [rate], "epoch", log=True))
+        drawn.append(chart("learning rate", [rate], "epoch"))
         if any(drawn):
             yield "<h2>Curves</h2>"
             yield f'<div class="charts">{"".join(drawn)}</div>'
@@ -133,8 +136,8 @@ class RunPage:
         if found is None:
             return
         count, _, height, width = found.tiles.shape
-        columns = min(count, 16, max(1, 512 // (width + 1)))
-        zoom = max(1, 360 // (columns * (width + 1)))
+        zoom = max(1, _TILE // (width + 1))
+        columns = min(count, 16, max(1, _SHEET // (zoom * (width + 1))))
         sheet = raster.tiled(found.tiles, columns)
         yield "<h2>First filters</h2>"
         more = f", the first {count}" if found.count > count else ""
@@ -142,7 +145,7 @@ class RunPage:
             f"<p>{words(found.name)}: {found.count:,} of {height}x{width}{more}, all in one scale; "
             "grey is 0.</p>"
         )
-        yield raster.raster(sheet, side=zoom * max(sheet.shape[1:]), bgr=self._bgr)
+        yield raster.raster(sheet, side=zoom * max(sheet.shape[1:]), bgr=self._bgr, exact=True)
 
     @property
     def _bgr(self) -> bool:
@@ -154,10 +157,11 @@ class RunPage:
         first, last = self.history.norms[0], self.history.norms[-1]
         yield "<h2>Weights, gradients and updates</h2>"
         yield (
-            "<p>Norms, and how large a step's update is beside the weights: about 0.001 is usual; "
-            "0.1 is a rate that is too high, 0.00001 one that is too low.</p>"
+            f"<p>Norms in iteration {last.iteration:,}, and how large the step's update was beside "
+            "the weights: about 0.001 is usual, 0.1 is of a rate that is too high and 0.00001 of "
+            "one that is too low.</p>"
         )
-        heads = ["parameter", "weights", "gradient", "update / weights",
+        heads = ["parameter", "weights", "gradient", "update/weights",
                  f"in iteration {first.iteration:,}"]  # fmt: skip
         rows = (
             [
@@ -169,7 +173,6 @@ class RunPage:
             ]
             for name, norm in last.parameters.items()
         )
-        yield f"<p>In iteration {last.iteration:,}:</p>"
         yield grid(heads, rows, numbers=(1, 2, 3, 4))
 
     def _spec(self) -> str:
