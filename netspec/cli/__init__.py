@@ -16,6 +16,7 @@ _VERBS = {
     "compile": "Write the inference network as ONNX.",
     "train": "Train a spec on its data.",
     "test": "Accuracy and loss of a run on its test data.",
+    "report": "Write the page of a run: curves, classes, mistakes, filters.",
     "predict": "Classes of images, with probabilities.",
     "time": "Time of every layer, forward and backward, beside what the machine can do.",
     "show": "Draw the graph of a spec as SVG or HTML.",

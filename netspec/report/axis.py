@@ -77,7 +77,7 @@ Says: TypeAlias = Callable[[float], str]
 
 def number(value: float) -> str:
     """A number on an axis: `0.05`, `1,000`, `1e-06`."""
-    if value and abs(value) < 1e-3:
+    if value and not 1e-3 <= abs(value) < 1e12:
         return f"{value:.3g}"
     return f"{value:,.6g}" if abs(value) < 1e6 else f"{value / 1e6:,.6g}M"
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from netspec.data import Dataset
+from netspec.ir.net import Net
 from netspec.report.grid import Cell, barred, grid, shaded
 from netspec.report.page import words
 from netspec.report.raster import drawable, raster, to_bytes
@@ -24,6 +26,7 @@ _SHEET = 1024
 STYLE = """
 .beside { display: flex; flex-wrap: wrap; gap: 16px 40px; align-items: flex-start; }
 .beside > div { max-width: 100%; }
+.beside .raster { margin-bottom: 12px; }
 .mistakes { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
 .mistakes figure { margin: 0; font-size: 12px; overflow-wrap: anywhere; }
 .mistakes .raster { max-width: 100%; }
@@ -42,6 +45,13 @@ class Judged:
     """The test images, N x C x H x W, if there are any."""
     bgr: bool
     """Whether blue comes first in them."""
+
+    @classmethod
+    def of(cls, predictions: Predictions, iteration: int, net: Net, dataset: Dataset) -> Judged:
+        """What a net says of this test data."""
+        images = dataset.arrays.get(next(iter(net.transformed), "data"))
+        bgr = net.data is not None and net.data.channel_order == "BGR"
+        return cls(predictions, iteration, images, bgr)
 
     def parts(self) -> Iterator[str]:
         """The sections, as HTML."""

@@ -79,10 +79,9 @@ class Reporter:
         if judging and self._test is not None:
             with self._judgements:
                 self._judged = self._judgement(self._test, weights, iteration)
+        summary = self._summary  # takes time at first, and none when a page is written again
         with self._pages:
-            page = RunPage(
-                self._run, self._history, self._net, self._summary, weights, self._judged
-            )
+            page = RunPage(self._run, self._history, self._net, summary, weights, self._judged)
             write_atomically(self._run.report, [page.html().encode()])
 
     @property
@@ -98,9 +97,7 @@ class Reporter:
         return self._make_judge()
 
     def _judgement(self, test: Dataset, weights: Arrays, iteration: int) -> Judged:
-        images = test.arrays.get(next(iter(self._net.transformed), "data"))
-        bgr = self._net.data is not None and self._net.data.channel_order == "BGR"
-        return Judged(self._judge.predictions(weights), iteration, images, bgr)
+        return Judged.of(self._judge.predictions(weights), iteration, self._net, test)
 
 
 class Budget:
