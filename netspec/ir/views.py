@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from netspec.diagnostics import UsageError
-from netspec.ir.types import Shape, size
+from netspec.ir.types import size
 
 ViewsKind: TypeAlias = Literal["CENTRE", "FLIP", "FIVE_CROP", "TEN_CROP"]
 """Which parts of an image are looked at."""
@@ -44,6 +44,18 @@ class View:
         short = min(height, width)
         return height * self.scale // short, width * self.scale // short
 
+    def check(self, extent: Sequence[int], window: Sequence[int]) -> None:
+        """UsageError unless a window fits into an image of `extent`, with room for a corner."""
+        if any(n < m for n, m in zip(extent, window, strict=True)):
+            at = f"at scale {self.scale} " if self.scale else ""
+            found, taken = size(tuple(extent)), size(tuple(window))
+            raise UsageError(f"views: images {at}are {found}, the net takes {taken}")
+        if self.place != _MIDDLE and tuple(extent) == tuple(window):
+            raise UsageError(
+                f"views: corners of {size(tuple(window))} are cut out of larger images, and these "
+                "are no larger: a crop_size, pad or scales would give them room"
+            )
+
     def corner(self, extent: Sequence[int], window: Sequence[int]) -> tuple[int, int]:
         """The first row and column of a window in an image that has room for it."""
         top, left = (
@@ -77,20 +89,10 @@ class Views:
         """Whether there is but one, of the middle of the image as it is."""
         return self == Views()
 
-    def check(self, extent: Sequence[int], window: Shape, pad: int = 0) -> None:
-        """UsageError unless a window fits into an image of `extent`, with room for the corners."""
+    def check(self, extent: Sequence[int], window: Sequence[int], pad: int) -> None:
+        """UsageError unless each view fits into an image of `extent` that is padded by `pad`."""
         for view in self:
-            room = tuple(n + 2 * pad for n in view.resized(extent))
-            if any(n < m for n, m in zip(room, window, strict=True)):
-                at = f"at scale {view.scale} " if view.scale else ""
-                raise UsageError(
-                    f"views: images {at}are {size(room)}, the net takes {size(window)}"
-                )
-            if view.place != _MIDDLE and room == window:
-                raise UsageError(
-                    f"views: {self.kind} cuts {size(window)} out of larger images, and these are "
-                    "no larger: a crop_size, pad or scales would give it room"
-                )
+            view.check([n + 2 * pad for n in view.resized(extent)], window)
 
 
 PLAIN = Views()

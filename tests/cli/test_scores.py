@@ -222,7 +222,7 @@ def test_views(netspec: Netspec, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--views", "10-crop"], "TEN_CROP cuts 8x8 out of larger images"),
+        (["--views", "10-crop"], "corners of 8x8 are cut out of larger images"),
         (["--scales", "7"], "images at scale 7 are 7x7, the net takes 8x8"),
         (["--scales", "8,x"], "--scales takes whole numbers from 1 to 10,000"),
         (["--scales", "0"], "--scales takes whole numbers from 1 to 10,000"),

@@ -163,7 +163,7 @@ def test_a_compiled_model_sees_one_view(tmp_path: Path) -> None:
         (
             "views: TEN_CROP",
             CROP,
-            "TEN_CROP cuts 8x8 out of larger images, and these are no larger",
+            "corners of 8x8 are cut out of larger images, and these are no larger",
         ),
         ("crop_size: 8  scales: 7", SIDE, "images at scale 7 are 7x8, the net takes 8x8"),
     ],
