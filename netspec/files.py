@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -23,10 +23,18 @@ def write_durably(path: Path, chunks: Sequence[Any]) -> None:
     bytes do would leave an empty file under the good name. A link stays one, and a file that is
     replaced hands on its permissions. Raises DataError.
     """
+    stream_durably(path, chunks, sum(memoryview(chunk).nbytes for chunk in chunks))
+
+
+def stream_durably(path: Path, chunks: Iterable[Any], size: int) -> None:
+    """What `write_durably` does with buffers that are made as they are written.
+
+    `size` is what they will take in all, about: there must be room for it.
+    """
     shown, path = path, path.resolve()
     temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     try:
-        _make_room(path, sum(memoryview(chunk).nbytes for chunk in chunks))
+        _make_room(path, size)
         _write(temporary, chunks)
         with suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
@@ -58,7 +66,7 @@ def _make_room(path: Path, size: int) -> None:
         )
 
 
-def _write(path: Path, chunks: Sequence[Any]) -> None:
+def _write(path: Path, chunks: Iterable[Any]) -> None:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:

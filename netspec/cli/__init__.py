@@ -17,6 +17,7 @@ _VERBS = {
     "train": "Train a spec on its data.",
     "test": "Accuracy and loss of a run on its test data.",
     "predict": "Classes of images, with probabilities.",
+    "features": "What a layer gives for every sample, as a data set to train on.",
     "time": "Time of every layer, forward and backward, beside what the machine can do.",
     "show": "Draw the graph of a spec as SVG or HTML.",
     "expand": "Print the network flat: blocks, repeats and names resolved.",

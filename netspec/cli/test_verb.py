@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from netspec.cli import options
+from netspec.cli.candidates import Opener, candidate_options
 from netspec.cli.progress import number, results
 from netspec.cli.views import SCALES, VIEWS, chosen
-from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
-from netspec.cli.wishes import caffe_options, read_spec
 from netspec.diagnostics import UsageError, printable
 from netspec.report.json import VERSION
 from netspec.report.table import print_table
 
 if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
     from netspec.cli.scores import Shown
-    from netspec.compiler import Spec
     from netspec.ir.net import Net
     from netspec.training.candidate import Candidate
     from netspec.training.evaluator import Evaluation
@@ -31,8 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("test")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@WEIGHTS
-@IGNORE_MISMATCH
+@candidate_options
 @click.option("--per-class", is_flag=True, help="Precision and recall of every class.")
 @click.option("--confusion", is_flag=True, help="Which classes were taken for which.")
 @click.option(
@@ -50,27 +44,18 @@ if TYPE_CHECKING:
     help="Batches of the test data, over again if it has fewer: loss and metrics alone.  "
     "[default: each sample once]",
 )
-@options.DATA
 @options.DEVICE
-@options.SETS
-@options.INCLUDES
-@caffe_options
 @options.JSON
 def command(
     runs: tuple[str, ...],
-    weights: str | None,
-    ignore_mismatch: bool,
+    opener: Opener,
     per_class: bool,
     confusion: bool,
     mistakes: int,
     views: str | None,
     scales: str | None,
     iterations: int | None,
-    data: Path | None,
     device: str,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
     as_json: bool,
 ) -> int:
     """Accuracy and loss of RUN on its test data; each loss where it has several.
@@ -83,15 +68,7 @@ def command(
     shown = Shown(confusion, per_class, mistakes)
     if iterations and (shown.anything or views or scales or len(runs) > 1):
         raise UsageError("--iterations is for loss and metrics of one net, which count batches")
-    if weights is None:
-        if sets or include_paths or wishes or ignore_mismatch:
-            raise UsageError("a run folder has all that it needs: the other options go with a spec")
-        members = [_run(Path(run), data) for run in runs]
-    elif len(runs) > 1:
-        raise UsageError("--weights goes with one spec, and an ensemble is of run folders")
-    else:
-        spec = read_spec(runs[0], sets=sets, include_paths=include_paths, wishes=wishes, data=data)
-        members = [_spec(spec, weights, data, ignore_mismatch=ignore_mismatch)]
+    members = opener.all(runs)
     tested = []
     for run, member in zip(runs, members, strict=True):
         tested.append(_tested(run, member, device, iterations, views, scales))
@@ -208,19 +185,3 @@ def _counted(net: Net) -> set[int]:
     from netspec.layers.accuracy import Accuracy
 
     return {node.layer.top_k for node in net.nodes if isinstance(node.layer, Accuracy)}
-
-
-def _run(path: Path, data: Path | None) -> Candidate:
-    from netspec.training.candidate import Candidate
-    from netspec.training.run import Run
-
-    if path.is_file():
-        raise UsageError(f"{path}: is no run folder; a spec takes --weights")
-    return Candidate.of_run(Run.open(path), data=data)
-
-
-def _spec(spec: Spec, weights: str, data: Path | None, *, ignore_mismatch: bool) -> Candidate:
-    from netspec.training.candidate import Candidate
-
-    given = partial(load, weights, ignore_mismatch=ignore_mismatch)
-    return Candidate.of_spec(spec, given, data=data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.deploy import deploy
 from netspec.ir.heads import ClassHead, TargetHead, class_head, target_heads
 from netspec.ir.net import Net
-from netspec.ir.types import Shape, size
+from netspec.ir.types import Shape, TensorType, size
 from netspec.ir.views import PLAIN, Views
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.session import make_session
@@ -55,8 +55,7 @@ class Predictor:
         """`net` is that of phase TEST; `target` is the device's fastest unless given.
 
         Of several `views` each output is the mean. NetspecError for an output that the deployed net
-        has not, or if all samples' outputs take more than MOST_BYTES; UsageError for views that the
-        images do not give.
+        has not; UsageError for views that the images do not give.
         """
         self._net_for_batch: Callable[[int], Net] = lambda batch: deploy(
             net if batch == net.batch else net_for_batch(batch), outputs
@@ -67,7 +66,6 @@ class Predictor:
         self._arrays = placed(self._net, arrays, device)
         self._samples = next(iter(self._arrays.values())).shape[0]
         self._check_views()
-        self._check_size()
         shapes = {p.name: p.shape for p in self._net.parameters}
         running = {name: s.shape for name, s in self._net.statistics.items()}
         self._held = FlatBuffer(Layout.of({"weight": shapes, "running": running}), device)
@@ -78,17 +76,37 @@ class Predictor:
         }
         self._batches: dict[int, _Batch] = {}
 
+    @property
+    def types(self) -> dict[str, TensorType]:
+        """What the outputs of all samples are, by blob."""
+        made = {
+            top: type
+            for node in self._net.nodes
+            for top, type in zip(node.tops, node.top_types, strict=True)
+        }
+        return {
+            name: made[name].with_shape(self._samples, *made[name].sample) for name in self._outputs
+        }
+
     def run(self, weights: Arrays) -> dict[str, NDArray[np.float32]]:
-        """The outputs of all samples, by blob, with these weights and statistics."""
+        """The outputs of all samples, by blob, with these weights and statistics.
+
+        NetspecError if they take more than MOST_BYTES.
+        """
+        self._check_size()
+        whole = {name: np.empty(type.shape, type.dtype) for name, type in self.types.items()}
+        for start, parts in self.parts(weights):
+            for name, part in parts.items():
+                whole[name][start : start + len(part)] = part
+        return whole
+
+    def parts(self, weights: Arrays) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """The outputs batch by batch, with the number of the first sample; the next overwrites."""
         places = self._held.layout.places
         self._held.load({name: array for name, array in weights.items() if name in places})
-        whole: dict[str, NDArray[np.float32]] = {}
         for start in range(0, self._samples, self._count):
             end = min(start + self._count, self._samples)
-            for name, part in self._batch(end - start).run(np.arange(start, end)).items():
-                whole.setdefault(name, np.empty((self._samples, *part.shape[1:]), part.dtype))
-                whole[name][start:end] = part
-        return whole
+            yield start, self._batch(end - start).run(np.arange(start, end))
 
     def _batch(self, count: int) -> _Batch:
         """The graph for so many samples, loaded on first use."""
@@ -115,14 +133,10 @@ class Predictor:
             self._views.check(stored[1:], window[1:], transform_of(self._net).pad)
 
     def _check_size(self) -> None:
-        made = {
-            top: type.sample
-            for node in self._net.nodes
-            for top, type in zip(node.tops, node.top_types, strict=True)
-        }
-        taken = 4 * self._samples * sum(prod(made[name]) for name in self._outputs)
+        types = self.types.values()
+        taken = 4 * sum(prod(type.shape) for type in types)
         if taken > MOST_BYTES:
-            shapes = " and ".join(size(made[name]) or "a number" for name in self._outputs)
+            shapes = " and ".join(size(type.sample) or "a number" for type in types)
             raise NetspecError(
                 f"{shapes} for each of {self._samples:,} samples takes {taken:,} bytes, more than "
                 f"{MOST_BYTES:,}"
