@@ -18,6 +18,7 @@ _VERBS = {
     "test": "Accuracy and loss of a run on its test data.",
     "report": "Write the page of a run: curves, classes, mistakes, filters.",
     "predict": "Classes of images, with probabilities.",
+    "features": "What a layer gives for every sample, as a data set to train on.",
     "time": "Time of every layer, forward and backward, beside what the machine can do.",
     "show": "Draw the graph of a spec as SVG or HTML.",
     "expand": "Print the network flat: blocks, repeats and names resolved.",

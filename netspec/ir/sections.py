@@ -26,6 +26,7 @@ from netspec.ir.fields import (
     whole,
 )
 from netspec.ir.schedule import POLICIES
+from netspec.ir.views import MAX_SCALE, Views, ViewsKind
 
 ColourOrder: TypeAlias = Literal["BGR", "RGB"]
 """Which of red and blue comes first."""
@@ -36,6 +37,11 @@ MAX_WINDOW = 10_000
 
 MEAN = "transform#mean"
 """What the mean image is called among a data set's arrays; no blob has such a name."""
+
+
+_Scale: TypeAlias = Annotated[
+    int, BeforeValidator(whole(1, MAX_SCALE)), Says(f"whole number from 1 to {MAX_SCALE:,}")
+]
 
 
 class Transform(Fields):
@@ -67,6 +73,20 @@ class Transform(Fields):
     """Decode the images of an LMDB to one channel."""
     channel_order: ColourOrder | None = None
     """How images are decoded; unless set, BGR from Caffe's sources (LMDB, lists), else RGB."""
+    views: ViewsKind = "CENTRE"
+    """What `test` and `predict` see of an image, their probabilities averaged; in TEST alone.
+
+    FLIP is the centre and its mirror image, FIVE_CROP the corners and the centre, TEN_CROP these
+    flipped, too (Krizhevsky et al. 2012).
+    """
+    scales: Annotated[tuple[_Scale, ...], BeforeValidator(many)] = ()
+    """What the shorter side of an image is resized to, once for each, before views are cut; in
+    TEST alone, averaged like views (Simonyan and Zisserman 2015)."""
+
+    @property
+    def seen(self) -> Views:
+        """The views of `test` and `predict`."""
+        return Views(self.views, self.scales)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
