@@ -19,6 +19,7 @@ from netspec.training.experiment import Experiment, idle_classes, prepare, run_s
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine, find_machine
 from netspec.training.outcome import Outcome
+from netspec.training.restoring import restore
 from netspec.training.resumption import machine_again, planner_again, run_again
 from netspec.training.run import Run
 from netspec.training.snapshot import Snapshot
@@ -89,7 +90,7 @@ def train(
     with run.lock():
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
-        progress = loop.restore(executor, run, listener) if resume else None
+        progress = restore(executor, run, listener) if resume else None
         if solverstate is not None:
             progress = go_on_from(executor, experiment, Path(solverstate), run)
         return loop.train(
@@ -103,6 +104,7 @@ def train(
             model=experiment.model,
             tests=experiment.test is not None,
             snapshot=snapshot,
+            keep_start=bool(weights or solverstate),
         )
 
 
