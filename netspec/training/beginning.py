@@ -35,7 +35,8 @@ def start_from(
     """Put the weights of files into the executor; what they do not give stays as it was drawn."""
     if not files:
         return
-    match = load_weights(files, experiment.nets.train.net, ignore_mismatch=ignore_mismatch)
+    net = experiment.nets.train.net
+    match = load_weights(files, net, ignore_mismatch=ignore_mismatch, partial=True)
     state = executor.state()
     given = {name: array for name, array in match.arrays.items() if name in state.weights}
     kept = {name: array for name, array in match.arrays.items() if name in state.statistics}
