@@ -14,6 +14,7 @@ from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.beginning import create_run, go_on_from, new_tuner, seeded, start_from
 from netspec.training.caffe_snapshot import caffe_snapshots
+from netspec.training.diagnosis import Diagnosis
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
 from netspec.training.listener import Listener
@@ -104,6 +105,7 @@ def train(
             model=experiment.model,
             tests=experiment.test is not None,
             snapshot=snapshot,
+            diagnose=Diagnosis(experiment, machine, planner, recompute, executor),
             keep_start=bool(weights or solverstate),
         )
 
