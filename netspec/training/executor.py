@@ -170,6 +170,11 @@ class Executor:
         assert self._evaluator is not None
         return self._evaluator.run(batches)
 
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Where the tensors of a batch's graph lie, by port."""
+        return self._held.addresses()
+
     def state(self) -> State:
         """A copy of everything that training changes."""
         held = self._held

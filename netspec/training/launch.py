@@ -14,6 +14,7 @@ from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.beginning import create_run, go_on_from, new_tuner, seeded, start_from
 from netspec.training.caffe_snapshot import caffe_snapshots
+from netspec.training.diagnosis import Diagnosis
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
 from netspec.training.listener import Listener
@@ -21,6 +22,7 @@ from netspec.training.listeners import Listeners
 from netspec.training.machine import Machine, find_machine
 from netspec.training.outcome import Outcome
 from netspec.training.records import recording
+from netspec.training.restoring import restore
 from netspec.training.resumption import machine_again, planner_again, run_again
 from netspec.training.run import Run
 from netspec.training.snapshot import Snapshot
@@ -91,7 +93,7 @@ def train(
     with run.lock():
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
-        progress = loop.restore(executor, run, listener) if resume else None
+        progress = restore(executor, run, listener) if resume else None
         if solverstate is not None:
             progress = go_on_from(executor, experiment, Path(solverstate), run)
         with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
@@ -106,6 +108,8 @@ def train(
                 model=experiment.model,
                 tests=experiment.test is not None,
                 snapshot=snapshot,
+                diagnose=Diagnosis(experiment, machine, planner, recompute, executor),
+                keep_start=bool(weights or solverstate),
             )
 
 
