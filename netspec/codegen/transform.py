@@ -118,10 +118,8 @@ class Transforming:
 
     def _extent(self, x: Value) -> Shape:
         """Height and width that planes are cut from in phase TEST."""
-        assert self.transform.resize
         extent = x.type.shape[-2:]
-        shorter = sum(self.transform.resize) // 2
-        return tuple(n * shorter // min(extent) for n in extent)
+        return tuple(n * self.transform.shorter // min(extent) for n in extent)
 
     def _arithmetic(self, name: str, x: Value) -> Value:
         """(x - mean) · (scale / std), without what is neutral."""

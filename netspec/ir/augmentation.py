@@ -132,6 +132,12 @@ class Augmentation(Fields):
         return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
+    def shorter(self) -> int:
+        """What TEST's images have for their shorter side, where there is a `resize`."""
+        assert self.resize
+        return sum(self.resize) // 2
+
+    @property
     def tested(self) -> Self:
         """What of it holds in phase TEST, too."""
         fields = type(self).model_fields

@@ -14,10 +14,12 @@ from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
+from netspec.runtime.device import choose_device
 from netspec.training.executor import Executor
 from netspec.training.experiment import evaluate_run, open_phase, prepare
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
+from netspec.training.predicting import Predictor
 from netspec.training.run import Run
 from netspec.training.targets import find_target
 
@@ -202,3 +204,28 @@ def test_both_targets_of_the_cpu_are_fed_the_same(tmp_path: Path, transform: str
         losses.append([on.step(i, np.arange(6), 0.0).losses["reduction1"] for i in range(3)])
     assert losses[0] == losses[-1]
     assert len(set(losses[0])) == 3
+
+
+def test_views_are_of_images_as_they_are_resized(tmp_path: Path) -> None:
+    """Ten crops of a resize are those of views at that scale; padding has its border."""
+    layers = "conv { num_output: 8  kernel_size: 3 }  fc { num_output: 3 }  softmax_loss"
+
+    def seen(said: str) -> Any:
+        spec = written(tmp_path, layers, "crop_size: 8", shape="3x8x8", test=said)
+        nets = elaborate(spec)
+        dataset, _ = open_phase(spec, nets.test.net, Phase.TEST)
+        test = nets.test.net
+        assert test.data is not None
+        predictor = Predictor(
+            test, ["prob"], dataset.fed, choose_device("cpu"),
+            lambda batch: elaborate(spec, batch=batch).test.net, views=test.data.transform.seen,
+        )  # fmt: skip
+        return predictor.run(executor(spec).state().weights)["prob"]
+
+    resized = seen("resize: [12, 16]  crop_size: 8  views: TEN_CROP  scale: 1/64")
+    scaled = seen("scales: 14  crop_size: 8  views: TEN_CROP  scale: 1/64")
+    np.testing.assert_array_equal(resized, scaled)
+    padded = [seen(f"pad: 2  crop_size: 8  views: TEN_CROP  scale: 1/64  {border}")
+              for border in ("", "border: EDGE", "fill: 200")]  # fmt: skip
+    assert not np.allclose(padded[0], padded[1])
+    assert not np.allclose(padded[0], padded[2])
