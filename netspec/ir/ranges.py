@@ -35,19 +35,16 @@ def pair(one: Callable[[object], Any], each: Callable[[object], Any]) -> Callabl
 
 
 def around(
-    *,
-    maximum: float | None = None,
-    below: float | None = None,
-    above: float | None = None,
+    *, maximum: float | None = None, below: float | None = None, above: float | None = None
 ) -> Callable[[object], Range]:
     """Accepts a for [-a, a], or a pair; neither sign beyond a `maximum` nor as far as `below`.
 
-    `above` is the bound of a pair's lower end where that is another one.
+    `above` is the bound of the lower end where that is another one.
     """
-    one = real(minimum=0, maximum=maximum, below=below)
-    low = above if above is not None else (None if below is None else -below)
+    least = above if above is not None or below is None else -below
+    one = real(minimum=0, maximum=maximum, below=None if least is None else -least)
     each = real(
-        minimum=None if maximum is None else -maximum, maximum=maximum, above=low, below=below
+        minimum=None if maximum is None else -maximum, maximum=maximum, above=least, below=below
     )
     return pair(lambda value: (-one(value), one(value)), each)
 

@@ -48,7 +48,12 @@ _Scale: TypeAlias = Annotated[
 
 
 class Transform(Augmentation):
-    """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it."""
+    """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it.
+
+    In training colours change before all this, and a square is cut out after it. Each number is
+    drawn for each image; all that moves pixels is one resampling, of which labels that are images
+    take the nearest.
+    """
 
     pad: NonNegative = 0
     """Cells added to each side of each spatial axis, of value 0 unless `border` or `fill` say
