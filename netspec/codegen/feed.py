@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from netspec.codegen.builder import Builder
 from netspec.codegen.simplify import prune
 from netspec.codegen.transform import Transforming
+from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Value, consumers
 from netspec.ir.label_images import label_images, outer_label
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.sections import MEAN, Transform
-from netspec.ir.types import TensorType
+from netspec.ir.types import TensorType, size
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ def feed(op: Builder, net: Net, data: Mapping[str, TensorType], transform: Trans
     transforming = Transforming(op, transform, training, arrays.get(MEAN), order=order)
     fed: dict[str, Value] = {}
     transformed, labels = net.transformed, label_images(net)
+    if training and transform.moves:
+        _check_still(net)
     for name, type in net.inputs.items():
         arrays[name] = array = op.input(name, data[name])
         with op.scope(name):
@@ -58,6 +61,19 @@ def feed(op: Builder, net: Net, data: Mapping[str, TensorType], transform: Trans
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x
     return Feed(arrays, indices, fed, transforming.lots.randoms)
+
+
+def _check_still(net: Net) -> None:
+    """Refuse what lies over the images, as a depth map does, and would not move with them."""
+    images = [net.inputs[name].sample for name in net.transformed]
+    for name, type in net.inputs.items():
+        beside = name not in net.transformed and type.dtype == "float32"
+        if beside and len(type.sample) == 3 and type.sample[1:] in {i[1:] for i in images}:
+            raise UsageError(
+                f"transform: `{name}` of {size(type.sample)} lies over images of "
+                f"{size(images[0])}, and does not move with them: only labels and images of the "
+                "same shape do"
+            )
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,18 @@ def test_labels_and_images_of_two_sizes_are_refused(tmp_path: Path) -> None:
         prepare(spec)
 
 
+def test_maps_over_the_images_are_refused(tmp_path: Path) -> None:
+    """A depth map would stay where it is while the image turns below it."""
+    depth = RNG.random((24, 1, 9, 11)).astype(np.float32)
+    layers = (
+        'input "depth" { shape: 1x9x11 }\nconv "read" { bottom: "data"  num_output: 1  '
+        'kernel_size: 1 }\neuclidean_loss { bottom: "read"  bottom: "depth" }'
+    )
+    with pytest.raises(UsageError, match="`depth` of 1x9x11 lies over images of 3x9x11, and does"):
+        executor(written(tmp_path, layers, "rotation: 9", depth=depth, test=""))
+    assert executor(written(tmp_path, layers, "brightness: 0.1", depth=depth, test=""))
+
+
 def test_resized_images_may_have_any_size(tmp_path: Path) -> None:
     layers = "fc { num_output: 3 }  softmax_loss"
     transform = "resize: [16, 20]  crop_size: 16  mirror: true"
