@@ -132,6 +132,7 @@ def _start_from(
             state,
             weights={**state.weights, **given},
             statistics={**state.statistics, **kept},
+            averages={},
         )
     )
     listener.matched(match)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from netspec.caffe.match import Match
 from netspec.diagnostics import DataError, NetspecError, UsageError
-from netspec.ir.schedule import learning_rate
+from netspec.ir.schedule import Course, learning_rate, warming_up
 from netspec.ir.sections import Solver
 from netspec.training.checkpoint import Keeper, Progress, State
 from netspec.training.due import Due
@@ -183,7 +184,7 @@ def train(
         loop.run_to_end()
         if loop.progress.bad or not isfinite(loop.progress.test.get("loss", 0.0)):
             raise Diverged(loop.why_diverged())
-        run.finish(executor.state(), model)
+        run.finish(executor.state().result, model)
     outcome = loop.outcome(progress.iteration)
     listener.finished(outcome)
     return outcome
@@ -229,6 +230,11 @@ class _Loop:
             self.step()
 
     @property
+    def course(self) -> Course:
+        epoch = Fraction(self.batches.samples, self.batches.batch_size)
+        return Course(self.length, epoch, self.progress.plateau.reductions)
+
+    @property
     def complete(self) -> bool:
         return self.progress.recorded >= self.length
 
@@ -241,7 +247,7 @@ class _Loop:
     def step(self) -> None:
         """One iteration, and whether it was a good one."""
         before = self.progress
-        rate = learning_rate(self.solver, before.iteration, self.length)
+        rate = learning_rate(self.solver, before.iteration, self.course)
         indices = self.batches.indices(before.iteration)
         result = self.executor.step(before.iteration, indices, rate)
         done = before.iteration + 1
@@ -283,6 +289,7 @@ class _Loop:
         done = self.progress.iteration
         if done <= self.progress.recorded:
             return
+        rate = learning_rate(self.solver, max(done - 1, 0), self.course)  # a test may cut it
         test = self.test() if self.tests and self.due.test(done) else {}
         if test is None:
             return  # a signal came; the test is run when the training goes on
@@ -290,7 +297,7 @@ class _Loop:
             self.log.append(
                 done,
                 epoch=done * self.batches.batch_size / self.batches.samples,
-                rate=learning_rate(self.solver, max(done - 1, 0), self.length),
+                rate=rate,
                 train=self.progress.averages.means() | self.smoothed,
                 test=test,
             )
@@ -310,6 +317,12 @@ class _Loop:
         score = next(reversed(metrics.values()), scores["loss"])
         if improves(score, self.progress.best, higher=bool(metrics)):
             change |= {"best": score, "best_iteration": self.progress.iteration}
+        change["plateau"] = self.progress.plateau.tested(
+            score,
+            self.solver,
+            higher=bool(metrics),
+            warming_up=warming_up(self.solver, self.progress.iteration, self.course),
+        )
         self.progress = self.progress.model_copy(update=change)
         self.listener.tested(self.progress.iteration, scores)
         return scores
