@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
-from math import exp
 from typing import Any
 
 import numpy as np
 import pytest
+from schedulers import LENGTH, POLICIES, RATE, Maker, rates
 
 from netspec.codegen.averaging import Averaging
 from netspec.codegen.emit import emit
@@ -24,30 +23,7 @@ from netspec.training.plateau import Plateau
 torch: Any = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
 
-RATE, LENGTH, EPOCH = 0.3, 60, 5
-Maker = Callable[[Any, Any], Any]
-
-POLICIES: dict[str, tuple[dict[str, Any], Maker]] = {
-    "fixed": ({}, lambda lr, o: lr.ConstantLR(o, 1.0)),
-    "step": ({"gamma": 0.5, "stepsize": 7}, lambda lr, o: lr.StepLR(o, 7, 0.5)),
-    "multistep": (
-        {"gamma": 0.1, "stepvalue": (9, 20, 44)}, lambda lr, o: lr.MultiStepLR(o, [9, 20, 44])
-    ),
-    "exp": ({"gamma": 0.93}, lambda lr, o: lr.ExponentialLR(o, 0.93)),
-    "inv": (
-        {"gamma": 0.1, "power": 0.75},
-        lambda lr, o: lr.LambdaLR(o, lambda i: (1 + 0.1 * i) ** -0.75),
-    ),
-    "poly": ({"power": 2}, lambda lr, o: lr.PolynomialLR(o, LENGTH, 2)),
-    "sigmoid": (
-        {"gamma": -0.2, "stepsize": 25},
-        lambda lr, o: lr.LambdaLR(o, lambda i: 1 / (1 + exp(0.2 * i - 5))),
-    ),
-    "inverse_time": ({"gamma": 0.2}, lambda lr, o: lr.LambdaLR(o, lambda i: 1 / (1 + 0.2 * i))),
-    "cosine": ({"min_lr": 0.01}, lambda lr, o: lr.CosineAnnealingLR(o, LENGTH, 0.01)),
-    "cosine to 0": ({"lr_policy": "cosine"}, lambda lr, o: lr.CosineAnnealingLR(o, LENGTH)),
-}  # fmt: skip
-"""Fields, and what PyTorch has for them: LambdaLR where it has no scheduler of the name."""
+EPOCH = 5
 
 CYCLES: dict[str, dict[str, Any]] = {
     "as usual": {},
@@ -57,20 +33,8 @@ CYCLES: dict[str, dict[str, Any]] = {
 }
 
 
-def optimizer() -> Any:
-    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], RATE)
-
-
 def theirs(make: Maker, steps: int = LENGTH) -> list[float]:
-    """The rate at each step of a scheduler."""
-    stepped = optimizer()
-    scheduler = make(torch.optim.lr_scheduler, stepped)
-    rates = [float(stepped.param_groups[0]["lr"])]
-    for _ in range(steps - 1):
-        stepped.step()
-        scheduler.step()
-        rates.append(float(stepped.param_groups[0]["lr"]))
-    return rates
+    return rates(torch, make, steps)
 
 
 def solver(word: str, **fields: Any) -> Solver:
@@ -159,7 +123,7 @@ def test_plateau_is_reduce_lr_on_plateau(
         "plateau", gamma=0.3, patience=2, threshold=threshold, threshold_mode=mode,
         cooldown=cooldown, min_lr=min_lr,
     )  # fmt: skip
-    stepped = optimizer()
+    stepped = torch.optim.SGD([torch.zeros(1, requires_grad=True)], RATE)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         stepped, "max" if higher else "min", 0.3, 2, threshold, mode.lower(), cooldown, min_lr, 0
     )
