@@ -35,6 +35,8 @@ class Lowered:
     """Running statistics by their net-wide name, as read by this phase."""
     blobs: dict[str, Value] = field(default_factory=dict)
     """The last value of each blob."""
+    tops: dict[tuple[str, str], Value] = field(default_factory=dict)
+    """What each layer made, by its name and the blob's, though another may have overwritten it."""
     randoms: dict[str, Value] = field(default_factory=dict)
     """Tensors uniform in [0, 1) that layers asked for, by `<layer>` or `<layer>.<n>`."""
     observed: dict[str, Observation] = field(default_factory=dict)
@@ -123,7 +125,7 @@ def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
         raise UsageError(f"layer `{node.name}`: {error}") from None
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
-        lowered.blobs[name] = value
+        lowered.blobs[name] = lowered.tops[node.name, name] = value
     for name, weight in node.weighed:
         lowered.losses[name] = (lowered.blobs[name], weight)
     if node.layer.role is Role.METRIC:

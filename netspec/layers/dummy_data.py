@@ -74,7 +74,8 @@ class DummyData(SeveralTops):
         )
 
     def _filled(self, draw: _Draw, shape: Shape, filler: Filler) -> Value:
-        op, y = draw.context.op, None
+        op = draw.context.op
+        y: Value | None = None
         match filler.type:
             case "constant":
                 y = op.Expand(op.scalar(filler.value), op.ints(*shape))
