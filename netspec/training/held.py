@@ -91,6 +91,11 @@ class Held:
         for buffer in self.averages.values():
             buffer.load({n: initial[n] for n in buffer.layout.places})
 
+    def net(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of all that a test computes with: weights, fixed ones too, and statistics."""
+        held = (self.weights, self.fixed, self.running, *self.averages.values())
+        return {name: tensor for buffer in held for name, tensor in buffer.dump().items()}
+
     def written(self) -> list[Memory]:
         """What an update changes."""
         kept = (*self.slots.values(), *self.averages.values())

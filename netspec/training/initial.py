@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from netspec.autodiff import grad
+from netspec.autodiff import dependent, grad
+from netspec.codegen.moments import Moments, Watched
 from netspec.codegen.step import gradient_graph
-from netspec.codegen.watching import Watched, watched
 from netspec.compiler import Spec, elaborate
 from netspec.data.order import Batches
 from netspec.ir.labelled import Labelled
@@ -111,12 +111,13 @@ def initial_check(
         shuffle = True if net.data.shuffle is None else net.data.shuffle
         batches = Batches(len(dataset), net.batch, seed, shuffle, net.data.rand_skip)
         arrays, indices = dataset.fed, batches.indices(0)
-    losses, found = _run(net, arrays, indices, seed)
+    moments = Moments(net, dependent)
+    losses, found = _run(net, moments, arrays, indices, seed)
     return InitialCheck(
         net,
         seed,
         source,
-        tuple(_layer(spot, found) for spot in watched(net)),
+        tuple(_layer(spot, found) for spot in moments.watched),
         tuple(_loss(node, losses) for node in net.nodes for top, _ in node.weighed[:1]),
     )
 
@@ -144,12 +145,16 @@ def _noise(net: Net, seed: int) -> dict[str, NDArray[Any]]:
 
 
 def _run(
-    net: Net, arrays: Mapping[str, NDArray[Any]], indices: NDArray[np.int64], seed: int
+    net: Net,
+    moments: Moments,
+    arrays: Mapping[str, NDArray[Any]],
+    indices: NDArray[np.int64],
+    seed: int,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The losses and the measures of one batch through weights as they are drawn."""
     device = choose_device("cpu")
     step = gradient_graph(
-        net, array_types(arrays), transform_of(net), target_for(device), grad, watch=True
+        net, array_types(arrays), transform_of(net), target_for(device), grad, watch=moments
     )
     held = Held([net], step, (), device, several=False)
     held.fill(seed)
