@@ -96,10 +96,11 @@ class Augmentation(Fields):
     @classmethod
     def _take_preset(cls, given: Any) -> Any:
         """The preset's ranges become fields, so that a spec printed in full shows them."""
-        if not isinstance(given, dict) or given.get("preset") not in PRESETS:
+        named = given.get("preset") if isinstance(given, dict) else None
+        if not isinstance(named, str) or named not in PRESETS:
             return given
         rest = {name: value for name, value in given.items() if name != "preset"}
-        return {**PRESETS[given["preset"]], **rest}
+        return {**PRESETS[named], **rest}
 
     @model_validator(mode="after")
     def _outside(self) -> Augmentation:

@@ -23,7 +23,10 @@ from netspec.ir.types import Shape, size
 
 @dataclass(frozen=True)
 class Places:
-    """A row and a column, N x 1 x h x w each, for every pixel that is seen."""
+    """A row and a column, N x 1 x h x w each, for every pixel that is seen.
+
+    Of an image that stays upright rows are N x 1 x h x 1 and columns N x 1 x 1 x w.
+    """
 
     rows: Value
     columns: Value
@@ -31,10 +34,13 @@ class Places:
 
 @dataclass(frozen=True)
 class _Line:
-    """by_row · v_row + by_column · v_column + start: one coordinate of a map, each part N x 1."""
+    """by_row · v_row + by_column · v_column + start: one coordinate of a map, each part N x 1.
 
-    by_row: Value
-    by_column: Value
+    Of an image that stays upright, one of the two is not there.
+    """
+
+    by_row: Value | None
+    by_column: Value | None
     start: Value
 
 
@@ -89,20 +95,33 @@ class Geometry:
         wide = op.Mul(op.Mul(op.Mul(zoom, stretch), op.Cos(lean)), column_scale)
         high = op.Mul(op.Mul(op.Div(zoom, stretch), op.Cos(lean)), row_scale)
         leaning = op.Add(turn, lean)
+        if not (transform.draws("rotation") or transform.draws("shear")):
+            one = op.scalar(1)
+            return (
+                self._line(op.Div(one, high), None, start),
+                self._line(None, op.Div(one, wide), start),
+            )
         return (
             self._line(op.Div(op.Cos(turn), high), op.Div(op.Neg(op.Sin(turn)), high), start),
             self._line(op.Div(op.Sin(leaning), wide), op.Div(op.Cos(leaning), wide), start),
         )
 
-    def _line(self, by_row: Value, by_column: Value, start: tuple[Value, Value]) -> _Line:
+    def _line(
+        self, by_row: Value | None, by_column: Value | None, start: tuple[Value, Value]
+    ) -> _Line:
         """With the start moved, and the directions as flips have them."""
-        op, transform, lots = self.op, self.transform, self.lots
-        moved = op.Add(op.Mul(by_row, start[0]), op.Mul(by_column, start[1]))
-        if transform.flip_vertical:
-            by_row = op.Mul(by_row, lots.sign("flip_vertical", self.batch))
-        if transform.mirror:
-            by_column = op.Mul(by_column, lots.sign("mirror", self.batch))
-        return _Line(by_row, by_column, moved)
+        op, transform = self.op, self.transform
+        parts = zip((by_row, by_column), start, strict=True)
+        moved = op.Sum(*(op.Mul(by, at) for by, at in parts if by is not None))
+        by_row = self._flipped("flip_vertical", by_row, flips=transform.flip_vertical)
+        return _Line(by_row, self._flipped("mirror", by_column, flips=transform.mirror), moved)
+
+    def _flipped(self, kind: str, by: Value | None, *, flips: bool) -> Value | None:
+        """A direction, the other way round by lot."""
+        if by is None or not flips:
+            return by
+        flipped: Value = self.op.Mul(by, self.lots.sign(kind, self.batch))
+        return flipped
 
     def _canvas(self) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
         """How much larger than the image what is cut is, and where on it the middle of the cut
@@ -138,16 +157,19 @@ class Geometry:
 
     def _grid(self, line: _Line, seen: Shape) -> Value:
         """One coordinate of every pixel: what all rows share is added to what all columns do."""
-        op = self.op
-        height, width = (np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2) for n in seen)
-        down = op.constant(height.reshape(1, 1, -1, 1))
-        right = op.constant(width.reshape(1, 1, 1, -1))
-        by_row, by_column, start = (
-            reshape(op, op.Expand(part, op.ints(self.batch, 1)), self.batch, 1, 1, 1)
-            for part in (line.by_row, line.by_column, line.start)
-        )
-        grid: Value = op.Add(op.Add(op.Mul(by_row, down), start), op.Mul(by_column, right))
+        op, grid = self.op, self._planar(line.start)
+        for by, axis in ((line.by_row, 2), (line.by_column, 3)):
+            if by is not None:
+                n = seen[axis - 2]
+                cells = np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2)
+                along = op.constant(cells.reshape([-1 if i == axis else 1 for i in range(4)]))
+                grid = op.Add(grid, op.Mul(self._planar(by), along))
         return grid
+
+    def _planar(self, values: Value) -> Value:
+        """One number for each image, or for all, as N x 1 x 1 x 1."""
+        op = self.op
+        return reshape(op, op.Expand(values, op.ints(self.batch, 1)), self.batch, 1, 1, 1)
 
     def _through_lens(self, rows: Value, columns: Value) -> tuple[Value, Value]:
         """r → r · (1 + k · r²), r being 1 at the middle of the nearest edge."""
@@ -156,9 +178,8 @@ class Geometry:
             self.lots.between("distortion", self.transform.distortion, self.batch),
             op.scalar(unit**-2),
         )
-        bend = reshape(op, op.Expand(bend, op.ints(self.batch, 1)), self.batch, 1, 1, 1)
         square = op.Add(op.Mul(rows, rows), op.Mul(columns, columns))
-        factor = op.Add(op.Mul(square, bend), op.scalar(1))
+        factor = op.Add(op.Mul(square, self._planar(bend)), op.scalar(1))
         return op.Mul(rows, factor), op.Mul(columns, factor)
 
 

@@ -103,8 +103,8 @@ class _Table:
     def index(self, rows: Value, columns: Value) -> Value:
         """The cells of every plane, N·C x h·w, by their place in it."""
         op, (batch, channels) = self._op, self._planes
-        self._extent = rows.type.spatial
         cells = op.Add(op.Mul(rows, op.scalar(self.width, "int32")), columns)
+        self._extent = cells.type.spatial
         cells = spread(op, cells, (batch, channels, *self._extent))
         return reshape(op, cells, batch * channels, prod(self._extent))
 
