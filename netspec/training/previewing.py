@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from netspec.codegen.emit import emit
 from netspec.codegen.feed import feed_graph
 from netspec.compiler import Spec, elaborate
-from netspec.data import Dataset
+from netspec.data import Dataset, channel_order
 from netspec.data.order import Batches
 from netspec.diagnostics import UsageError
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN
+from netspec.ir.sections import MEAN, ColourOrder
 from netspec.ir.types import size
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
@@ -49,24 +49,27 @@ def preview(
     DataError if there are no images.
     """
     net = elaborate(spec, batch=samples).train.net
-    dataset, _ = open_phase(spec, net, Phase.TRAIN, data=data)
+    dataset, source = open_phase(spec, net, Phase.TRAIN, data=data)
     assert net.data is not None
+    order = channel_order(net.data.model_copy(update={"source": source}), Path())
     _check(net)
     if seed is None:
         seed = net.solver.random_seed if net.solver else 1
     shuffle = True if net.data.shuffle is None else net.data.shuffle
-    count = min(samples, len(dataset))
     chosen = Batches(len(dataset), samples, seed, shuffle).indices(0)
-    arrays = {name: np.asarray(dataset.fed[name]) for name in dataset.fed}
-    made = _fed(net, arrays, chosen, draws, seed)
-    rows = []
-    for i in range(count):
-        for blob in net.transformed:
-            stored = arrays[blob][chosen[i]]
-            eye = _Eye(net.data.channel_order == "BGR", *_span(arrays[blob], chosen))
-            drawn = [eye.sees(images[i]) for images in made[blob]]
-            rows.append(Row(_named(dataset, int(chosen[i])), eye.sees(stored), drawn))
-    return rows
+    arrays = {name: array[chosen] for name, array in dataset.arrays.items()}
+    mean = {} if dataset.mean is None else {MEAN: dataset.mean}
+    made = _fed(net, {**arrays, **mean}, draws, seed)
+    eyes = {name: _Eye.for_images(arrays[name], order) for name in net.transformed}
+    return [
+        Row(
+            _named(dataset, arrays, i),
+            eye.sees(arrays[blob][i]),
+            [eye.sees(images[i]) for images in made[blob]],
+        )
+        for i in range(min(samples, len(dataset)))
+        for blob, eye in eyes.items()
+    ]
 
 
 def _check(net: Net) -> None:
@@ -83,18 +86,15 @@ def _check(net: Net) -> None:
 
 
 def _fed(
-    net: Net,
-    arrays: Mapping[str, NDArray[Any]],
-    chosen: NDArray[np.int64],
-    draws: int,
-    seed: int,
+    net: Net, arrays: Mapping[str, NDArray[Any]], draws: int, seed: int
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """What the net is fed for the chosen samples in each iteration, mean and scale taken back."""
+    """What the net is fed for its batch in each iteration, mean and scale taken back."""
     graph = feed_graph(net, array_types(arrays))
     device = choose_device("cpu")
     session = make_session(emit(graph.graph, names=graph.names), device)
     wanted = {port.name for port in session.get_inputs()}
-    fed = {name: array for name, array in arrays.items() if name in wanted} | {"indices": chosen}
+    fed = {name: array for name, array in arrays.items() if name in wanted}
+    fed["indices"] = np.arange(net.batch, dtype=np.int64)
     made: dict[str, list[NDArray[np.float32]]] = {name: [] for name in net.transformed}
     outputs = [f"fed:{name}" for name in made]
     for iteration in range(draws):
@@ -130,6 +130,15 @@ class _Eye:
     high: float
     """What is shown black, and what white."""
 
+    @classmethod
+    def for_images(cls, images: NDArray[Any], order: ColourOrder | None) -> _Eye:
+        """Black to white is all that bytes can be, or else all that the images hold."""
+        blue_first = order == "BGR"
+        if images.dtype == np.uint8:
+            return cls(blue_first, 0, 255)
+        low, high = float(images.min()), float(images.max())
+        return cls(blue_first, low, high if high > low else low + 1)
+
     def sees(self, image: NDArray[Any]) -> Images:
         """C x H x W as an image; of other channels than 1 or 3 the first is shown."""
         values = (image.astype(np.float32) - self.low) * (255 / (self.high - self.low))
@@ -142,18 +151,9 @@ class _Eye:
         )
 
 
-def _span(array: NDArray[Any], chosen: NDArray[np.int64]) -> tuple[float, float]:
-    """What is black and white: all that bytes can be, or else all that the samples hold."""
-    if array.dtype == np.uint8:
-        return 0, 255
-    shown = array[chosen]
-    low, high = float(shown.min()), float(shown.max())
-    return low, high if high > low else low + 1
-
-
-def _named(dataset: Dataset, row: int) -> str:
+def _named(dataset: Dataset, arrays: Mapping[str, NDArray[Any]], row: int) -> str:
     """A sample's class, if it has one."""
-    labels = dataset.arrays.get("label")
+    labels = arrays.get("label")
     if labels is None or labels[row].size != 1:
         return ""
     label = labels[row].item()

@@ -101,3 +101,11 @@ def test_small_images_are_magnified_and_large_ones_shrink() -> None:
         file = BytesIO(sheet(["stored"], [("a", [image])]))
         with Image.open(file) as made:
             assert made.width >= side
+
+
+def test_a_mean_image_counts_as_its_channels_averages(tmp_path: Path) -> None:
+    images = np.full((3, 3, 4, 4), 100, np.uint8)
+    np.save(tmp_path / "mean.npy", np.full((3, 4, 4), 30, np.float32))
+    path = written(tmp_path, 'mean_file: "mean.npy"  scale: 1/2  mirror: true', images)
+    (row,) = preview(read(str(path)), samples=1, draws=1)
+    np.testing.assert_array_equal(row.drawn[0], row.stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import rgb_to_hsv
 from math import log
 from typing import Any
 
@@ -139,3 +140,19 @@ def test_a_preset_is_ranges_under_those_given() -> None:
     )  # fmt: skip
     assert made.zoom == (1 / 1.6, 1.6)
     assert Transform.model_validate(made.model_dump(exclude_defaults=True)) == made
+
+
+def test_hue_is_even() -> None:
+    """Of pure red, all around the circle."""
+    pixels = np.zeros((BATCH, 3, 1, 1), np.uint8)
+    pixels[:, 0] = 255
+    made = np.concatenate([augmented(pixels, lots, hue=0.5) for lots in drawn("hue")])
+    hues = [rgb_to_hsv(*pixel / 255)[0] for pixel in made[:, :, 0, 0].astype(float)]
+    assert distance((np.array(hues) + 0.5) % 1) < CRITICAL
+
+
+def test_distortion_is_even() -> None:
+    made = np.concatenate([augmented(ramps(), lots, border="EDGE", distortion=(-0.1, 0.3))
+                           for lots in drawn("distortion")])  # fmt: skip
+    bends = (made[:, 0, 30, 20] / 10 - 1) / (10 / 20.5) ** 2
+    assert distance((bends + 0.1) / 0.4) < CRITICAL
