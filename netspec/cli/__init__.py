@@ -16,6 +16,7 @@ _VERBS = {
     "compile": "Write the inference network as ONNX.",
     "train": "Train a spec on its data.",
     "test": "Accuracy and loss of a run on its test data.",
+    "report": "Write the page of a run: curves, classes, mistakes, filters.",
     "predict": "Classes of images, with probabilities.",
     "features": "What a layer gives for every sample, as a data set to train on.",
     "time": "Time of every layer, forward and backward, beside what the machine can do.",
