@@ -18,6 +18,7 @@ from netspec.ir.net import Net
 from netspec.ir.types import size
 from netspec.ir.views import Views
 from netspec.runtime.device import Device
+from netspec.training.bound import transform_of
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.experiment import open_phase, run_spec, trained_weights
 from netspec.training.predicting import Judge, Predictions
@@ -82,7 +83,11 @@ class Candidate:
         return evaluator.run(batches)
 
     def judged(self, device: Device, views: Views | None = None) -> Predictions:
-        """What it says of every sample; see `Judge`."""
+        """What it says of every sample, in the views of its test section unless others are given.
+
+        See `Judge`.
+        """
+        views = transform_of(self.net).seen if views is None else views
         judge = Judge(self.net, self.dataset, device, self.for_batch, views=views)
         return judge.predictions(self.weights)
 
