@@ -46,11 +46,10 @@ class Opener:
         given = partial(load, self.weights, ignore_mismatch=self.ignore_mismatch)
         return Candidate.of_spec(spec, given, data=self.data, phase=phase)
 
-    def all(self, names: Sequence[str]) -> list[Candidate]:
-        """Several run folders, or one spec."""
+    def check(self, names: Sequence[str]) -> None:
+        """UsageError unless they are run folders, or one spec."""
         if self.weights is not None and len(names) > 1:
             raise UsageError("--weights goes with one spec, and an ensemble is of run folders")
-        return [self.one(name) for name in names]
 
     def _of_run(self, path: Path, phase: Phase) -> Candidate:
         from netspec.training.candidate import Candidate
