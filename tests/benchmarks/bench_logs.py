@@ -22,7 +22,7 @@ from netspec.training.machine import find_machine
 from netspec.training.outcome import Outcome
 from netspec.training.records import recording
 
-PIECES, STEPS, ROW, TEST = 24, 40, 20, 160
+PIECES, STEPS, ROW, TEST = 16, 40, 20, 160
 
 
 def measure() -> Iterator[tuple[str, str]]:
@@ -39,10 +39,8 @@ def measure() -> Iterator[tuple[str, str]]:
             last = time.perf_counter() - began
     step = statistics.median(bare)
     yield "a step with logs / without", f"{statistics.median(logged) / step:.3f}"
-    yield (
-        "the logs' own time",
-        f"{heard / (PIECES * STEPS) / step:.2%} of the steps",
-    )
+    whole = STEPS * (sum(bare) + sum(logged))  # pages come by the clock, which goes on meanwhile
+    yield "the logs' own time", f"{heard / whole:.2%} of all"
     yield "the last page, with a pass over the test data", f"{1e3 * last:.0f} ms"
 
 
