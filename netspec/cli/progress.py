@@ -23,6 +23,7 @@ from netspec.caffe.match import Match
 from netspec.cli.options import print_json
 from netspec.cli.weights import tell
 from netspec.diagnostics import printable
+from netspec.ir.duration import spoken
 from netspec.training.listener import Listener
 from netspec.training.outcome import Outcome
 
@@ -54,12 +55,13 @@ class Progress(_Told):
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
+            TextColumn("{task.fields[told]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("training", total=None, rate="", loss="")
+        self._task = self._bar.add_task("training", total=None, rate="", told="")
+        self._score = ""
         self._begin = self._shown = 0.0
         self._first = 0
 
@@ -87,16 +89,25 @@ class Progress(_Told):
             return
         self._shown = now
         speed = (iteration - self._first) / max(now - self._begin, 1e-9)
-        self._bar.update(
-            self._task, completed=iteration, rate=f"{speed:.1f} it/s", loss=f"loss {loss:.4f}"
-        )
+        told = f"loss {loss:.4f}  lr {rate:.3g}{self._score}"
+        self._bar.update(self._task, completed=iteration, rate=f"{speed:.1f} it/s", told=told)
 
     def tested(self, iteration: int, values: Mapping[str, float]) -> None:
         shown = _line(values)
+        scores = [f"{n} {number(n, v)}" for n, v in results(values).items() if n != "loss"]
+        self._score = f"  test {scores[-1]}" if scores else ""
         elapsed = time.monotonic() - self._begin
         self._console.print(
             f"iteration {iteration:>6,}  {elapsed:6.1f} s  test {shown}", markup=False
         )
+
+    def rolled_back(self, iteration: int, to: int, why: str) -> None:
+        self.warned(why)
+        self.warned(f"back from iteration {iteration:,} to {to:,}")
+        self._first, self._begin = to, time.monotonic()
+
+    def noted(self, message: str) -> None:
+        self._console.print(printable(message), markup=False)
 
     def warned(self, message: str) -> None:
         self._console.print(f"warning: {printable(message)}", markup=False)
@@ -106,9 +117,16 @@ class Progress(_Told):
         run = printable(str(outcome.run))
         if outcome.skipped:
             self.warned(f"{outcome.skipped} updates were left out: not finite")
-        shown = _line(outcome.test) or "no test data"
-        said = f"{'done' if outcome.ran else 'done before'}: {shown}\n{run}/model.onnx"
-        heard(lambda: click.echo(said))
+        if outcome.ending:
+            self.noted(outcome.ending)
+        said = "done" if outcome.ran else "done before"
+        lines = [f"{said}: {_line(outcome.test) or 'no test data'}  ({spoken(outcome.seconds)})"]
+        if outcome.best is not None:
+            name = "accuracy" if outcome.higher else "loss"
+            at = f"of iteration {outcome.best_iteration:,}"
+            lines.append(f"best: {name} {number(name, outcome.best)} {at}: {run}/best.onnx")
+        lines.append(f"{run}/model.onnx")
+        heard(lambda: click.echo("\n".join(lines)))
 
 
 def _line(values: Mapping[str, float]) -> str:
@@ -135,6 +153,12 @@ class JsonLines(_Told):
     def saved(self, iteration: int, path: Path) -> None:
         self._event("saved", iteration=iteration, path=str(path))
 
+    def rolled_back(self, iteration: int, to: int, why: str) -> None:
+        self._event("rolled_back", iteration=iteration, to=to, why=why)
+
+    def noted(self, message: str) -> None:
+        self._event("note", message=message)
+
     def warned(self, message: str) -> None:
         self._event("warning", message=message)
 
@@ -145,6 +169,10 @@ class JsonLines(_Told):
             iterations=outcome.iterations,
             skipped=outcome.skipped,
             test=results(outcome.test),
+            best=outcome.best,
+            best_iteration=outcome.best_iteration,
+            seconds=outcome.seconds,
+            ending=outcome.ending or None,
         )
 
     def _event(self, event: str, **facts: object) -> None:

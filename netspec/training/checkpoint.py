@@ -27,6 +27,11 @@ class State:
     """The solver's memory, such as `momentum`: a tensor per trained weight."""
     statistics: dict[str, NDArray[np.float32]]
 
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are numbers: an update may overflow though its gradient did not."""
+        return all(bool(np.isfinite(array).all()) for array in self.weights.values())
+
 
 class Ending(BaseModel):
     """An end that came before the planned one."""

@@ -22,6 +22,7 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
+from netspec.ir.override import override
 from netspec.ir.sections import MEAN, Solver
 from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
@@ -150,8 +151,9 @@ def open_phase(
 
 
 def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
-    """A run's own copy of its spec, with the paths in it as they were."""
+    """A run's own copy of its spec as amended since, with the paths in it as they were."""
     spec = read(str(run.spec), include_paths=include_paths)
+    spec = replace(spec, tree=override(spec.tree, run.settings.amended))
     folder = run.settings.folder
     return spec if folder is None else replace(spec, folder=Path(folder))
 
