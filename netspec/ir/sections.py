@@ -28,6 +28,7 @@ from netspec.ir.fields import (
     whole,
 )
 from netspec.ir.schedule import POLICIES
+from netspec.ir.views import MAX_SCALE, Views, ViewsKind
 
 ColourOrder: TypeAlias = Literal["BGR", "RGB"]
 """Which of red and blue comes first."""
@@ -38,6 +39,11 @@ MAX_WINDOW = 10_000
 
 MEAN = "transform#mean"
 """What the mean image is called among a data set's arrays; no blob has such a name."""
+
+
+_Scale: TypeAlias = Annotated[
+    int, BeforeValidator(whole(1, MAX_SCALE)), Says(f"whole number from 1 to {MAX_SCALE:,}")
+]
 
 
 class Transform(Fields):
@@ -69,6 +75,20 @@ class Transform(Fields):
     """Decode the images of an LMDB to one channel."""
     channel_order: ColourOrder | None = None
     """How images are decoded; unless set, BGR from Caffe's sources (LMDB, lists), else RGB."""
+    views: ViewsKind = "CENTRE"
+    """What `test` and `predict` see of an image, their probabilities averaged; in TEST alone.
+
+    FLIP is the centre and its mirror image, FIVE_CROP the corners and the centre, TEN_CROP these
+    flipped, too (Krizhevsky et al. 2012).
+    """
+    scales: Annotated[tuple[_Scale, ...], BeforeValidator(many)] = ()
+    """What the shorter side of an image is resized to, once for each, before views are cut; in
+    TEST alone, averaged like views (Simonyan and Zisserman 2015)."""
+
+    @property
+    def seen(self) -> Views:
+        """The views of `test` and `predict`."""
+        return Views(self.views, self.scales)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
@@ -173,6 +193,12 @@ class Solver(Fields):
     """Factor λ of the penalty's gradient, times a parameter's decay_mult."""
     regularization_type: Literal["L2", "L1"] = "L2"
     """The penalty: L2 is λ/2·Σ w², L1 is λ·Σ |w|."""
+    freeze: Texts = ()
+    """Layers, blocks or patterns such as `"stage*/*"` that learn nothing, as if all their lr_mult
+    were 0, and infer in training, too: batch norm reads its running statistics, nothing is dropped.
+
+    What only frozen layers lead to keeps no activations and computes no gradients.
+    """
     clip_gradients: Annotated[
         float, BeforeValidator(threshold), Says("number above 0, or -1 for none")
     ] = -1.0

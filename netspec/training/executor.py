@@ -140,6 +140,11 @@ class Executor:
             recompute=recompute,
         )
 
+    @property
+    def held(self) -> Held:
+        """What lies on the device."""
+        return self._held
+
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.
 

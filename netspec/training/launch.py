@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from netspec.codegen.layout import Planner, plan
+from netspec.codegen.layout import Planner
 from netspec.compiler import Spec
-from netspec.runtime.free import free_memory
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
-from netspec.training.amendments import Amendments, amended, batch_set, rate_note
-from netspec.training.batch_size import chosen_batch, memory_explained, shortage
-from netspec.training.beginning import create_run, go_on_from, new_tuner, seeded, start_from
+from netspec.training.amendments import Amendments, rate_note
+from netspec.training.batch_size import memory_explained, shortage
+from netspec.training.beginning import create_run, go_on_from, start_from
 from netspec.training.caffe_snapshot import caffe_snapshots
 from netspec.training.checkpoint import Progress
 from netspec.training.diagnosis import Diagnosis
 from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, idle_classes, prepare
+from netspec.training.experiment import Experiment, idle_classes
 from netspec.training.listener import Listener
+from netspec.training.listeners import Listeners
 from netspec.training.machine import Machine, find_machine
 from netspec.training.outcome import Outcome
+from netspec.training.ready import Ready, Wanted, anew, going_on
+from netspec.training.records import recording
 from netspec.training.restoring import restore
-from netspec.training.resumption import Again, machine_again, planner_again, run_again
+from netspec.training.resumption import run_again
 from netspec.training.run import Run
 from netspec.training.snapshot import Snapshot
 
@@ -75,8 +75,8 @@ def train(
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
-    listener = listener or Listener()
-    wanted = _Wanted(
+    listener = Listeners(listener or Listener())
+    wanted = Wanted(
         Path(runs),
         None if data is None else Path(data),
         Amendments(None if epochs is None else str(epochs), max_time, batch),
@@ -90,9 +90,9 @@ def train(
     )
     if resume:
         folder = resume if isinstance(resume, Path) else None
-        ready = _again(wanted, run_again(spec, Path(runs), folder, force=force))
+        ready = going_on(wanted, run_again(spec, Path(runs), folder, force=force))
     else:
-        ready = _anew(wanted, spec)
+        ready = anew(wanted, spec)
     experiment, machine = ready.experiment, ready.machine
     if short := shortage(experiment, machine, ready.free):
         listener.warned(short)
@@ -112,88 +112,27 @@ def train(
             snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
         with run.lock():
             progress = _state(ready, run, executor, solverstate, listener)
-            return loop.train(
-                executor,
-                experiment.batches,
-                experiment.solver,
-                run,
-                length=experiment.length,
-                resume=progress,
-                listener=listener,
-                model=experiment.model,
-                tests=experiment.test is not None,
-                snapshot=snapshot,
-                diagnose=Diagnosis(experiment, machine, ready.planner, ready.recompute, executor),
-                keep_start=bool(weights or solverstate),
-            )
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What is asked for beside the spec."""
-
-    runs: Path
-    data: Path | None
-    amendments: Amendments
-    find: Callable[..., Machine]
-    device: str
-    target: str | None
-    threads: int | None
-    recompute: Sequence[str]
-    autotune: bool
-    listener: Listener
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """All that a training needs before it takes memory."""
-
-    experiment: Experiment
-    machine: Machine
-    planner: Planner
-    recompute: Sequence[str]
-    given: Sequence[str]
-    """What options set over the spec, as `--set` has it."""
-    free: int | None
-    """The device's memory, in bytes."""
-    again: Again | None = None
-    before: Experiment | None = None
-    """What goes on, as it was until now."""
-
-
-def _anew(wanted: _Wanted, spec: Spec) -> _Ready:
-    """A new run."""
-    experiment = prepare(spec, data=wanted.data)
-    if experiment.solver.random_seed < 0:
-        experiment = prepare(seeded(spec, time.time_ns() % 2**31), data=wanted.data)
-    machine = wanted.find(wanted.device, target=wanted.target, threads=wanted.threads)
-    free, listener = free_memory(machine.device), wanted.listener
-    given = wanted.amendments.of_new(experiment)
-    if wanted.amendments.batch == "auto":
-        choice = chosen_batch(experiment, machine, free)
-        listener.noted(f"batch {choice.batch:,}: {choice.why}")
-        given.append(batch_set(choice.batch))
-    experiment = amended(experiment, given)
-    name = experiment.nets.train.net.name
-    planner = new_tuner(wanted.runs, name, machine, listener) if wanted.autotune else plan
-    return _Ready(experiment, machine, planner, wanted.recompute, given, free)
-
-
-def _again(wanted: _Wanted, again: Again) -> _Ready:
-    """A run that goes on."""
-    before = prepare(again.spec, data=wanted.data, sources=again.sources)
-    given = wanted.amendments.of_run(before, again.run)
-    machine = machine_again(
-        again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener
-    )
-    planner = planner_again(again.run, machine, wanted.autotune, wanted.listener)
-    recompute = wanted.recompute or again.run.settings.recompute
-    experiment, free = amended(before, given), free_memory(machine.device)
-    return _Ready(experiment, machine, planner, recompute, given, free, again, before)
+            with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
+                return loop.train(
+                    executor,
+                    experiment.batches,
+                    experiment.solver,
+                    run,
+                    length=experiment.length,
+                    resume=progress,
+                    listener=listener,
+                    model=experiment.model,
+                    tests=experiment.test is not None,
+                    snapshot=snapshot,
+                    diagnose=Diagnosis(
+                        experiment, machine, ready.planner, ready.recompute, executor
+                    ),
+                    keep_start=bool(weights or solverstate),
+                )
 
 
 def _state(
-    ready: _Ready,
+    ready: Ready,
     run: Run,
     executor: Executor,
     solverstate: str | Path | None,

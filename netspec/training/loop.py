@@ -190,6 +190,8 @@ class _Loop:
         else:
             change = {"bad": before.bad + 1, "skipped": before.skipped + 1}
         self.progress = before.model_copy(update={"iteration": done, **change})
+        if not result.finite:
+            self.listener.skipped(done)
         self.listener.progressed(done, self.smoothed.get("loss", result.loss), rate)
         if self.progress.bad >= _PATIENCE:
             self.fall_back()
@@ -248,13 +250,11 @@ class _Loop:
         if test:
             self.end_early()
         if self.due.line(done):
-            self.log.append(
-                done,
-                epoch=done * self.batches.batch_size / self.batches.samples,
-                rate=self.rate(max(done - 1, 0)),
-                train=self.progress.averages.means() | self.smoothed,
-                test=test,
-            )
+            epoch = done * self.batches.batch_size / self.batches.samples
+            rate = self.rate(max(done - 1, 0))
+            train = self.progress.averages.means() | self.smoothed
+            self.log.append(done, epoch=epoch, rate=rate, train=train, test=test)
+            self.listener.recorded(done, epoch, rate, train)
             empty = Progress().averages
             self.progress = self.progress.model_copy(update={"recorded": done, "averages": empty})
 
@@ -278,6 +278,7 @@ class _Loop:
         if self.saved == self.progress:
             return
         self.log.sync()
+        self.listener.saving(self.progress.iteration)
         state = self.executor.state()
         if self.snapshot is not None and self.due.snapshot(self.progress.iteration):
             self.snapshot(state, self.progress.iteration)

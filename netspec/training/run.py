@@ -169,6 +169,16 @@ class Run:
         return self.path / "log.csv"
 
     @property
+    def events(self) -> Path:
+        """What happened in its training."""
+        return self.path / "events.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The page about it."""
+        return self.path / "report.html"
+
+    @property
     def checkpoints(self) -> Keeper:
         """The checkpoints of its training."""
         return Keeper(self.path / "checkpoints")

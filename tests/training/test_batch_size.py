@@ -17,7 +17,7 @@ from netspec.runtime.device import Device
 from netspec.runtime.free import free_memory
 from netspec.runtime.session import OutOfMemory, translated_errors
 from netspec.training import executor as executor_module
-from netspec.training import launch
+from netspec.training import ready
 from netspec.training.batch_size import chosen_batch, training_bytes
 from netspec.training.experiment import Experiment, prepare
 from netspec.training.launch import train
@@ -110,7 +110,7 @@ def test_an_automatic_batch_stays_with_the_run(
     (note,) = notes.notes
     assert note.startswith("batch 64: training takes ")
     assert "batch_size: 64" in (run / "spec.net").read_text()
-    monkeypatch.setattr(launch, "free_memory", lambda _: 1)
+    monkeypatch.setattr(ready, "free_memory", lambda _: 1)
     assert not notes.warnings
     assert train(spec, batch="auto", resume=True, **there).ran == 0
     (warning,) = notes.warnings
@@ -142,17 +142,17 @@ def test_who_runs_out_of_memory_hears_what_fits(
             raise fault
 
     free = training_bytes(experiment, machine, 2) + 100
-    monkeypatch.setattr(launch, "free_memory", lambda _: free)
+    monkeypatch.setattr(ready, "free_memory", lambda _: free)
     monkeypatch.setattr(executor_module.BoundBatch, "run", fail)
     with pytest.raises(NetspecError) as caught:
         train(experiment.spec, runs=tmp_path / "runs", device="cpu")
     said = str(caught.value)
     assert said.startswith(f"the cpu's memory does not hold a training step of 4 samples{asked}; ")
     assert said.endswith(" were free: --batch 2 should fit")
-    monkeypatch.setattr(launch, "free_memory", lambda _: 1000)
+    monkeypatch.setattr(ready, "free_memory", lambda _: 1000)
     with pytest.raises(NetspecError, match="not even one sample fits: --recompute all takes less"):
         train(experiment.spec, runs=tmp_path / "runs", device="cpu")
-    monkeypatch.setattr(launch, "free_memory", lambda _: None)
+    monkeypatch.setattr(ready, "free_memory", lambda _: None)
     with pytest.raises(NetspecError, match="by our count: --batch 2 may fit"):
         train(experiment.spec, runs=tmp_path / "runs", device="cpu")
 
