@@ -266,9 +266,20 @@ class Run:
 
         Those of the end, or those that tested best.
         """
+        weights, _ = self._read(best)
+        return weights
+
+    def trained(self, *, best: bool = False) -> dict[str, NDArray[Any]] | None:
+        """The same; None if the run is not finished, or goes on with another spec since."""
+        if not (self.best_weights_file if best else self.weights_file).exists():
+            return None
+        weights, facts = self._read(best)
+        return weights if facts.get("spec") == self.spec_hash() else None
+
+    def _read(self, best: bool) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         file = self.best_weights_file if best else self.weights_file
-        sections, _ = read_tensors(file, "weights")
-        return sections[""]
+        sections, facts = read_tensors(file, "weights")
+        return sections[""], facts
 
 
 def _text(settings: Settings) -> bytes:
