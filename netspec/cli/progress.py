@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -50,15 +51,7 @@ class Progress(_Told):
     def __init__(self) -> None:
         self._console = console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[told]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+            *_columns(), console=console, transient=True, disable=not console.is_terminal
         )
         self._task = self._bar.add_task("training", total=None, rate="", told="")
         self._score = ""
@@ -127,6 +120,46 @@ class Progress(_Told):
             lines.append(f"best: {name} {number(name, outcome.best)} {at}: {run}/best.onnx")
         lines.append(f"{run}/model.onnx")
         heard(lambda: click.echo("\n".join(lines)))
+
+
+class Steps:
+    """A bar for the steps of a verb that leaves no run: rate, remaining time, loss, rate."""
+
+    def __init__(self, word: str, total: int, *, quiet: bool) -> None:
+        console = Console(stderr=True, highlight=False)
+        shown = console.is_terminal and not quiet
+        self._bar = Bar(*_columns(), console=console, transient=True, disable=not shown)
+        self._task = self._bar.add_task(word, total=total, rate="", told="")
+        self._begin = time.monotonic()
+        self._shown = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def told(self, done: int, loss: float, rate: float) -> None:
+        """So many steps are done."""
+        now = time.monotonic()
+        if now - self._shown < _REFRESH:
+            return
+        self._shown = now
+        speed = f"{done / max(now - self._begin, 1e-9):.1f} it/s"
+        told = f"loss {loss:.4f}  lr {rate:.3g}"
+        self._bar.update(self._task, completed=done, rate=speed, told=told)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}"),
+    )
 
 
 def _line(values: Mapping[str, float]) -> str:

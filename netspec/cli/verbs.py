@@ -26,7 +26,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._verbs:
             return None
-        command = import_module(self._modules.format(verb=cmd_name)).command
+        command = import_module(self._modules.format(verb=cmd_name.replace("-", "_"))).command
         assert isinstance(command, click.Command)
         return command
 
