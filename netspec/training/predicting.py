@@ -17,6 +17,7 @@ from netspec.ir.net import Net
 from netspec.ir.types import Shape, size
 from netspec.ir.views import PLAIN, Views
 from netspec.runtime.device import Device, choose_device
+from netspec.training.label_images import tested_labels
 from netspec.training.predictor import Arrays, Predictor
 from netspec.training.scored import Regressed, Scored
 
@@ -51,7 +52,7 @@ class Judge:
         views: Views = PLAIN,
     ) -> None:
         """UsageError for views that the images do not give."""
-        self._dataset = dataset
+        self._net, self._dataset = net, dataset
         self._classes: ClassHead | None = class_head(net)
         self._targets: tuple[TargetHead, ...] = target_heads(net) if views.plain else ()
         if not views.plain:
@@ -72,7 +73,7 @@ class Judge:
         scored, head = None, self._classes
         if head is not None:
             scores = np.moveaxis(found[head.output], head.axis, -1)
-            labels = self._dataset.arrays[head.label]
+            labels = tested_labels(self._net, head.label, self._dataset.arrays[head.label])
             scored = Scored.of(scores, labels, self._dataset.classes, head.ignore_label)
         return Predictions(scored, tuple(self._regressed(head, found) for head in self._targets))
 
