@@ -332,7 +332,9 @@ class Solver(Fields):
             raise ValueError("rollback repeats itself with rollback_factor 1 and rollback_skip 0")
 
     def _check_policy(self) -> None:
-        if misfit := conflict(self):
+        fields = Solver.model_fields.items()
+        said = {name for name, field in fields if getattr(self, name) != field.default}
+        if misfit := conflict(self, said):
             raise ValueError(misfit)
         if self.lr_policy == "plateau" and self.test_interval == 0:
             raise ValueError("lr_policy plateau needs tests, and test_interval 0 is none")

@@ -41,8 +41,15 @@ class Candidate:
     weights: Arrays
 
     @classmethod
-    def of_run(cls, run: Run, *, data: Path | None = None, phase: Phase = Phase.TEST) -> Candidate:
-        """A run's newest weights, and the data of `phase`, or `data`.
+    def of_run(
+        cls,
+        run: Run,
+        *,
+        data: Path | None = None,
+        phase: Phase = Phase.TEST,
+        best: bool = False,
+    ) -> Candidate:
+        """A run's newest weights, or its best ones, and the data of `phase`, or `data`.
 
         UsageError if the spec has no such data, DataError if weights or data are damaged.
         """
@@ -50,7 +57,7 @@ class Candidate:
         net = _fed_by(elaborate(spec), phase)
         source = run.settings.data.get(phase)
         dataset, _ = open_phase(spec, net, phase, data=data, source=source)
-        return cls(str(run.path), spec, net, dataset, trained_weights(run, net))
+        return cls(str(run.path), spec, net, dataset, trained_weights(run, net, best=best))
 
     @classmethod
     def of_spec(
