@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -34,6 +34,8 @@ class Dataset:
     origin: str
     mean: Array | None = None
     """The mean image that a transform subtracts, C x H x W."""
+    files: Sequence[Path] = ()
+    """The file of each sample, where the source has one for each."""
 
     def __post_init__(self) -> None:
         counts = {name: array.shape[0] for name, array in self.arrays.items()}
