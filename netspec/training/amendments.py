@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from netspec.compiler import elaborate
 from netspec.diagnostics import UsageError, printable
 from netspec.ir.override import override
-from netspec.ir.schedule import learning_rate
+from netspec.ir.schedule import Course, learning_rate
+from netspec.training.checkpoint import Progress
 from netspec.training.experiment import Experiment
 from netspec.training.run import Run
 
@@ -87,12 +89,20 @@ def _path(text: str) -> str:
     return text.partition("=")[0].replace("max_iter", "max_epoch")
 
 
-def rate_note(before: Experiment, after: Experiment, iteration: int) -> str:
+def rate_note(before: Experiment, after: Experiment, progress: Progress) -> str:
     """What another length does to the learning rate where the run goes on; empty if nothing."""
-    old, new = (learning_rate(e.solver, iteration, e.length) for e in (before, after))
+    old, new = (_rate(experiment, progress) for experiment in (before, after))
     if old == new:
         return ""
     return (
         f"lr_policy {after.solver.lr_policy} hangs on the length: the learning rate goes on at "
         f"{new:.6g}, as of {after.length:,} iterations; of {before.length:,} it were {old:.6g}"
     )
+
+
+def _rate(experiment: Experiment, progress: Progress) -> float:
+    batches = experiment.batches
+    epoch = Fraction(batches.samples, batches.batch_size)
+    course = Course(experiment.length, epoch, progress.plateau.reductions)
+    rate = learning_rate(experiment.solver, progress.iteration, course)
+    return rate * progress.rate_factor

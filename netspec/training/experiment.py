@@ -99,6 +99,8 @@ def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = N
         raise UsageError(f"{spec.path}: training needs a `solver {{ … }}`")
     if net.data is None:
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
+    if net.solver.lr_policy == "plateau" and nets.test.net.data is None:
+        raise UsageError(f'{spec.path}: lr_policy plateau looks at tests: it needs a `data "test"`')
     opened = {
         phase: open_phase(spec, built, phase, data=data, source=(sources or {}).get(phase))
         for phase, built in ((Phase.TRAIN, net), (Phase.TEST, nets.test.net))
@@ -232,7 +234,8 @@ def _of_checkpoint(run: Run, best: bool) -> dict[str, NDArray[Any]]:
         if iteration is None:
             raise UsageError(f"{run.path}: has no test yet, of which weights were the best")
         state, _ = load(run.checkpoints.path(iteration))
-    return {**state.weights, **state.statistics}
+    result = state.result
+    return {**result.weights, **result.statistics}
 
 
 def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
