@@ -19,8 +19,7 @@ from netspec.training.executor import Executor
 from netspec.training.experiment import evaluate_run, open_phase, prepare
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
-from netspec.training.predicting import judge
-from netspec.training.predictor import Predictor
+from netspec.training.predicting import Predictor, judge
 from netspec.training.run import Run
 from netspec.training.targets import find_target
 
