@@ -234,14 +234,14 @@ class Run:
 
         The same training gives the same bytes, resumed or not.
         """
-        self._write(state, self.weights_file, model, self.model_file)
+        self._write(state.result, self.weights_file, model, self.model_file)
 
     def finish_best(
         self, state: State | None, model: Callable[[State], bytes] | None = None
     ) -> None:
         """The same of the weights that tested best, beside them; None if they are the last."""
         if state is not None:
-            self._write(state, self.best_weights_file, model, self.best_model_file)
+            self._write(state.result, self.best_weights_file, model, self.best_model_file)
             return
         write_durably(self.best_weights_file, [self.weights_file.read_bytes()])
         if model is not None:
@@ -255,7 +255,6 @@ class Run:
         model_file: Path,
     ) -> None:
         assert self.locked
-        state = state.result
         assert not set(state.weights) & set(state.statistics)
         facts = {"net": self.settings.name, "spec": self.spec_hash()}
         write_tensors(weights, "weights", {"": {**state.weights, **state.statistics}}, facts)
