@@ -12,6 +12,7 @@ from netspec.training.events import (
     Norms,
     Number,
     Resumed,
+    RolledBack,
     Row,
     Skipped,
     Started,
@@ -78,6 +79,8 @@ class History:
             self._note_best(event)
         elif isinstance(event, Norms):
             self.norms = [*self.norms[:1], event]
+        elif isinstance(event, RolledBack):
+            self.warnings.append(f"back from iteration {event.diverged:,}: {event.message}")
         elif isinstance(event, Skipped):
             self.skipped += 1
         elif isinstance(event, Warned) and len(self.warnings) < _WARNINGS:

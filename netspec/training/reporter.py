@@ -14,7 +14,15 @@ from netspec.files import write_atomically
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.report.summary import Summary, summarise
-from netspec.training.events import Event, Failed, Finished, Row, Stopped
+from netspec.training.events import (
+    Event,
+    Failed,
+    Finished,
+    RolledBack,
+    Row,
+    Stopped,
+    read_events,
+)
 from netspec.training.experiment import Experiment
 from netspec.training.history import History
 from netspec.training.judged import Judged
@@ -62,7 +70,11 @@ class Reporter:
 
     def hear(self, event: Event) -> None:
         """Take note, and write if it is time."""
-        self._history.add(event)
+        if isinstance(event, RolledBack):  # the file is cut, and begins the curves anew
+            events, _ = read_events(self._run.events)
+            self._history = History(self._history.metrics, events)
+        else:
+            self._history.add(event)
         ended = isinstance(event, Finished | Stopped | Failed)
         if not ended and not (isinstance(event, Row) and self._pages.allows()):
             return
