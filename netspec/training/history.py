@@ -53,7 +53,7 @@ class History:
         self.speed = 0.0
         """Iterations a second since the training began or went on."""
         self.last: Event | None = None
-        """The latest event."""
+        """The latest event that is no warning, which may come after the end."""
         self._begun: Event | None = None
         self._before = 0.0
         for event in events:
@@ -86,7 +86,8 @@ class History:
         elif isinstance(event, Warned) and len(self.warnings) < _WARNINGS:
             self.warnings.append(event.message)
         self._count(event)
-        self.last = event
+        if not isinstance(event, Warned):
+            self.last = event
 
     def _count(self, event: Event) -> None:
         """Time since the training began or went on; a clock that was put back counts as none."""

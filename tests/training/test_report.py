@@ -216,6 +216,26 @@ def test_a_page_that_fails_costs_one_warning(spec: Path, monkeypatch: pytest.Mon
         assert (run.weights()[name] == whole.weights()[name]).all()
 
 
+def test_a_judgement_that_fails_leaves_the_page(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Judged:
+        raise MemoryError("too much")
+
+    ear = Ear()
+    monkeypatch.setattr(Judged, "of", fail)
+    run = Run.open(trained(spec, ear).run)
+    assert [w.split(": ", 1)[1] for w in ear.warnings] == ["is behind, training goes on: too much"]
+    assert "Worst mistakes" not in run.report.read_text("utf-8")
+    assert "finished, 12 of 12" in run.report.read_text("utf-8")
+
+
+def test_what_is_held_while_training() -> None:
+    net = elaborate(read("lenet")).test.net
+    assert reporter.affordable(net, 6_000_000)
+    assert not reporter.affordable(net, 7_000_000)
+
+
 def test_a_page_takes_a_small_share_of_the_time() -> None:
     now = 0.0
     budget = Budget(lambda: now, 0.03)
