@@ -32,7 +32,7 @@ from netspec.training.run import Run
 
 _SHARE = 0.003
 """Of the time, at most, that goes into pages before the end; into judgements, too."""
-_PAGE, _JUDGEMENT = 0.03, 0.15
+_PAGE, _JUDGEMENT = 0.03, 0.3
 """Seconds that each may take, before it is known."""
 
 _HELD = 256 << 20
