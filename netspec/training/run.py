@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -17,15 +16,11 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from netspec.diagnostics import DataError, NetspecError, UsageError, printable
+from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import remove_orphans, write_durably
 from netspec.training.checkpoint import Keeper, State
+from netspec.training.locking import lock_file, reaching
 from netspec.training.tensors import read_tensors, write_tensors
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 SPEC = "spec.net"
 """The spec as run; what it includes lies beside it under the names it uses."""
@@ -111,10 +106,10 @@ class Run:
         path = _next_folder(root / folder_name(settings.name))
         for place, text in places.items():
             target = path / place
-            with _reaching(target):
+            with reaching(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(target, [text.encode()])
-        with _reaching(path):
+        with reaching(path):
             (path / "checkpoints").mkdir(exist_ok=True)
         write_durably(path / _SETTINGS, [_text(settings)])
         return cls(path, settings)
@@ -134,7 +129,7 @@ class Run:
         self.amend(settings.model_copy(update={"changes": (*settings.changes, change)}))
         places = {self.path / _place(name): text for name, text in files.items()}
         for target, text in places.items():
-            with _reaching(target):
+            with reaching(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(target, [text.encode()])
         for file in self._texts():
@@ -151,7 +146,7 @@ class Run:
         if not file.is_file():
             raise UsageError(f"{printable(str(path))}: is not the folder of a run")
         try:
-            with _reaching(file, "read"):
+            with reaching(file, "read"):
                 return cls(path, Settings.model_validate_json(file.read_bytes()))
         except ValidationError as fault:
             first = fault.errors()[0]
@@ -207,7 +202,7 @@ class Run:
         """A hash of the spec's texts and their names; a checkpoint carries it."""
         total = sha256()
         for file in self._texts():
-            with _reaching(file, "read"):
+            with reaching(file, "read"):
                 text = file.read_bytes()
             total.update(f"{len(text)} {file.relative_to(self.path).as_posix()}\n".encode())
             total.update(text)
@@ -219,7 +214,7 @@ class Run:
 
         The kernel drops the lock with the process, however it ends.
         """
-        descriptor = _lock(self.path / _LOCK)
+        descriptor = lock_file(self.path / _LOCK)
         self.locked = True
         try:
             remove_orphans(self.path)
@@ -333,7 +328,7 @@ def _numbers(folder: Path) -> list[int]:
 
 def _next_folder(parent: Path) -> Path:
     """Make `1`, `2`, …: mkdir fails where another process was faster, and the next one is tried."""
-    with _reaching(parent):
+    with reaching(parent):
         parent.mkdir(parents=True, exist_ok=True)
         number = max(_numbers(parent), default=0) + 1
         while True:
@@ -342,34 +337,3 @@ def _next_folder(parent: Path) -> Path:
                 return parent / str(number)
             except FileExistsError:
                 number += 1
-
-
-@contextmanager
-def _reaching(path: Path, what: str = "made") -> Iterator[None]:
-    try:
-        yield
-    except OSError as fault:
-        reason = f"cannot be {what}: {fault.strerror or fault}"
-        raise DataError(f"{printable(str(path))}: {reason}") from None
-
-
-def _lock(path: Path) -> int:
-    """The descriptor of a lock file that this process now holds."""
-    with _reaching(path):
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        os.close(descriptor)
-        raise _refused(path, fault) from None
-    return descriptor
-
-
-def _refused(path: Path, fault: OSError) -> NetspecError:
-    run = printable(str(path.parent))
-    if isinstance(fault, BlockingIOError | PermissionError):
-        return UsageError(f"{run}: another process is writing to this run")
-    return DataError(f"{run}: this file system cannot lock the run: {fault.strerror}")
