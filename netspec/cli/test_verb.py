@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 2**31),
     help="Batches of the test data, over again if it has fewer.  [default: each sample once]",
 )
+@click.option(
+    "--split", type=click.Choice(["test", "val"]), default="test", show_default=True,
+    help="The test data, or the samples that the tests of the run's training looked at.",
+)  # fmt: skip
 @options.DATA
 @options.DEVICE
 @options.SETS
@@ -40,6 +44,7 @@ def command(
     weights: str | None,
     ignore_mismatch: bool,
     iterations: int | None,
+    split: str,
     data: Path | None,
     device: str,
     sets: tuple[str, ...],
@@ -56,7 +61,9 @@ def command(
     if weights is None:
         if sets or include_paths or wishes or ignore_mismatch:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
-        found = _run(Path(run), data, device, iterations)
+        found = _run(Path(run), data, device, iterations, split)
+    elif split != "test":
+        raise UsageError("--split val is of a run: what samples its training held out")
     else:
         spec = read_spec(run, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
         found = _spec(spec, weights, data, device, iterations, ignore_mismatch=ignore_mismatch)
@@ -71,13 +78,15 @@ def command(
     return 0
 
 
-def _run(path: Path, data: Path | None, device: str, iterations: int | None) -> Evaluation:
+def _run(
+    path: Path, data: Path | None, device: str, iterations: int | None, split: str
+) -> Evaluation:
     from netspec.training.experiment import evaluate_run
     from netspec.training.run import Run
 
     if path.is_file():
         raise UsageError(f"{path}: is no run folder; a spec takes --weights")
-    return evaluate_run(Run.open(path), data=data, device=device, batches=iterations)
+    return evaluate_run(Run.open(path), data=data, device=device, batches=iterations, split=split)
 
 
 def _spec(

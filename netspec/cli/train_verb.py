@@ -14,6 +14,7 @@ from netspec.diagnostics import UsageError
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
+    from netspec.compiler import Spec
 
 
 @click.command("train")
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 @click.option(
     "--runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"),
     show_default=True, help="Where run folders go.",
+)  # fmt: skip
+@click.option(
+    "--folds", type=click.IntRange(2, 1000), metavar="K",
+    help="Cross-validate: K runs, each tested on the fold that it leaves out.",
 )  # fmt: skip
 @click.option(
     "--autotune", is_flag=True, show_default="off",
@@ -57,6 +62,7 @@ def command(
     ignore_mismatch: bool,
     snapshot: Path | None,
     runs: Path,
+    folds: int | None,
     autotune: bool,
     target: str | None,
     threads: int | None,
@@ -72,23 +78,37 @@ def command(
 ) -> int:
     """Train SPEC on its data, test every epoch, keep everything in a run folder.
 
-    SIGINT and SIGTERM finish the step, save, and exit 75: `--resume` goes on from there.
+    Where the spec holds samples out (`val: 0.1`), or the source has a folder `val` beside `test`,
+    the tests look at these. SIGINT and SIGTERM finish the step, save, and exit 75: `--resume` goes
+    on from there.
     """
-    if sum(map(bool, (resume, weights, snapshot))) > 1:
+    if not folds and sum(map(bool, (resume, weights, snapshot))) > 1:
         raise UsageError("--resume, --snapshot and --weights each say how the training begins")
     folder = snapshot if snapshot is not None and snapshot.is_dir() else None
+    if folds and snapshot:
+        raise UsageError("--folds begins runs of its own, or goes on with them by --resume")
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
     from netspec.cli.progress import JsonLines, Progress
+    from netspec.data.split import Fold
     from netspec.training.launch import train
+    from netspec.training.loop import Outcome
 
-    listener = JsonLines() if as_json else Progress()
-    with listener:
-        train(
-            source, runs=runs, resume=folder or resume, data=data, device=device, target=target,
-            threads=threads, recompute=options.names(recompute, "--recompute"),
-            tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
-            weights=options.names(weights, "--weights"),
-            ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
-            listener=listener,
-        )  # fmt: skip
+    def start(source: Spec, resume: bool | Path, fold: Fold | None = None) -> Outcome:
+        with JsonLines() if as_json else Progress() as listener:
+            return train(
+                source, runs=runs, resume=resume, data=data, device=device, target=target,
+                threads=threads, recompute=options.names(recompute, "--recompute"),
+                tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
+                weights=options.names(weights, "--weights"),
+                ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
+                fold=fold, listener=listener,
+            )  # fmt: skip
+
+    if folds is None:
+        start(source, folder or resume)
+        return 0
+    from netspec.cli.folds import tell
+    from netspec.training.folds import cross_validate
+
+    tell(cross_validate(source, folds, runs, start, resume=resume), as_json=as_json)
     return 0

@@ -13,7 +13,7 @@ from netspec.data.file import fault
 from netspec.data.image import SUFFIXES, decode, image_shape, natural_shape, strict
 from netspec.ir.types import Shape, TensorType
 
-SPLITS = {"train": ("train",), "test": ("test", "val")}
+SPLITS = {"train": ("train",), "test": ("test", "val"), "val": ("val",)}
 """Folders below the root that hold a split, the first that is there."""
 
 _UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -70,6 +70,10 @@ def _split_folder(path: Path, split: str) -> Path:
     raise fault(path, f"no folder {' or '.join(SPLITS[split])} beside that of the {other} images")
 
 
+def _validates(path: Path) -> bool:
+    return all((path / name).is_dir() for name in ("val", "test"))
+
+
 def _classes(root: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted: a class's label is its place."""
     names = sorted(e.name for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))
@@ -118,4 +122,5 @@ READER = Reader(
     _claims,
     _read,
     _probe,
+    validates=_validates,
 )

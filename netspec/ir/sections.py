@@ -98,6 +98,17 @@ class DataSection(Fields):
     """Whether each epoch has an order of its own; unless set, in training only."""
     rand_skip: NonNegative = 0
     """Training begins behind so many samples at most, drawn by lot."""
+    val: Probability = 0.0
+    """Share of the training data that is held out for validation; 0: none.
+
+    Of each class alike where labels are classes, drawn by random_seed. The tests of a training then
+    look at these samples, and `data "test"` is left to `netspec test`. A source with folders train,
+    val and test needs none: training looks at val.
+    """
+    classes: Texts = ()
+    """The names of the classes, label 0 first; they go into the model."""
+    class_names: Text = ""
+    """A file with a class's name a line, instead of `classes`; relative to the spec."""
     arrays: Texts = ()
     """What the net calls the images and the labels, unless `data` and `label`."""
     root_folder: Text = ""
@@ -115,6 +126,8 @@ class DataSection(Fields):
     def _consistent(self) -> DataSection:
         if bool(self.new_height) != bool(self.new_width):
             raise ValueError("takes new_height and new_width together")
+        if self.classes and self.class_names:
+            raise ValueError("takes classes or class_names, not both")
         if len(self.arrays) > 2:
             raise ValueError("arrays names the images and the labels, no more")
         return self

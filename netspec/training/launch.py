@@ -12,6 +12,7 @@ from pathlib import Path
 
 from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec, elaborate
+from netspec.data.split import Fold
 from netspec.diagnostics import NetspecError, Source, UsageError
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
@@ -24,10 +25,12 @@ from netspec.training.caffe_snapshot import caffe_snapshots, restored
 from netspec.training.checkpoint import Progress
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
+from netspec.training.folds import folded
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
 from netspec.training.snapshot import Snapshot
+from netspec.training.validation import check_held_out
 from netspec.weights import load_weights
 
 
@@ -48,6 +51,7 @@ def train(
     weights: Sequence[str | Path] = (),
     ignore_mismatch: bool = False,
     solverstate: str | Path | None = None,
+    fold: Fold | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
@@ -60,7 +64,8 @@ def train(
     measures which formulations are the fastest here, in 30 seconds at most; a resumed run keeps
     those that it began with. `snapshots` makes what writes them where the solver has a
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
-    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A `random_seed`
+    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A new run of a spec
+    with `val` leaves out `fold` instead of that share. A `random_seed`
     below 0 is taken from the clock, and stands in the run's copy of the spec.
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
@@ -72,15 +77,19 @@ def train(
         run = _latest(spec, Path(runs), resume if isinstance(resume, Path) else None)
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
         saved = run_spec(run, spec.library.include_paths)
-        experiment = prepare(saved, data=data, sources=sources)
+        parts = run.settings.fold
+        experiment = prepare(
+            saved, data=data, sources=sources, fold=Fold(*parts) if parts else None
+        )
+        check_held_out(run, experiment.held_out)
         machine = _machine_again(run, find, device, target, threads, listener)
         recompute = recompute or run.settings.recompute
         planner = _planner_again(run, machine, autotune, listener)
         executor = _executor(experiment, machine, planner, recompute, listener)
     else:
-        experiment = prepare(spec, data=data)
+        experiment = prepare(spec, data=data, fold=fold)
         if experiment.solver.random_seed < 0:
-            experiment = prepare(_seeded(spec, time.time_ns() % 2**31), data=data)
+            experiment = prepare(_seeded(spec, time.time_ns() % 2**31), data=data, fold=fold)
         machine = find(device, target=target, threads=threads)
         name = experiment.nets.train.net.name
         planner = _tuner(Path(runs), name, machine, listener) if autotune else plan
@@ -236,6 +245,8 @@ def _latest(spec: Spec, runs: Path, folder: Path | None = None) -> Run:
         raise UsageError(f"there is no run of {net.name} under {runs} to go on with")
     if net.solver is not None and net.solver.random_seed < 0:
         spec = _seeded(spec, run.settings.seed)
+    if run.settings.fold is not None:
+        spec = folded(spec, run.settings.fold[1])
     for file, text in _texts(spec).items():
         if not _says(run.path / file, text):
             what = "the spec" if file == SPEC else f"the included `{file}`"
@@ -271,6 +282,9 @@ def _create(
         threads=threads,
         recompute=tuple(recompute),
         seed=experiment.solver.random_seed,
+        fold=(experiment.fold.number, experiment.fold.count) if experiment.fold else None,
+        held_out=experiment.held_out,
+        classes=experiment.classes,
         folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},
         solver=plain(experiment.solver),

@@ -55,6 +55,12 @@ class Settings(BaseModel):
     """As asked for."""
     recompute: tuple[str, ...] = ()
     seed: int = 1
+    fold: tuple[int, int] | None = None
+    """Which fold of how many was held out, in a cross-validation."""
+    held_out: str = ""
+    """The digest of the samples that were held out; empty if none were."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes, if the data know them."""
     folder: str | None = None
     """Where the spec's paths begin."""
     data: dict[str, str] = {}
@@ -192,12 +198,16 @@ class Run:
 
 def latest_run(root: Path, name: str) -> Run | None:
     """The last run of the net of this name that was completely made."""
+    return next(latest_runs(root, name), None)
+
+
+def latest_runs(root: Path, name: str) -> Iterator[Run]:
+    """The runs of the net of this name that were completely made, the last one first."""
     folder = root / folder_name(name)
     for number in sorted(_numbers(folder), reverse=True):
         path = folder / str(number)
         if (path / _SETTINGS).is_file():
-            return Run.open(path)
-    return None
+            yield Run.open(path)
 
 
 def folder_name(name: str) -> str:
