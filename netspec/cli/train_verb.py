@@ -91,7 +91,7 @@ def command(
     from netspec.cli.progress import JsonLines, Progress
     from netspec.data.split import Fold
     from netspec.training.launch import train
-    from netspec.training.loop import Outcome
+    from netspec.training.outcome import Outcome
 
     def start(source: Spec, resume: bool | Path, fold: Fold | None = None) -> Outcome:
         with JsonLines() if as_json else Progress() as listener:

@@ -11,7 +11,7 @@ from netspec.compiler import Spec, elaborate
 from netspec.data.split import Fold
 from netspec.diagnostics import UsageError
 from netspec.ir.override import override
-from netspec.training.loop import Outcome
+from netspec.training.outcome import Outcome
 from netspec.training.run import latest_runs
 
 Start = Callable[[Spec, bool | Path, Fold], Outcome]

@@ -15,7 +15,7 @@ from netspec.ir.layer import Phase
 from netspec.training.experiment import evaluate_run, prepare
 from netspec.training.folds import cross_validate
 from netspec.training.launch import train
-from netspec.training.loop import Outcome
+from netspec.training.outcome import Outcome
 from netspec.training.run import Run
 
 LAYERS = 'input "data" { shape: 3x4x4 }  fc { num_output: 3 }  softmax_loss  accuracy'
