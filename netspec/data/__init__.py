@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
-from netspec.data import database, folder, hdf5, idx, image_list, npz
+from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz
 from netspec.data.classes import named
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.file import fault
@@ -33,7 +33,15 @@ __all__ = [
     "validates",
 ]
 
-READERS = (npz.READER, idx.READER, database.READER, hdf5.READER, image_list.READER, folder.READER)
+READERS = (
+    npz.READER,
+    cifar.READER,
+    idx.READER,
+    database.READER,
+    hdf5.READER,
+    image_list.READER,
+    folder.READER,
+)
 """The first that claims a path reads it: a folder that is nothing else is one of images."""
 
 
@@ -125,7 +133,7 @@ def _reader(path: Path) -> Reader:
     raise fault(path, f"of no known format; a source is {_forms()}")
 
 
-_PARTICULAR = ("root_folder", "new_height", "new_width", "is_color")
+_PARTICULAR = ("label", "root_folder", "new_height", "new_width", "is_color")
 _OF_TRANSFORM = ("force_color", "force_gray")
 
 

@@ -109,6 +109,9 @@ class DataSection(Fields):
     """The names of the classes, label 0 first; they go into the model."""
     class_names: Text = ""
     """A file with a class's name a line, instead of `classes`; relative to the spec."""
+    label: Text = ""
+    """What the label is, where a source holds several: a column of a CSV, by its name or its number
+    from 1; `fine_label` or `coarse_label` of CIFAR-100."""
     arrays: Texts = ()
     """What the net calls the images and the labels, unless `data` and `label`."""
     root_folder: Text = ""
