@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
-from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz
+from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz, zipped
 from netspec.data.classes import named
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.file import fault
@@ -41,6 +41,7 @@ READERS = (
     hdf5.READER,
     image_list.READER,
     folder.READER,
+    zipped.READER,
 )
 """The first that claims a path reads it: a folder that is nothing else is one of images."""
 

@@ -16,7 +16,7 @@ from netspec.ir.types import Shape, TensorType
 SPLITS = {"train": ("train",), "test": ("test", "val"), "val": ("val",)}
 """Folders below the root that hold a split, the first that is there."""
 
-_UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 """Images of other formats: passing over them would train on less than the user sees."""
 
 
@@ -106,7 +106,7 @@ def _files_below(folder: Path) -> list[Path]:
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
                 continue
-            if suffix in _UNREAD:
+            if suffix in UNREAD:
                 raise fault(Path(place) / name, f"images are read from {', '.join(SUFFIXES)} only")
             if suffix in SUFFIXES:
                 images.append(Path(place) / name)
