@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
-from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz, zipped
+from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz, table, zipped
 from netspec.data.classes import named
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.file import fault
@@ -36,6 +36,7 @@ __all__ = [
 READERS = (
     npz.READER,
     cifar.READER,
+    table.READER,
     idx.READER,
     database.READER,
     hdf5.READER,
