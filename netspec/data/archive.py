@@ -8,9 +8,10 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from netspec.data.file import bomb, fault, open_regular
 from netspec.data.image import MAX_BYTES
@@ -27,6 +28,12 @@ _END = struct.Struct("<4s6xHLLH")
 
 _MAX_DIRECTORY = 256 << 20
 """Bytes of an archive's directory, which is held in memory: some three million entries."""
+
+_HEADER = 30
+"""Bytes of what stands before a file, without its name (APPNOTE 4.3.7)."""
+
+_UTF8 = 0x800
+"""The flag of a name in UTF-8; others are in the characters of the first PC."""
 
 _ENTRY = 46
 """Bytes of an entry of the directory without its name: a longer remark on one hides another."""
@@ -89,7 +96,7 @@ class Archive:
 def opened(path: Path) -> Iterator[Archive]:
     """The archive of a file; DataError if it is none, or is not as its directory says."""
     with open_regular(path) as file:
-        count = _stated(path, file.fileno())
+        count = _stated(path, file)
         try:
             archive = zipfile.ZipFile(file)
             entries = archive.infolist()
@@ -98,14 +105,30 @@ def opened(path: Path) -> Iterator[Archive]:
         hidden = any(len(e.comment) + len(e.extra) >= _ENTRY for e in entries)
         if hidden or count not in (len(entries), 0xFFFF):
             raise fault(path, "damaged: its directory does not hold as many entries as it says")
+        _check_names(path, file, entries)
         with archive:
             yield Archive(path, archive)
 
 
-def _stated(path: Path, descriptor: int) -> int:
+def _check_names(path: Path, file: IO[bytes], entries: Sequence[zipfile.ZipInfo]) -> None:
+    """Raise DataError unless every file has the name that the directory gives it.
+
+    No checksum covers the directory: a changed name would take an image from its class.
+    """
+    for entry in entries:
+        name = entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437")
+        file.seek(entry.header_offset)
+        header = file.read(_HEADER + len(name))
+        if header[:4] != b"PK\3\4" or header[_HEADER:] != name:
+            where = f"{path}: {entry.filename} (byte {entry.header_offset:,})"
+            raise fault(where, "damaged: no file of that name begins there")
+
+
+def _stated(path: Path, file: IO[bytes]) -> int:
     """How many entries the end record states; 0xFFFF if a longer record does."""
-    size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, _END.size + 0xFFFF, max(0, size - _END.size - 0xFFFF))
+    size = os.fstat(file.fileno()).st_size
+    file.seek(max(0, size - _END.size - 0xFFFF))
+    tail = file.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or at + _END.size > len(tail):
         raise fault(path, f"byte {size:,}: not a zip archive, or truncated: it has no end record")

@@ -193,6 +193,21 @@ def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
         opened(path)
 
 
+@pytest.mark.parametrize(("old", "new"), [(b"a/1.png", b"c/1.png"), (b"a/1.png", b"a/1.pnG")])
+def test_a_name_that_is_not_that_of_the_file(tmp_path: Path, old: bytes, new: bytes) -> None:
+    """Found by fuzzing: no checksum covers the directory."""
+    path = made(tmp_path / "a.zip", "a/1.png", "b/1.png")
+    content = path.read_bytes()
+    at = content.rfind(old)
+    path.write_bytes(content[:at] + new + content[at + len(new) :])
+    with pytest.raises(DataError, match=r"\(byte 0\): damaged: no file of that name begins there"):
+        opened(path)
+
+
+def test_names_of_other_alphabets(tmp_path: Path) -> None:
+    assert opened(made(tmp_path / "a.zip", "Ärger/1.png", "犬/1.png"))[0] == ("Ärger", "犬")
+
+
 def test_a_zip_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(bytes(1000))
     with pytest.raises(DataError, match="not a zip archive"):
