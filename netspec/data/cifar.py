@@ -81,7 +81,12 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     files = _Files.of(path, wanted.split)
     form = files.form
     kind = _kind(path, form, wanted)
-    parts = [_batch(files, name) for name in form.batches(wanted.split)]
+    batches = form.batches(wanted.split)
+    parts = [_batch(files, name) for name in batches]
+    for name, part in zip(batches, parts, strict=True):  # one cut between images looks whole
+        if len(part["data"]) != len(parts[0]["data"]):
+            text = f"{len(part['data']):,} images, and {len(parts[0]['data']):,} in {batches[0]}"
+            raise fault(path, f"{name}: {text}")
     labels = {name: np.concatenate([part[name] for part in parts]) for name in form.labels}
     pixels = [part["data"] for part in parts]
     afford(path, len(labels[kind]), "images", _IMAGE)

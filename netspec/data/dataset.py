@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -36,6 +36,8 @@ class Dataset:
     """The mean image that a transform subtracts, C x H x W."""
     rows: NDArray[np.int64] | None = None
     """Which samples of the source these are, if not all."""
+    files: Sequence[Path] = ()
+    """The file of each sample, where the source has one for each."""
 
     def __post_init__(self) -> None:
         counts = {name: array.shape[0] for name, array in self.arrays.items()}
@@ -49,6 +51,10 @@ class Dataset:
     def fed(self) -> dict[str, Array]:
         """All that the graph of a batch reads."""
         return {**self.arrays, **({} if self.mean is None else {MEAN: self.mean})}
+
+    def name(self, sample: int) -> str | None:
+        """The file of a sample, if the source has one for each."""
+        return str(self.files[sample]) if self.files else None
 
     def __len__(self) -> int:
         return int(next(iter(self.arrays.values())).shape[0])

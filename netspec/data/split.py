@@ -98,4 +98,5 @@ def _check(dataset: Dataset, share: Fraction, total: int, given: int, classes: i
 
 def _taken(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
     arrays = {name: array[rows] for name, array in dataset.arrays.items()}
-    return replace(dataset, arrays=arrays, rows=rows)
+    files = [dataset.files[row] for row in rows] if dataset.files else ()
+    return replace(dataset, arrays=arrays, files=files, rows=rows)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from netspec.data.archive import Archive, opened
 from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.decoding import decode_all
 from netspec.data.file import fault
 from netspec.data.folder import SPLITS, UNREAD
 from netspec.data.image import SUFFIXES, decode_bytes, image_shape, natural_shape_of, strict
+from netspec.data.packed import Archive, opened
 from netspec.ir.types import Shape, TensorType
 
 

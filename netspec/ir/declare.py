@@ -244,6 +244,7 @@ class _Sections:
             if section is not None and section.val and label == "test":
                 self._misplaced(item, "val")
             elif section is not None:
+                self._check_views(item, _PHASES[label], section)
                 self.declared.data[_PHASES[label]] = section
 
     def _misplaced(self, item: Element, field: str) -> None:
@@ -252,6 +253,12 @@ class _Sections:
         span = next((f.key_span for f in said if isinstance(f, Field)), item.word_span)
         message = f'data "test": `{field}` is for `data "train"`, of whose samples it is a share'
         self.diagnostics.error(SpecError(message, span, code="field"))
+
+    def _check_views(self, item: Element, phase: Phase, section: DataSection) -> None:
+        """Views are for the test: a training sees each image once."""
+        if phase is Phase.TRAIN and not section.transform.seen.plain:
+            message = 'views and scales are for `data "test"`: training sees one view of an image'
+            self.diagnostics.error(SpecError(message, item.word_span, code="value"))
 
     def solver(self, item: Element) -> None:
         if item.label is not None:

@@ -140,6 +140,11 @@ class Executor:
             recompute=recompute,
         )
 
+    @property
+    def held(self) -> Held:
+        """What lies on the device."""
+        return self._held
+
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.
 
@@ -164,6 +169,11 @@ class Executor:
         """The test set through the test net, each sample once, or so many batches of it."""
         assert self._evaluator is not None
         return self._evaluator.run(batches)
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Where the tensors of a batch's graph lie, by port."""
+        return self._held.addresses()
 
     def state(self) -> State:
         """A copy of everything that training changes."""

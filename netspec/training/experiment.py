@@ -147,6 +147,15 @@ def open_phase(
     return _opened(spec, net, base, name, _SPLITS[phase]), _found(base, name)
 
 
+def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
+    """What the tests of a run's training looked at, validation samples or the test's, or `data`."""
+    net, source = nets.test.net, run.settings.data.get(Phase.TEST)
+    apart = run.settings.held_out or (source is not None and validates(source, spec.base))
+    if apart and data is None:
+        return open_validation(run, spec, nets, data=None)
+    return open_phase(spec, net, Phase.TEST, data=data, source=source)[0]
+
+
 def open_validation(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
     """The samples that the tests of a run looked at; UsageError if it had none of its own."""
     net, sources, fold = nets.train.net, run.settings.data, run.settings.fold

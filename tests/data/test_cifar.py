@@ -81,6 +81,14 @@ def test_every_truncation_is_seen(tmp_path: Path) -> None:
                 opened(path)
 
 
+def test_a_cut_between_images_is_seen(tmp_path: Path) -> None:
+    path = laid(tmp_path / "cifar", ten())
+    whole = (path / "data_batch_3.bin").read_bytes()
+    (path / "data_batch_3.bin").write_bytes(whole[: 2 * 3073])
+    with pytest.raises(DataError, match=r"data_batch_3.bin: 2 images, and 3 in data_batch_1.bin"):
+        opened(path)
+
+
 def test_every_truncation_of_an_archive_is_seen(tmp_path: Path) -> None:
     whole = tarred(ten(count=1))
     path = tmp_path / "cifar.tar.gz"

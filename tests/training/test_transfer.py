@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from netspec.caffe.match import Match
-from netspec.compiler import read
+from netspec.codegen.target import CPU_PLAIN
+from netspec.compiler import compile_step, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.training.launch import train
 from netspec.training.loop import Listener
@@ -68,6 +69,55 @@ def begun(folder: Path, weights: Path, **wishes: Any) -> tuple[dict[str, NDArray
 @pytest.fixture
 def trained(tmp_path: Path) -> Run:
     return Run.open(train(read(str(spec(tmp_path, "a"))), runs=tmp_path / "runs").run)
+
+
+FROZEN = """name: "frozen"
+include "trunk.net"
+data "train" { source: "samples.npz"  batch_size: 12  shuffle: false  transform { scale: 1/255 } }
+data "test" { source: "samples.npz"  batch_size: 12  transform { scale: 1/255 } }
+input "data" { shape: 3x8x8 }
+trunk() "trunk"
+dropout "still"
+fc "b" { num_output: 3 }
+softmax_loss
+solver { base_lr: 0.01  momentum: 0.9  max_iter: 3  display: 1  test_initialization: true
+         freeze: ["trunk", "st*"] }
+"""
+
+
+def test_what_is_frozen_stays_and_infers(trained: Run, tmp_path: Path) -> None:
+    """Batch norm reads its running statistics and dropout drops nothing: the first training loss
+    is that of the test before it."""
+    (tmp_path / "frozen.net").write_text(FROZEN)
+    outcome = train(
+        read(str(tmp_path / "frozen.net")), runs=tmp_path / "frozen", weights=[trained.path]
+    )
+    run = Run.open(outcome.run)
+    ours, theirs = run.weights(), trained.weights()
+    for name in ours:
+        if name.startswith("trunk/"):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    rows = [dict(zip(*pair, strict=True)) for pair in logged(run)]
+    assert float(rows[1]["loss"]) == pytest.approx(float(rows[0]["test_loss"]), rel=1e-5)
+    assert float(rows[2]["loss"]) < float(rows[1]["loss"])
+
+
+def logged(run: Run) -> list[tuple[list[str], list[str]]]:
+    header, *rows = (line.split(",") for line in run.log.read_text().splitlines())
+    return [(header, row) for row in rows]
+
+
+def test_the_frozen_part_costs_no_gradient(tmp_path: Path) -> None:
+    spec(tmp_path, "a")
+    (tmp_path / "frozen.net").write_text(FROZEN)
+    frozen, free = (
+        compile_step(read(str(tmp_path / "frozen.net"), sets=sets), CPU_PLAIN)
+        for sets in ([], ["solver.freeze=[]"])
+    )
+    assert set(frozen.gradients) == {"b.weight", "b.bias"}
+    assert not frozen.observed
+    assert set(free.gradients) > {"b.weight", "trunk/conv1.weight"}
+    assert set(free.observed) == {"trunk/bn1.running_mean", "trunk/bn1.running_var"}
 
 
 def as_run(trained: Run) -> Path:
