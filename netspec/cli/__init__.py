@@ -27,6 +27,7 @@ _VERBS = {
     "upgrade": "Print a Caffe net, and its solver, as a native spec.",
     "layers": "The reference of every layer type.",
     "init": "Begin a spec from one of the zoo.",
+    "init-check": "How a net begins: means and deviations of every layer, the first loss.",
     "data": "Data before a network sees them.",
     "doctor": "Versions, devices that really work, a short training.",
 }

@@ -112,6 +112,8 @@ def prepare(
         raise UsageError(f"{spec.path}: training needs a `solver {{ … }}`")
     if net.data is None:
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
+    if net.solver.lr_policy == "plateau" and nets.test.net.data is None:
+        raise UsageError(f'{spec.path}: lr_policy plateau looks at tests: it needs a `data "test"`')
     sources = sources or {}
     train, place = open_phase(spec, net, Phase.TRAIN, data=data, source=sources.get(Phase.TRAIN))
     found, source = {Phase.TRAIN: place}, sources.get(Phase.TEST)
@@ -282,7 +284,8 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
         found = run.checkpoints.newest()
         if found is None:
             raise UsageError(f"{run.path}: has no weights yet")
-        weights = {**found.state.weights, **found.state.statistics}
+        result = found.state.result
+        weights = {**result.weights, **result.statistics}
     try:
         check_weights(net, weights)
     except DataError as error:

@@ -45,10 +45,15 @@ class Norms(Listener):
             name: Norm(
                 weight=_norm(weight),
                 gradient=_norm(gradients[name]),
-                update=_norm(after[name] - weight),
+                update=_norm(_difference(after[name], weight)),
             )
             for name, weight in before.items()
         }
+
+
+def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore", over="ignore"):  # of what is lost, as a norm of None says
+        return one - other
 
 
 def _norm(values: NDArray[np.float32]) -> float | None:

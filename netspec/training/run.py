@@ -222,6 +222,7 @@ class Run:
         model_file: Path,
     ) -> None:
         assert self.locked
+        state = state.result
         assert not set(state.weights) & set(state.statistics)
         facts = {"net": self.settings.name, "spec": self.spec_hash()}
         write_tensors(weights, "weights", {"": {**state.weights, **state.statistics}}, facts)

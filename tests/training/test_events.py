@@ -23,10 +23,10 @@ from netspec.training.events import Event, Resumed, Started, line, read_events
 from netspec.training.launch import train
 from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
-from netspec.training.loop import restore
 from netspec.training.loop import train as train_loop
 from netspec.training.outcome import Diverged, Outcome
 from netspec.training.recorder import Recorder
+from netspec.training.restoring import restore
 from netspec.training.run import Run, Settings, latest_run
 
 LENGTH = 12
