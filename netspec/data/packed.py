@@ -8,8 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +31,9 @@ _MAX_DIRECTORY = 256 << 20
 _HEADER = 30
 """Bytes of what stands before a file, without its name (APPNOTE 4.3.7)."""
 
+_LENGTHS = struct.Struct("<26xHH")
+"""How long the name and a remark behind it are, which end what stands before a file."""
+
 _UTF8 = 0x800
 """The flag of a name in UTF-8; others are in the characters of the first PC."""
 
@@ -40,32 +42,48 @@ _ENTRY = 46
 
 
 class Archive:
-    """An open zip whose entries are known to be plain files of safe names and likely sizes."""
+    """A zip whose entries are known to be plain files of safe names and likely sizes.
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+    The file is opened for each image: nothing has to be closed, and threads wait for no other.
+    """
+
+    def __init__(self, path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
         self.path = path
-        self._archive = archive
+        self._entries = {entry.filename: entry for entry in entries}
         self.files: list[str] = []
         """Every file's name, in the order of the directory."""
         self.folders: set[str] = set()
         """Every folder's name, without a slash at its end."""
-        for entry in archive.infolist():
+        for entry in entries:
             self._add(entry)
         twice = [name for name, count in Counter(self.files).items() if count > 1]
         if twice:
-            raise self._fault(archive.getinfo(twice[0]), "stands in the archive twice")
+            raise self._fault(self._entries[twice[0]], "stands in the archive twice")
 
     def name(self, file: str) -> str:
         """What faults call a file: with where it begins in the archive."""
-        offset = self._archive.getinfo(file).header_offset
+        offset = self._entries[file].header_offset
         return f"{self.path}: {printable(file)} (byte {offset:,})"
 
     def content(self, file: str) -> bytes:
         """The bytes of a file, its checksum compared; threads may ask at the same time."""
-        try:
-            return self._archive.read(file)
-        except _DAMAGE as error:
-            raise fault(self.name(file), f"damaged: {error}") from None
+        entry = self._entries[file]
+        with open_regular(self.path) as stream:
+            stream.seek(entry.header_offset)
+            name, extra = _LENGTHS.unpack(stream.read(_LENGTHS.size).ljust(_LENGTHS.size))
+            stream.seek(name + extra, os.SEEK_CUR)
+            packed = stream.read(entry.compress_size)
+        content = packed
+        if entry.compress_type == zipfile.ZIP_DEFLATED:
+            try:
+                content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(
+                    packed, entry.file_size + 1
+                )
+            except zlib.error as error:
+                raise fault(self.name(file), f"damaged: {error}") from None
+        if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
+            raise fault(self.name(file), "damaged: its length or its checksum does not hold")
+        return content
 
     def _add(self, entry: zipfile.ZipInfo) -> None:
         name = entry.filename
@@ -92,22 +110,20 @@ class Archive:
         return fault(f"{self.path}: {entry.filename} (byte {entry.header_offset:,})", message)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Archive]:
+def read_directory(path: Path) -> Archive:
     """The archive of a file; DataError if it is none, or is not as its directory says."""
     with open_regular(path) as file:
         count = _stated(path, file)
         try:
-            archive = zipfile.ZipFile(file)
-            entries = archive.infolist()
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
         except _DAMAGE as error:
             raise fault(path, f"not a zip archive, or a damaged one: {error}") from None
         hidden = any(len(e.comment) + len(e.extra) >= _ENTRY for e in entries)
         if hidden or count not in (len(entries), 0xFFFF):
             raise fault(path, "damaged: its directory does not hold as many entries as it says")
         _check_names(path, file, entries)
-        with archive:
-            yield Archive(path, archive)
+    return Archive(path, entries)
 
 
 def _check_names(path: Path, file: IO[bytes], entries: Sequence[zipfile.ZipInfo]) -> None:

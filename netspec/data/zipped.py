@@ -13,7 +13,7 @@ from netspec.data.decoding import decode_all
 from netspec.data.file import fault
 from netspec.data.folder import SPLITS, UNREAD
 from netspec.data.image import SUFFIXES, decode_bytes, image_shape, natural_shape_of, strict
-from netspec.data.packed import Archive, opened
+from netspec.data.packed import Archive, read_directory
 from netspec.ir.types import Shape, TensorType
 
 
@@ -29,8 +29,9 @@ def _claims(path: Path) -> bool:
 
 
 def _read(path: Path, wanted: Wanted) -> Dataset:
-    with opened(path) as archive, strict():
-        classes, entries = _listed(archive, wanted.split)
+    archive = read_directory(path)
+    classes, entries = _listed(archive, wanted.split)
+    with strict():
         shape, order = _shape(archive, entries[0], wanted), wanted.order("RGB")
 
         def decode(i: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -43,8 +44,9 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
-    with opened(path) as archive, strict():
-        _, entries = _listed(archive, wanted.split)
+    archive = read_directory(path)
+    _, entries = _listed(archive, wanted.split)
+    with strict():
         return {"data": TensorType(_natural(archive, entries[0]), "uint8"), "label": LABEL}
 
 
@@ -129,8 +131,8 @@ def _hidden(parts: Iterable[str]) -> bool:
 
 
 def _validates(path: Path) -> bool:
-    with opened(path) as archive:
-        return {"val", "test"} <= {*_below(archive, _root(archive))}
+    archive = read_directory(path)
+    return {"val", "test"} <= {*_below(archive, _root(archive))}
 
 
 READER = Reader(

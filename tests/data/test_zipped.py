@@ -165,7 +165,9 @@ def test_a_checksum_that_does_not_hold(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.rfind(b"IDAT") + 20] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"a/2.png \(byte [1-9][0-9]*\): damaged: Bad CRC-32"):
+    with pytest.raises(
+        DataError, match=r"a/2.png \(byte [1-9][0-9]*\): damaged: its length or its"
+    ):
         opened(path)
 
 
