@@ -19,6 +19,7 @@ from netspec.ir.net import Net
 from netspec.ir.types import size
 from netspec.ir.views import Views
 from netspec.runtime.device import Device
+from netspec.training.bound import transform_of
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.experiment import open_phase, open_validation, run_spec, trained_weights
 from netspec.training.predicting import Judge, Predictions
@@ -47,9 +48,10 @@ class Candidate:
         *,
         data: Path | None = None,
         phase: Phase = Phase.TEST,
+        best: bool = False,
         split: str = "test",
     ) -> Candidate:
-        """A run's newest weights, and the data of `phase`, or `data`.
+        """A run's newest weights, or its best ones, and the data of `phase`, or `data`.
 
         With `split` "val" what the tests of its training looked at. UsageError if the spec has no
         such data, DataError if weights or data are damaged.
@@ -63,7 +65,7 @@ class Candidate:
             source = run.settings.data.get(phase)
             dataset, _ = open_phase(spec, net, phase, data=data, source=source)
         same_classes(dataset, run.settings.classes)
-        return cls(str(run.path), spec, net, dataset, trained_weights(run, net))
+        return cls(str(run.path), spec, net, dataset, trained_weights(run, net, best=best))
 
     @classmethod
     def of_spec(
@@ -96,7 +98,11 @@ class Candidate:
         return evaluator.run(batches)
 
     def judged(self, device: Device, views: Views | None = None) -> Predictions:
-        """What it says of every sample; see `Judge`."""
+        """What it says of every sample, in the views of its test section unless others are given.
+
+        See `Judge`.
+        """
+        views = transform_of(self.net).seen if views is None else views
         judge = Judge(self.net, self.dataset, device, self.for_batch, views=views)
         return judge.predictions(self.weights)
 
@@ -110,28 +116,36 @@ def _fed_by(nets: Elaborated, phase: Phase) -> Net:
     return net.model_copy(update={"data": section})
 
 
-def ensemble(members: Sequence[Candidate], said: Sequence[Scored]) -> Scored:
+@dataclass(frozen=True)
+class Voice:
+    """What one net of an ensemble says."""
+
+    name: str
+    net: Net
+    scored: Scored
+
+    def clash(self, other: Voice) -> str | None:
+        """Why the two cannot be averaged, None if they can."""
+        taken, given = _inputs(self.net), _inputs(other.net)
+        classes, theirs = self.scored.scores.shape[1], other.scored.scores.shape[1]
+        if taken != given:
+            return f"they take {taken}, and {given}"
+        if classes != theirs:
+            return f"they tell {classes:,} and {theirs:,} classes apart"
+        if not np.array_equal(self.scored.labels, other.scored.labels):
+            return "the labels of their test data differ"
+        if self.scored.probable != other.scored.probable:
+            return "one gives probabilities, the other does not"
+        return None
+
+
+def ensemble(voices: Sequence[Voice]) -> Scored:
     """The mean of what several nets say of the same samples; UsageError if it makes no sense."""
-    first, *others = zip(members, said, strict=True)
+    first, *others = voices
     for other in others:
-        if clash := _clash(*first, *other):
-            raise UsageError(f"no ensemble of `{first[0].name}` and `{other[0].name}`: {clash}")
-    return averaged(said)
-
-
-def _clash(one: Candidate, says: Scored, other: Candidate, answers: Scored) -> str | None:
-    """Why two nets cannot be averaged."""
-    taken, given = _inputs(one.net), _inputs(other.net)
-    classes, theirs = says.scores.shape[1], answers.scores.shape[1]
-    if taken != given:
-        return f"they take {taken}, and {given}"
-    if classes != theirs:
-        return f"they tell {classes:,} and {theirs:,} classes apart"
-    if not np.array_equal(says.labels, answers.labels):
-        return "the labels of their test data differ"
-    if says.probable != answers.probable:
-        return "one gives probabilities, the other does not"
-    return None
+        if clash := first.clash(other):
+            raise UsageError(f"no ensemble of `{first.name}` and `{other.name}`: {clash}")
+    return averaged([voice.scored for voice in voices])
 
 
 def _inputs(net: Net) -> str:

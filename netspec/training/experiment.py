@@ -16,7 +16,15 @@ from netspec.compiler import (
     elaborate,
     read,
 )
-from netspec.data import Dataset, check_dataset, fitted, mean_image, open_dataset, validates
+from netspec.data import (
+    Dataset,
+    check_dataset,
+    check_order,
+    fitted,
+    mean_image,
+    open_dataset,
+    validates,
+)
 from netspec.data.classes import same_classes
 from netspec.data.order import Batches
 from netspec.data.split import Fold, digest
@@ -24,11 +32,12 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
+from netspec.ir.override import override
 from netspec.ir.sections import MEAN, Solver
 from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
-from netspec.training.checkpoint import State
+from netspec.training.checkpoint import State, load
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.run import Run
 from netspec.training.validation import check_held_out, held_out
@@ -210,12 +219,15 @@ def _opened(spec: Spec, net: Net, base: Path, name: str, split: str) -> Dataset:
         section=net.data,
         folder=spec.base,
     )
+    assert net.data is not None
+    check_order(net.data.model_copy(update={"source": name}), base)
     return _suited(dataset, net, spec.base)
 
 
 def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
-    """A run's own copy of its spec, with the paths in it as they were."""
+    """A run's own copy of its spec as amended since, with the paths in it as they were."""
     spec = read(str(run.spec), include_paths=include_paths)
+    spec = replace(spec, tree=override(spec.tree, run.settings.amended))
     folder = run.settings.folder
     return spec if folder is None else replace(spec, folder=Path(folder))
 
@@ -276,21 +288,32 @@ def _evaluated(
     return evaluator.run(batches)
 
 
-def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
-    """The final weights of a run, or those of its newest checkpoint while it is not finished."""
-    if run.weights_file.exists():
-        weights: Mapping[str, NDArray[Any]] = run.weights()
-    else:
-        found = run.checkpoints.newest()
-        if found is None:
-            raise UsageError(f"{run.path}: has no weights yet")
-        result = found.state.result
-        weights = {**result.weights, **result.statistics}
+def trained_weights(run: Run, net: Net, *, best: bool = False) -> Mapping[str, NDArray[Any]]:
+    """The final weights of a run, or those of its newest checkpoint while it is not finished.
+
+    `best` are those that tested best so far. UsageError if there are none.
+    """
+    weights: Mapping[str, NDArray[Any]] | None = run.trained(best=best)
+    if weights is None:
+        weights = _of_checkpoint(run, best)
     try:
         check_weights(net, weights)
     except DataError as error:
         raise DataError(f"{run.path}: {error}") from None
     return weights
+
+
+def _of_checkpoint(run: Run, best: bool) -> dict[str, NDArray[Any]]:
+    found = run.checkpoints.newest()
+    if found is None:
+        raise UsageError(f"{run.path}: has no weights yet")
+    state, iteration = found.state, found.progress.best_iteration
+    if best:
+        if iteration is None:
+            raise UsageError(f"{run.path}: has no test yet, of which weights were the best")
+        state, _ = load(run.checkpoints.path(iteration))
+    result = state.result
+    return {**result.weights, **result.statistics}
 
 
 def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:

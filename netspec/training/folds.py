@@ -12,7 +12,7 @@ from netspec.data.split import Fold
 from netspec.diagnostics import UsageError
 from netspec.ir.override import override
 from netspec.training.outcome import Outcome
-from netspec.training.run import latest_runs
+from netspec.training.run import runs_of
 
 Start = Callable[[Spec, bool | Path, Fold], Outcome]
 """Trains a spec without a fold, anew or going on in a run folder."""
@@ -66,7 +66,7 @@ def folded(spec: Spec, count: int) -> Spec:
 def _begun(runs: Path, name: str, count: int) -> dict[int, Path]:
     """The runs of the last cross-validation by fold: those from its first fold on."""
     found: dict[int, Path] = {}
-    for run in latest_runs(runs, name):
+    for run in runs_of(runs, name):
         fold = run.settings.fold
         if fold is not None and fold[1] == count:
             found.setdefault(fold[0], run.path)

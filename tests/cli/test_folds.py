@@ -42,7 +42,10 @@ def test_scores_of_the_folds(netspec: Netspec, spec: Path, tmp_path: Path) -> No
 
 def test_what_does_not_go_together(netspec: Netspec, spec: Path, tmp_path: Path) -> None:
     for words, message in (
-        (("train", spec, "--folds", 2, "--snapshot", tmp_path), "--folds begins runs of its own"),
+        (
+            ("train", spec, "--folds", 2, "--snapshot", tmp_path),
+            "--folds begins runs of its own, which do not go with --snapshot",
+        ),
         (("train", spec, "--folds", 1), "1 is not in the range"),
         (("train", spec, "--folds", 2, "--resume", "--runs", tmp_path), "no cross-validation of"),
         (("test", spec, "--weights", spec, "--split", "val"), "--split val is of a run"),
