@@ -6,7 +6,8 @@ from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
-from netspec.data import database, folder, hdf5, idx, image_list, npz
+from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz, table, zipped
+from netspec.data.classes import named
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.file import fault
 from netspec.data.image import Picture, read_image, read_scaled
@@ -31,9 +32,20 @@ __all__ = [
     "read_image",
     "read_scaled",
     "sample_types",
+    "validates",
 ]
 
-READERS = (npz.READER, idx.READER, database.READER, hdf5.READER, image_list.READER, folder.READER)
+READERS = (
+    npz.READER,
+    cifar.READER,
+    table.READER,
+    idx.READER,
+    database.READER,
+    hdf5.READER,
+    image_list.READER,
+    folder.READER,
+    zipped.READER,
+)
 """The first that claims a path reads it: a folder that is nothing else is one of images."""
 
 
@@ -46,27 +58,27 @@ def open_dataset(
     section: DataSection | None = None,
     folder: Path | None = None,
 ) -> Dataset:
-    """Read the `train` or `test` split of a source, a path relative to `base`.
+    """Read the `train`, `test` or `val` split of a source, a path relative to `base`.
 
     `mnist` is the bundled digits if no such path exists. `shape` is that of the input `data`,
     C x H x W; images are decoded to it (without it, to that of the first). `section` says how;
     its own paths begin at `folder`. What it says of its own source alone is passed over for
     another one. Raises DataError.
     """
-    assert split in ("train", "test")
+    assert split in ("train", "test", "val")
     section = section or DataSection(batch_size=1)
     cropped = bool(section.transform.crop_size)
     wanted = Wanted(split, section, base if folder is None else folder, shape, cropped)
     path = base / source
     if not _exists(path):
         if source == "mnist":
-            return _completed(read_bundled(split), section)
+            return _completed(read_bundled(split), section, wanted.folder)
         raise fault(path, f"no such file or folder; a source is {_forms()}")
     try:
         reader = _reader(path)
         if source == section.source:
             _refuse(path, reader, section)
-        return _completed(reader.read(path, wanted), section)
+        return _completed(reader.read(path, wanted), section, wanted.folder)
     except OSError as e:
         raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
 
@@ -101,6 +113,15 @@ def sample_types(
     return {_called(name, found, section): type for name, type in found.items()}
 
 
+def validates(source: str, base: Path) -> bool:
+    """Whether a source holds validation samples beside its test samples."""
+    path = base / source
+    try:
+        return bool(source) and _exists(path) and _reader(path).validates(path)
+    except OSError:  # which opening it tells
+        return False
+
+
 def channel_order(section: DataSection, base: Path) -> ColourOrder | None:
     """Which of red and blue comes first in the images of a section, as far as that is known."""
     path = base / section.source
@@ -132,7 +153,7 @@ def _reader(path: Path) -> Reader:
     raise fault(path, f"of no known format; a source is {_forms()}")
 
 
-_PARTICULAR = ("root_folder", "new_height", "new_width", "is_color")
+_PARTICULAR = ("label", "root_folder", "new_height", "new_width", "is_color")
 _OF_TRANSFORM = ("force_color", "force_gray")
 
 
@@ -146,11 +167,11 @@ def _refuse(path: Path, reader: Reader, section: DataSection) -> None:
         raise fault(path, "values from HDF5 take no transform, as in Caffe")
 
 
-def _completed(dataset: Dataset, section: DataSection) -> Dataset:
-    """With the section's names for the arrays."""
+def _completed(dataset: Dataset, section: DataSection, folder: Path) -> Dataset:
+    """With the section's names for the arrays and the classes."""
     found = dataset.arrays
     arrays = {_called(name, found, section): array for name, array in found.items()}
-    return replace(dataset, arrays=arrays)
+    return replace(named(dataset, section, folder), arrays=arrays)
 
 
 def _called(name: str, found: Container[str], section: DataSection) -> str:

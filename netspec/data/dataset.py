@@ -34,6 +34,8 @@ class Dataset:
     origin: str
     mean: Array | None = None
     """The mean image that a transform subtracts, C x H x W."""
+    rows: NDArray[np.int64] | None = None
+    """Which samples of the source these are, if not all."""
     files: Sequence[Path] = ()
     """The file of each sample, where the source has one for each."""
 
@@ -63,7 +65,7 @@ class Wanted:
     """What a net and its data section ask of a source."""
 
     split: str
-    """`train` or `test`."""
+    """`train`, `test`, or `val` of a source that holds validation samples apart."""
     section: DataSection
     folder: Path
     """Where the paths in the section begin."""
@@ -95,6 +97,8 @@ class Reader:
     """Whether a section of it may have a transform."""
     order: ColourOrder | None = None
     """Which of red and blue comes first, where the format says."""
+    validates: Callable[[Path], bool] = lambda _: False
+    """Whether a source holds validation samples beside its test samples."""
 
 
 def afford(path: Path, count: int, what: str, shape: Shape, itemsize: int = 1) -> None:

@@ -13,10 +13,10 @@ from netspec.data.file import fault
 from netspec.data.image import SUFFIXES, decode, image_shape, natural_shape, strict
 from netspec.ir.types import Shape, TensorType
 
-SPLITS = {"train": ("train",), "test": ("test", "val")}
+SPLITS = {"train": ("train",), "test": ("test", "val"), "val": ("val",)}
 """Folders below the root that hold a split, the first that is there."""
 
-_UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 """Images of other formats: passing over them would train on less than the user sees."""
 
 
@@ -71,6 +71,10 @@ def _split_folder(path: Path, split: str) -> Path:
     raise fault(path, f"no folder {' or '.join(SPLITS[split])} beside that of the {other} images")
 
 
+def _validates(path: Path) -> bool:
+    return all((path / name).is_dir() for name in ("val", "test"))
+
+
 def _classes(root: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted: a class's label is its place."""
     names = sorted(e.name for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))
@@ -103,7 +107,7 @@ def _files_below(folder: Path) -> list[Path]:
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
                 continue
-            if suffix in _UNREAD:
+            if suffix in UNREAD:
                 raise fault(Path(place) / name, f"images are read from {', '.join(SUFFIXES)} only")
             if suffix in SUFFIXES:
                 images.append(Path(place) / name)
@@ -119,4 +123,5 @@ READER = Reader(
     _claims,
     _read,
     _probe,
+    validates=_validates,
 )

@@ -62,7 +62,7 @@ def build(
     if diagnostics.full:
         return None
     declared = declare(tree, load, diagnostics)
-    data = declared.data.get(phase)
+    data = declared.section(phase)
     size = batch or (data.batch_size if data else 1)
     c = Construction(layers, phase, size, diagnostics)
     frame = Frame(declared.module, declared.module.scope, Flow())

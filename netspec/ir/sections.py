@@ -126,7 +126,8 @@ class DataSection(Fields):
     """`data "train" { … }`: where a phase's samples come from."""
 
     source: Text = ""
-    """An IDX folder or pair, an `.npz`, an image folder, or `mnist` for the bundled digits.
+    """An IDX folder or pair, CIFAR's folder or `.tar.gz`, an `.npz`, a `.csv`, a folder of images
+    or a `.zip` of one, or `mnist` for the bundled digits.
 
     Or one of Caffe's: an LMDB, a `.txt` list of images and labels, an `.h5` file or a list of
     them. Relative to the spec; `--data` overrides it, relative to the working directory. Without
@@ -140,14 +141,28 @@ class DataSection(Fields):
     """Whether each epoch has an order of its own; unless set, in training only."""
     rand_skip: NonNegative = 0
     """Training begins behind so many samples at most, drawn by lot."""
+    val: Probability = 0.0
+    """Share of the training data that is held out for validation; 0: none.
+
+    Of each class alike where labels are classes, drawn by random_seed. The tests of a training then
+    look at these samples, and `data "test"` is left to `netspec test`. A source with folders train,
+    val and test needs none: training looks at val.
+    """
+    classes: Texts = ()
+    """The names of the classes, label 0 first; they go into the model."""
+    class_names: Text = ""
+    """A file with a class's name a line, instead of `classes`; relative to the spec."""
+    label: Text = ""
+    """What the label is, where a source holds several: a column of a CSV, by its name or its number
+    from 1; `fine_label` or `coarse_label` of CIFAR-100."""
     arrays: Texts = ()
     """What the net calls the images and the labels, unless `data` and `label`."""
     root_folder: Text = ""
-    """Where the paths of a list begin, relative to the spec; unless given, beside the list."""
+    """Where the paths of a list or a CSV begin, relative to the spec; unless given, beside it."""
     new_height: NonNegative = 0
-    """The images of a list are resized to it; 0: not at all."""
+    """The images of a list or a CSV are resized to it; 0: not at all."""
     new_width: NonNegative = 0
-    """The images of a list are resized to it; 0: not at all."""
+    """The images of a list or a CSV are resized to it; 0: not at all."""
     is_color: Flag = True
     """Whether the images of a list are read as three channels, else as one."""
     transform: Transform = Transform()
@@ -157,6 +172,8 @@ class DataSection(Fields):
     def _consistent(self) -> DataSection:
         if bool(self.new_height) != bool(self.new_width):
             raise ValueError("takes new_height and new_width together")
+        if self.classes and self.class_names:
+            raise ValueError("takes classes or class_names, not both")
         if len(self.arrays) > 2:
             raise ValueError("arrays names the images and the labels, no more")
         return self

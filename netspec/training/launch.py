@@ -9,6 +9,7 @@ from typing import Literal
 
 from netspec.codegen.layout import Planner
 from netspec.compiler import Spec
+from netspec.data.split import Fold
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.amendments import Amendments, rate_note
@@ -48,6 +49,7 @@ def train(
     weights: Sequence[str | Path] = (),
     ignore_mismatch: bool = False,
     solverstate: str | Path | None = None,
+    fold: Fold | None = None,
     epochs: int | str | None = None,
     max_time: float | None = None,
     batch: int | Literal["auto"] | None = None,
@@ -64,7 +66,8 @@ def train(
     measures which formulations are the fastest here, in 30 seconds at most; a resumed run keeps
     those that it began with. `snapshots` makes what writes them where the solver has a
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
-    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A `random_seed`
+    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A new run of a spec
+    with `val` leaves out `fold` instead of that share. A `random_seed`
     below 0 is taken from the clock, and stands in the run's copy of the spec.
 
     `epochs` and `max_time` (seconds) stand for the solver's fields; a run that goes on takes them,
@@ -87,6 +90,7 @@ def train(
         recompute,
         autotune,
         listener,
+        fold,
     )
     if resume:
         folder = resume if isinstance(resume, Path) else None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec
+from netspec.data.split import Fold
 from netspec.runtime.free import free_memory
 from netspec.training.amendments import Amendments, amended, batch_set
 from netspec.training.batch_size import chosen_batch
@@ -17,6 +18,7 @@ from netspec.training.experiment import Experiment, prepare
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
 from netspec.training.resumption import Again, machine_again, planner_again
+from netspec.training.validation import check_held_out
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Wanted:
     recompute: Sequence[str]
     autotune: bool
     listener: Listener
+    fold: Fold | None = None
+    """Which part of the data a new run holds out."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,10 @@ class Ready:
 
 def anew(wanted: Wanted, spec: Spec) -> Ready:
     """A new run."""
-    experiment = prepare(spec, data=wanted.data)
+    experiment = prepare(spec, data=wanted.data, fold=wanted.fold)
     if experiment.solver.random_seed < 0:
-        experiment = prepare(seeded(spec, time.time_ns() % 2**31), data=wanted.data)
+        spec = seeded(spec, time.time_ns() % 2**31)
+        experiment = prepare(spec, data=wanted.data, fold=wanted.fold)
     machine = wanted.find(wanted.device, target=wanted.target, threads=wanted.threads)
     free, listener = free_memory(machine.device), wanted.listener
     given = wanted.amendments.of_new(experiment)
@@ -72,7 +77,10 @@ def anew(wanted: Wanted, spec: Spec) -> Ready:
 
 def going_on(wanted: Wanted, again: Again) -> Ready:
     """A run that goes on."""
-    before = prepare(again.spec, data=wanted.data, sources=again.sources)
+    parts = again.run.settings.fold
+    fold = Fold(*parts) if parts else None
+    before = prepare(again.spec, data=wanted.data, sources=again.sources, fold=fold)
+    check_held_out(again.run, before.held_out)
     given = wanted.amendments.of_run(before, again.run)
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener

@@ -61,6 +61,12 @@ class Settings(BaseModel):
     """As asked for."""
     recompute: tuple[str, ...] = ()
     seed: int = 1
+    fold: tuple[int, int] | None = None
+    """Which fold of how many was held out, in a cross-validation."""
+    held_out: str = ""
+    """The digest of the samples that were held out; empty if none were."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes, if the data know them."""
     folder: str | None = None
     """Where the spec's paths begin."""
     data: dict[str, str] = {}
