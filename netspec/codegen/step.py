@@ -13,6 +13,7 @@ from netspec.codegen.builder import Builder
 from netspec.codegen.formulate import formulate
 from netspec.codegen.layout import Planner, plan
 from netspec.codegen.lower import Lowered, Observation, lower
+from netspec.codegen.mixing import Mix, mixed
 from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
@@ -51,6 +52,8 @@ class BatchStep:
     """The running statistics."""
     randoms: Mapping[str, Value]
     """Tensors to fill with uniform numbers from [0, 1), by layer, and by lot of the transform."""
+    mix: Mix | None
+    """What to draw for a batch whose samples are mixed; None if they are not."""
     loss: Value
     """Σ loss_weight · loss."""
     finite: Value | None
@@ -138,7 +141,8 @@ def _lower_batch(
                 x = op.Cast(x, to=type.dtype)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x
-    lowered = lower(net, op, fed)
+    mixing = mixed(op, net, transform, fed)
+    lowered = lower(net, op, mixing.inputs if mixing else fed, mixing)
     lowered.randoms.update(transforming.randoms)
     return arrays, indices, lowered
 
@@ -189,8 +193,10 @@ def _batch_step(
         {name: v for name, v in fed.items() if v in read}
         for fed in (arrays, lowered.parameters, lowered.statistics, lowered.randoms)
     )
+    mix = lowered.mixed.mix if lowered.mixed else None
     names = _ports(
         array=arrays, weight=parameters, running=statistics, random=randoms,
+        mix=mix.fed if mix else {},
         loss=losses, metric=metrics, gradient=gradients, batch=batch,
     )  # fmt: skip
     return BatchStep(
@@ -201,6 +207,7 @@ def _batch_step(
         parameters=parameters,
         statistics=statistics,
         randoms=randoms,
+        mix=mix,
         loss=total["loss"],
         finite=total.get("finite"),
         losses=losses,

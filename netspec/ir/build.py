@@ -26,6 +26,7 @@ from netspec.ir.flow import Blob, Flow, Frame
 from netspec.ir.groups import GROUPS, PARTS, Grouping
 from netspec.ir.layer import Layer, Phase, Role
 from netspec.ir.lints import lint
+from netspec.ir.mixed import check_mixed
 from netspec.ir.net import Net, Node, Place
 from netspec.ir.place import place
 from netspec.ir.scope import POISON, Lookup, Scope
@@ -97,16 +98,17 @@ def _images_fit(net: Net, tree: Message, diagnostics: Diagnostics) -> bool:
     """Report a transform that cannot give the net its images."""
     try:
         stored_inputs(net)
+        check_mixed(net)
     except DataError as error:
         label = "train" if net.phase is Phase.TRAIN else "test"
-        span = _place_of_transform(tree, label)
+        span = _place_of_transform(tree, label, str(error))
         diagnostics.error(SpecError(str(error), span, code="value"))
         return False
     return True
 
 
-def _place_of_transform(tree: Message, label: str) -> Span:
-    """Where a data section says how large its images are, as closely as that is written."""
+def _place_of_transform(tree: Message, label: str, fault: str) -> Span:
+    """Where a data section says what is at fault: its field, as closely as that is written."""
     sections = [i for i in tree.items if isinstance(i, Element) and i.word == "data" and i.body]
     for section in sections:
         assert section.body is not None
@@ -115,7 +117,7 @@ def _place_of_transform(tree: Message, label: str) -> Span:
         for inner in section.body.items:
             if isinstance(inner, Element) and inner.word == "transform" and inner.body:
                 fields = [i for i in inner.body.items if isinstance(i, Field)]
-                said = [f for f in fields if f.key in ("crop_size", "pad")]
+                said = [f for f in fields if f.key in fault.split()]
                 return said[0].span if said else inner.word_span
         return section.word_span
     return tree.span

@@ -61,6 +61,18 @@ class Transform(Fields):
     """
     std: Annotated[tuple[PositiveReal, ...], BeforeValidator(many)] = ()
     """Divides last: one value, or one per channel, in units after `scale`."""
+    mixup: NonNegativeReal = 0.0
+    """α of mixup, which makes each sample λ·x + (1 - λ)·x', x' another of the batch; 0: none.
+
+    After all else, and in TRAIN alone. λ is drawn for each batch from Beta(α, α). A loss is then
+    λ·L(y) + (1 - λ)·L(y') for their labels, and so is a metric (Zhang et al. 2018).
+    """
+    cutmix: NonNegativeReal = 0.0
+    """α of CutMix, which gives each image a box of another of the batch; 0: none.
+
+    The box has 1 - λ of the area, as far as it lies in the image, and λ in the losses is what is
+    left (Yun et al. 2019, algorithm A1). With `mixup`, too, a batch has one of both by lot.
+    """
     force_color: Flag = False
     """Decode the images of an LMDB to three channels, whatever they are."""
     force_gray: Flag = False

@@ -26,6 +26,7 @@ from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
 from netspec.runtime.state import Binding, Feed, Memory, Scalars
 from netspec.training.capture import Captured
+from netspec.training.mixture import drawn_mixture
 
 _TO_UNIT = np.float32(2.0**-24)
 _COUNTERS = np.arange(1, 8193, dtype=np.uint64)
@@ -52,6 +53,11 @@ class BoundBatch:
         self._randoms = {
             name: Feed(device, v.type.shape, np.float32) for name, v in step.randoms.items()
         }
+        self._mix = step.mix
+        self._mixture = {
+            name: Feed(device, v.type.shape, v.type.dtype)
+            for name, v in (step.mix.fed if step.mix else {}).items()
+        }
         tops = (*self._losses.values(), *self._metrics.values())
         self.results = Scalars(device, ("loss", *tops, "finite"))
         """Loss, losses, metrics, and whether what an update reads is finite."""
@@ -59,6 +65,7 @@ class BoundBatch:
             **state,
             **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
             **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
+            **{f"mix:{name}": feed.pointer for name, feed in self._mixture.items()},
             **self.results.pointers,
             "indices": self._indices.pointer,
         }
@@ -73,6 +80,10 @@ class BoundBatch:
         for name, feed in self._randoms.items():
             fill_uniform(feed.host, self._seed, iteration, name)
             feed.send()
+        if self._mix is not None:
+            for name, drawn in drawn_mixture(self._mix, self._seed, iteration).items():
+                self._mixture[name].host[...] = drawn
+                self._mixture[name].send()
         self._binding.run()
 
     def numbers(self) -> dict[str, float]:
