@@ -139,7 +139,8 @@ def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
 
 def _tops(net: Net, node: Node, lowered: Lowered, blobs: Mapping[str, Value]) -> tuple[Value, ...]:
     """What a layer makes of blobs."""
-    context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
+    training = net.phase is Phase.TRAIN and not node.frozen
+    context = LayerContext(lowered.op, training, node, lowered)
     op = lowered.op
     read = [blobs[b] for b in node.bottoms]
     try:
