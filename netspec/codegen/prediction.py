@@ -11,9 +11,11 @@ from netspec.codegen.lower import lower
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
 from netspec.codegen.transform import Transforming
+from netspec.codegen.whitening import Measured
 from netspec.ir.graph import Graph, Value, consumers
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import TensorType
 
 
@@ -42,14 +44,15 @@ def prediction_graph(
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
     named by `indices` and treats them as `transform` says, without drawing lots: crops are of the
-    middle, and nothing is flipped. Its mean image is the array `MEAN`.
+    middle, and nothing is flipped. What that reads beside them, such as a mean image, are arrays,
+    too.
     """
     op = Builder()
     indices = op.input("indices", TensorType((net.batch,), "int64"))
     arrays = {name: op.input(name, data[name]) for name in net.inputs}
-    if transform.mean_file:
-        arrays[MEAN] = op.input(MEAN, data[MEAN])
-    lowered = lower(net, op, _fed(op, net, arrays, indices, transform))
+    measured = {name: op.input(name, data[name]) for name in read_beside(net, transform)}
+    lowered = lower(net, op, _fed(op, net, arrays, indices, transform, measured))
+    arrays.update(measured)
     made = {name: op.Identity(lowered.blobs[name]) for name in outputs}
     logical = simplify(op.graph(list(made.values()), name=net.name))
     formulated = formulate(logical, target)
@@ -69,10 +72,10 @@ def _fed(
     arrays: Mapping[str, Value],
     indices: Value,
     transform: Transform,
+    measured: Measured,
 ) -> dict[str, Value]:
     """What each input gets: the samples of the batch, images transformed."""
-    mean = arrays.get(MEAN)
-    transforming = Transforming(op, transform, training=False, mean=mean, drawn=False)
+    transforming = Transforming(op, transform, False, measured, drawn=False)
     fed: dict[str, Value] = {}
     for name, type in net.inputs.items():
         with op.scope(name):

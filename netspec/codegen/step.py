@@ -22,8 +22,9 @@ from netspec.codegen.unpooling import before_unpooling
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
 from netspec.ir.layer import Phase
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import TensorType
 
 Differentiate: TypeAlias = Callable[
@@ -81,7 +82,8 @@ def evaluation_graph(
     """Loss, losses and metrics of one batch, as `target` runs them.
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
-    named by `indices` and treats them as `transform` says. Its mean image is the array `MEAN`.
+    named by `indices` and treats them as `transform` says. What that reads beside them,
+    such as a mean image, are arrays, too.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -125,10 +127,9 @@ def _lower_batch(
 ) -> tuple[dict[str, Value], Value, Lowered]:
     """Gather, transform, lower: the arrays, the indices, and the net behind them."""
     indices = op.input("indices", TensorType((net.batch,), "int64"))
-    arrays: dict[str, Value] = {}
-    if transform.mean_file:
-        arrays[MEAN] = op.input(MEAN, data[MEAN])
-    transforming = Transforming(op, transform, net.phase is Phase.TRAIN, arrays.get(MEAN))
+    measured = {name: op.input(name, data[name]) for name in read_beside(net, transform)}
+    arrays = dict(measured)
+    transforming = Transforming(op, transform, net.phase is Phase.TRAIN, measured)
     fed: dict[str, Value] = {}
     transformed = net.transformed
     for name, type in net.inputs.items():

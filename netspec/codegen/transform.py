@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from netspec.codegen.builder import Builder
+from netspec.codegen.whitening import Measured, jittered, standardised, whitened
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Value
+from netspec.ir.measured import CHANNEL_MEAN
 from netspec.ir.phrases import cast_to, reshape
-from netspec.ir.sections import Transform
+from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import TensorType
 
 
@@ -27,15 +29,25 @@ class Transforming:
     op: Builder
     transform: Transform
     training: bool
-    mean: Value | None = None
-    """The mean image, C x H x W."""
+    measured: Measured = field(default_factory=dict)
+    """What it reads beside the samples, by the names of `ir.measured`."""
     drawn: bool = True
     """Whether lots may be drawn; else crops are of the middle and nothing is flipped."""
     randoms: dict[str, Value] = field(default_factory=dict)
 
+    @property
+    def mean(self) -> Value | None:
+        """The mean image, C x H x W, unless whitening has its own use for it."""
+        return None if self.transform.whiten else self.measured.get(MEAN)
+
     def __call__(self, name: str, x: Value) -> Value:
         """What the net gets for the stored images `x`, N x C x H x W."""
         transform = self.transform
+        if transform.whiten:
+            x = whitened(self.op, self._float(x), self.measured)
+        if transform.pca_jitter and self.training and self.drawn:
+            lots = self._random("pca_jitter", x.type.batch, 6)
+            x = jittered(self.op, self._float(x), self.measured, lots, transform.pca_jitter)
         moves = transform.crop_size or (transform.mirror and self.drawn)
         if (moves or self.mean) and len(x.type.shape) != 4:
             raise UsageError(
@@ -124,6 +136,10 @@ class Transforming:
     def _arithmetic(self, name: str, x: Value) -> Value:
         """(x - mean) · (scale / std), without what is neutral."""
         op, transform = self.op, self.transform
+        if CHANNEL_MEAN in self.measured:
+            x = standardised(op, x, self.measured)
+        if transform.standardize or transform.whiten:
+            return x
         mean = np.array(transform.mean_value or (0.0,))
         factor = transform.scale / np.array(transform.std or (1.0,))
         for field_name, values in (("mean_value", mean), ("std", factor)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
@@ -21,6 +22,7 @@ from netspec.ir.fields import (
     Text,
     Texts,
     many,
+    real,
     shown,
     threshold,
     whole,
@@ -59,8 +61,30 @@ class Transform(Fields):
 
     It is of the images' size before they are cut, and is cut as they are.
     """
+    mean: Literal["IMAGE", "CHANNEL"] | None = None
+    """Subtracts the mean of the training images, or that of each channel; it is measured."""
     std: Annotated[tuple[PositiveReal, ...], BeforeValidator(many)] = ()
     """Divides last: one value, or one per channel, in units after `scale`."""
+    standardize: Flag = False
+    """Whether each channel becomes (x - mean) / deviation of the training data, whatever `scale`.
+
+    Both are measured; one that never changes becomes 0.
+    """
+    whiten: Literal["PCA", "ZCA"] | None = None
+    """Makes the values of a sample uncorrelated and of variance 1, by its principal components.
+
+    PCA puts these out, the strongest first; ZCA turns back, so that images look like images
+    (Bell & Sejnowski 1997; Stanford's CS231n). Measured on the training data less their mean and
+    times `scale`, and done before all else. A sample has 3,072 values at most.
+    """
+    whiten_epsilon: PositiveReal = 1e-5
+    """Added to the variances that `whiten` divides by the roots of."""
+    pca_jitter: NonNegativeReal = 0.0
+    """Shifts the colour of each image along the principal components of all training pixels.
+
+    By a·σ of each, a normal of this deviation (Krizhevsky et al. 2012, §4.1, who use 0.1 and write
+    σ² for σ, which hangs on the units); before all else and in TRAIN alone; 0: none.
+    """
     mixup: NonNegativeReal = 0.0
     """α of mixup, which makes each sample λ·x + (1 - λ)·x', x' another of the batch; 0: none.
 
@@ -83,13 +107,38 @@ class Transform(Fields):
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
         for one, other in (
-            ("mean_file", "mean_value"),
             ("mean_file", "pad"),
             ("force_color", "force_gray"),
+            *combinations(("mean_file", "mean_value", "mean", "standardize", "whiten"), 2),
+            *((by, "std") for by in ("standardize", "whiten")),
+            ("whiten", "pca_jitter"),
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"takes {one} or {other}, not both")
+        if self.mean == "IMAGE" and self.pad:
+            raise ValueError("takes mean: IMAGE or pad, not both")
         return self
+
+
+def _class_weights(value: object) -> tuple[object, ...]:
+    """Accepts BALANCED, or numbers from 0 that are not all 0."""
+    values = many(value)
+    assert isinstance(values, tuple)
+    if "BALANCED" in values and len(values) == 1:
+        return values
+    if any(isinstance(v, str) for v in values):
+        raise ValueError(f"must be BALANCED, or numbers from 0, not {shown(value)}")
+    numbers = tuple(real(minimum=0)(v) for v in values)
+    if not any(numbers):
+        raise ValueError("must not all be 0")
+    return numbers
+
+
+ClassWeights: TypeAlias = Annotated[
+    tuple[float | Literal["BALANCED"], ...],
+    BeforeValidator(_class_weights),
+    Says("BALANCED, or numbers from 0, one per class"),
+]
 
 
 class DataSection(Fields):
@@ -110,6 +159,12 @@ class DataSection(Fields):
     """Whether each epoch has an order of its own; unless set, in training only."""
     rand_skip: NonNegative = 0
     """Training begins behind so many samples at most, drawn by lot."""
+    class_weights: ClassWeights = ()
+    """What each class counts in the losses of TRAIN over labels that have no `class_weight`.
+
+    BALANCED: n / (classes · n of the class) of the training samples, as scikit-learn has it, 0 for
+    a class that has none.
+    """
     arrays: Texts = ()
     """What the net calls the images and the labels, unless `data` and `label`."""
     root_folder: Text = ""
@@ -130,6 +185,11 @@ class DataSection(Fields):
         if len(self.arrays) > 2:
             raise ValueError("arrays names the images and the labels, no more")
         return self
+
+    @property
+    def class_numbers(self) -> tuple[float, ...]:
+        """The weights of the classes, as far as they are numbers."""
+        return tuple(w for w in self.class_weights if not isinstance(w, str))
 
     @property
     def channel_order(self) -> ColourOrder | None:

@@ -97,7 +97,7 @@ def create_run(
         solver=plain(experiment.solver),
         versions=environment(),
     )
-    return Run.create(runs, settings, run_texts(experiment.spec))
+    return Run.create(runs, settings, run_texts(experiment.spec), experiment.measured.write)
 
 
 def run_texts(spec: Spec) -> dict[str, str]:

@@ -19,8 +19,9 @@ from netspec.codegen.update import (
     update_graph,
 )
 from netspec.data.order import key, squares
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
@@ -141,8 +142,8 @@ class BoundUpdate:
 
 
 def placed(net: Net, arrays: Mapping[str, NDArray[Any]], device: Device) -> dict[str, Memory]:
-    """The arrays that feed the net, and the mean image of its transform, on the device."""
-    names = [*net.inputs, *([MEAN] if transform_of(net).mean_file else [])]
+    """The arrays that feed the net, and what its transform reads beside them, on the device."""
+    names = [*net.inputs, *read_beside(net, transform_of(net))]
     return {name: Memory(device, arrays[name]) for name in names}
 
 

@@ -28,6 +28,7 @@ from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.measured import FILE, NOTHING, Measured, attached, balanced, measure, wanted
 from netspec.training.run import Run
 from netspec.weights import check_weights
 
@@ -48,6 +49,8 @@ class Experiment:
     solver: Solver
     sources: dict[Phase, str]
     """What each data set was opened from: absolute, or a bundled name."""
+    measured: Measured = NOTHING
+    """What the transforms read of the training data."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -78,19 +81,33 @@ class Experiment:
         return lambda batch: elaborate(self.spec, batch=batch).test.net
 
     def model(self, state: State) -> bytes:
-        """The trained network as ONNX, for any batch size unless a layer holds the tests'."""
+        """The trained network as ONNX, for any batch size unless a layer holds the tests'.
+
+        It takes images as they are stored if a mean image or a matrix was measured for them.
+        """
         weights = {**state.weights, **state.statistics}
         net = self.nets.test.net
         batch = net.batch if net.hung else None
-        compiled = compile_spec(self.spec, weights=weights, batch=batch, classes=self.classes)
+        compiled = compile_spec(
+            self.spec, weights=weights, batch=batch, classes=self.classes,
+            embed_preprocessing=MEAN in wanted(net), measured=self.measured.arrays,
+        )  # fmt: skip
         return bytes(compiled.model.SerializeToString(deterministic=True))
 
 
-def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = None) -> Experiment:
+def prepare(
+    spec: Spec,
+    *,
+    data: Path | None = None,
+    sources: Sources | None = None,
+    measured: Measured | None = None,
+    runs: Path | None = None,
+) -> Experiment:
     """Build the nets and open the data; SpecErrors, UsageError or DataError if they do not fit.
 
     `data` is a path relative to the working directory that both phases read; `sources` says it
-    per phase, as a run remembers it.
+    per phase, as a run remembers it. What transforms read of the training data is `measured`
+    already, or measured now, unless the last run under `runs` had the same.
     """
     nets = elaborate(spec)
     net = nets.train.net
@@ -99,25 +116,52 @@ def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = N
     if net.data is None:
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
     opened = {
-        phase: open_phase(spec, built, phase, data=data, source=(sources or {}).get(phase))
+        phase: _opened(spec, built, phase, data, (sources or {}).get(phase))
         for phase, built in ((Phase.TRAIN, net), (Phase.TEST, nets.test.net))
         if built.data is not None
     }
-    test = opened.get(Phase.TEST)
+    train, test = opened[Phase.TRAIN][0], opened.get(Phase.TEST)
+    found = measure(nets, train, runs) if measured is None else measured
+    weighed = replace(nets.train, net=balanced(net, found))
     return Experiment(
         spec,
-        nets,
-        opened[Phase.TRAIN][0],
-        test[0] if test else None,
+        replace(nets, train=weighed),
+        attached(train, net, found),
+        attached(test[0], nets.test.net, found) if test else None,
         net.solver,
         {phase: source for phase, (_, source) in opened.items()},
+        found,
     )
 
 
 def open_phase(
     spec: Spec, net: Net, phase: Phase, *, data: Path | None = None, source: str | None = None
 ) -> tuple[Dataset, str]:
-    """The data set of a phase, checked against the net, and where it was found."""
+    """The data set of a phase, checked against the net, and where it was found.
+
+    What its transform reads of the training data is kept beside the spec of a run; for another
+    spec it is measured.
+    """
+    dataset, found = _opened(spec, net, phase, data, source)
+    if not wanted(net):
+        return dataset, found
+    kept = Measured.read(spec.path.parent)
+    if kept is None and spec.folder is not None:
+        raise DataError(f"{spec.path.parent / FILE}: is not there, and the transform reads it")
+    if kept is None:
+        nets = elaborate(spec)
+        train = (
+            dataset if phase is Phase.TRAIN
+            else _opened(spec, nets.train.net, Phase.TRAIN, None, None)[0]
+        )  # fmt: skip
+        kept = measure(nets, train)
+    return attached(dataset, net, kept), found
+
+
+def _opened(
+    spec: Spec, net: Net, phase: Phase, data: Path | None, source: str | None
+) -> tuple[Dataset, str]:
+    """The data set of a phase without what is measured."""
     section = net.data
     if section is None:
         raise UsageError(f'{spec.path}: there is no `data "{_SPLITS[phase]}" {{ … }}`')
@@ -242,13 +286,13 @@ def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
 def _suited(dataset: Dataset, net: Net, base: Path) -> Dataset:
     """The data set as the net takes it, with the mean image; DataError if it does not fit."""
     inputs = stored_inputs(net, {name: a.shape[1:] for name, a in dataset.arrays.items()})
-    image = inputs.pop(MEAN, None)
-    dataset = fitted(dataset, inputs)
-    _check(dataset, net, inputs)
-    if image is None:
+    fed = {name: type for name, type in inputs.items() if name in net.inputs}
+    dataset = fitted(dataset, fed)
+    _check(dataset, net, fed)
+    if net.data is None or not net.data.transform.mean_file or MEAN not in inputs:
         return dataset
-    assert net.data is not None
-    return replace(dataset, mean=mean_image(base / net.data.transform.mean_file, image.shape))
+    image = mean_image(base / net.data.transform.mean_file, inputs[MEAN].shape)
+    return replace(dataset, measured={MEAN: image})
 
 
 def _check(dataset: Dataset, net: Net, inputs: Mapping[str, TensorType]) -> None:

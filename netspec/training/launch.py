@@ -18,6 +18,7 @@ from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine, find_machine
+from netspec.training.measured import NOTHING, Measured
 from netspec.training.outcome import Outcome
 from netspec.training.resumption import machine_again, planner_again, run_again
 from netspec.training.run import Run
@@ -65,15 +66,17 @@ def train(
         run = run_again(spec, Path(runs), resume if isinstance(resume, Path) else None)
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
         saved = run_spec(run, spec.library.include_paths)
-        experiment = prepare(saved, data=data, sources=sources)
+        kept = Measured.read(run.path) or NOTHING
+        experiment = prepare(saved, data=data, sources=sources, measured=kept)
         machine = machine_again(run, find, device, target, threads, listener)
         recompute = recompute or run.settings.recompute
         planner = planner_again(run, machine, autotune, listener)
         executor = _executor(experiment, machine, planner, recompute, listener)
     else:
-        experiment = prepare(spec, data=data)
+        experiment = prepare(spec, data=data, runs=Path(runs))
         if experiment.solver.random_seed < 0:
-            experiment = prepare(seeded(spec, time.time_ns() % 2**31), data=data)
+            spec = seeded(spec, time.time_ns() % 2**31)
+            experiment = prepare(spec, data=data, measured=experiment.measured)
         machine = find(device, target=target, threads=threads)
         name = experiment.nets.train.net.name
         planner = new_tuner(Path(runs), name, machine, listener) if autotune else plan

@@ -84,10 +84,17 @@ class Run:
         self.locked = False
 
     @classmethod
-    def create(cls, root: Path, settings: Settings, files: Mapping[str, str]) -> Run:
+    def create(
+        cls,
+        root: Path,
+        settings: Settings,
+        files: Mapping[str, str],
+        more: Callable[[Path], None] | None = None,
+    ) -> Run:
         """Make the next folder of this net: `files` is `spec.net` and what it includes, as texts.
 
-        The settings come last, so that a folder without them is known to be half made.
+        `more` writes what else belongs there from the start. The settings come last, so that a
+        folder without them is known to be half made.
         """
         assert SPEC in files
         places = {_place(name): text for name, text in files.items()}
@@ -100,6 +107,8 @@ class Run:
             write_durably(target, [text.encode()])
         with _reaching(path):
             (path / "checkpoints").mkdir(exist_ok=True)
+        if more is not None:
+            more(path)
         text = json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
         write_durably(path / _SETTINGS, [f"{text}\n".encode()])
         return cls(path, settings)
