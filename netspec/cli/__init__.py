@@ -16,7 +16,9 @@ _VERBS = {
     "compile": "Write the inference network as ONNX.",
     "train": "Train a spec on its data.",
     "test": "Accuracy and loss of a run on its test data.",
+    "report": "Write the page of a run: curves, classes, mistakes, filters.",
     "predict": "Classes of images, with probabilities.",
+    "features": "What a layer gives for every sample, as a data set to train on.",
     "time": "Time of every layer, forward and backward, beside what the machine can do.",
     "show": "Draw the graph of a spec as SVG or HTML.",
     "expand": "Print the network flat: blocks, repeats and names resolved.",
@@ -25,6 +27,7 @@ _VERBS = {
     "upgrade": "Print a Caffe net, and its solver, as a native spec.",
     "layers": "The reference of every layer type.",
     "init": "Begin a spec from one of the zoo.",
+    "init-check": "How a net begins: means and deviations of every layer, the first loss.",
     "data": "Data before a network sees them.",
     "doctor": "Versions, devices that really work, a short training.",
 }

@@ -36,6 +36,8 @@ class Lowered:
     """Running statistics by their net-wide name, as read by this phase."""
     blobs: dict[str, Value] = field(default_factory=dict)
     """The last value of each blob."""
+    made: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    """What each layer made, in the order of its tops."""
     randoms: dict[str, Value] = field(default_factory=dict)
     """Tensors uniform in [0, 1) that layers asked for, by `<layer>` or `<layer>.<n>`."""
     observed: dict[str, Observation] = field(default_factory=dict)
@@ -126,6 +128,7 @@ def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
     tops = _tops(net, node, lowered, lowered.blobs)
     if mixed is not None and mixed.reads(node):
         others = _tops(net, node, lowered, {**lowered.blobs, **mixed.others})
+    lowered.made[node.name] = tuple(tops)
     for i, (name, value, type) in enumerate(zip(node.tops, tops, node.top_types, strict=True)):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
         lowered.blobs[name] = value

@@ -9,7 +9,7 @@ from pathlib import Path
 from netspec.data import database, folder, hdf5, idx, image_list, npz
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.file import fault
-from netspec.data.image import Picture, read_image
+from netspec.data.image import Picture, read_image, read_scaled
 from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
 from netspec.ir.fields import plain
@@ -28,6 +28,7 @@ __all__ = [
     "open_dataset",
     "probe",
     "read_image",
+    "read_scaled",
     "sample_types",
 ]
 

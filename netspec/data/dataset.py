@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -34,6 +34,8 @@ class Dataset:
     origin: str
     measured: Mapping[str, Array] = field(default_factory=dict)
     """What a transform reads beside the samples, by the names of `ir.measured`."""
+    files: Sequence[Path] = ()
+    """The file of each sample, where the source has one for each."""
 
     def __post_init__(self) -> None:
         counts = {name: array.shape[0] for name, array in self.arrays.items()}
@@ -47,6 +49,10 @@ class Dataset:
     def fed(self) -> dict[str, Array]:
         """All that the graph of a batch reads."""
         return {**self.arrays, **self.measured}
+
+    def name(self, sample: int) -> str | None:
+        """The file of a sample, if the source has one for each."""
+        return str(self.files[sample]) if self.files else None
 
     def __len__(self) -> int:
         return int(next(iter(self.arrays.values())).shape[0])

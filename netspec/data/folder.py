@@ -31,7 +31,8 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
         shape = _shape(path, files[0][0], wanted)
         data = decode_all(path, len(files), shape, lambda i: decode(files[i][0], shape, order))
     label = np.array([index for _, index in files], np.int64)
-    return Dataset({"data": data, "label": label}, classes, str(path))
+    arrays = {"data": data, "label": label}
+    return Dataset(arrays, classes, str(path), files=[file for file, _ in files])
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:

@@ -47,7 +47,7 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
         take = decode_resized if section.new_height else decode
         data = decode_all(path, len(files), shape, lambda i: take(files[i], shape, order))
     label = np.array([entry.label for entry in entries], np.int64)
-    return Dataset({"data": data, "label": label}, (), str(path))
+    return Dataset({"data": data, "label": label}, (), str(path), files=files)
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:

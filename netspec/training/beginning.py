@@ -45,6 +45,7 @@ def start_from(
             state,
             weights={**state.weights, **given},
             statistics={**state.statistics, **kept},
+            averages={},
         )
     )
     listener.matched(match)

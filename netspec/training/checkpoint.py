@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from netspec.diagnostics import DataError, printable
 from netspec.training.metrics import Averages
+from netspec.training.plateau import Plateau
 from netspec.training.tensors import damaged, read_tensors, write_tensors
 
 _SUFFIX = ".safetensors"
@@ -25,6 +27,31 @@ class State:
     slots: dict[str, dict[str, NDArray[np.float32]]]
     """The solver's memory, such as `momentum`: a tensor per trained weight."""
     statistics: dict[str, NDArray[np.float32]]
+    averages: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """With `ema_decay`, the running mean of each trained weight and of each statistic that moves;
+    where they are left out, they begin at the weights."""
+
+    @property
+    def result(self) -> State:
+        """What is tested and written: the running means, where there are any, as the weights."""
+        return State(
+            {n: self.averages.get(n, w) for n, w in self.weights.items()},
+            {},
+            {n: self.averages.get(n, s) for n, s in self.statistics.items()},
+        )
+
+
+class Ending(BaseModel):
+    """An end that came before the planned one."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    reason: Literal["early_stopping", "max_time"]
+    """The solver's field that wanted it."""
+    iteration: NonNegativeInt
+    """Iterations done by then."""
+    length: NonNegativeInt
+    """Iterations that were planned."""
 
 
 class Progress(BaseModel):
@@ -45,6 +72,7 @@ class Progress(BaseModel):
     best: float | None = None
     """The best test accuracy so far, or the lowest test loss where there is no metric."""
     best_iteration: NonNegativeInt | None = None
+    plateau: Plateau = Plateau()
     bad: NonNegativeInt = 0
     """Updates skipped in a row, up to now, because something was not finite."""
     skipped: NonNegativeInt = 0
@@ -56,17 +84,36 @@ class Progress(BaseModel):
     seed: int = 0
     spec: str = ""
     """The hash of the spec as run."""
+    seconds: float = 0.0
+    """Spent on training up to the checkpoint; nothing but `max_time` hangs on it."""
+    goal: float | None = None
+    """The score that `early_stopping` wants to see beaten."""
+    stalled: NonNegativeInt = 0
+    """Tests in a row that did not beat it."""
+    ending: Ending | None = None
+    anchor: NonNegativeInt | None = None
+    """Iterations done at the checkpoint that a divergence goes back to: the last one, with a good
+    update before it, that was due. Those that a signal or the clock brought must change nothing."""
+    rollbacks: NonNegativeInt = 0
+    """How often the training went back to a checkpoint since it diverged."""
+    rate_factor: float = 1.0
+    """What this made of the learning rate."""
+    left_out: NonNegativeInt = 0
+    """By how many batches it is ahead of the iterations since."""
 
 
 def save(path: Path, state: State, progress: Progress) -> None:
     """Write a checkpoint; when this returns, it survives a power cut.
 
-    Tensors are `weights/<name>`, `slots/<slot>/<name>` and `statistics/<name>`. Nothing is copied:
-    the file is written from the arrays themselves. Raises DataError, the file that was there kept.
+    Tensors are `weights/<name>`, `slots/<slot>/<name>`, `statistics/<name>` and, where there are
+    means, `averages/<name>`. Nothing is copied: the file is written from the arrays themselves.
+    Raises DataError, the file that was there kept.
     """
     assert not any("/" in slot for slot in state.slots)
     slots = {f"slots/{slot}": tensors for slot, tensors in state.slots.items()}
     sections = {"weights": state.weights, **slots, "statistics": state.statistics}
+    if state.averages:
+        sections["averages"] = state.averages
     write_tensors(path, "checkpoint", sections, {"progress": progress.model_dump_json()})
 
 
@@ -76,10 +123,11 @@ def load(path: Path) -> tuple[State, Progress]:
     try:
         progress = Progress.model_validate_json(facts["progress"])
         weights, statistics = sections.pop("weights"), sections.pop("statistics")
+        averages = sections.pop("averages", {})
         slots = {name.removeprefix("slots/"): tensors for name, tensors in sections.items()}
     except (KeyError, ValidationError):
         raise damaged(path, "header", "is not that of a checkpoint") from None
-    return State(weights, slots, statistics), progress
+    return State(weights, slots, statistics, averages), progress
 
 
 @dataclass(frozen=True)
@@ -93,7 +141,7 @@ class Found:
 
 
 class Keeper:
-    """The checkpoints of a run, `<iteration>.safetensors`: the last few and the best."""
+    """The checkpoints of a run, `<iteration>.safetensors`: the last few, the best, the anchor."""
 
     def __init__(self, folder: Path, *, keep: int = 3) -> None:
         self.folder = folder
@@ -109,11 +157,11 @@ class Keeper:
         return self.folder / f"{iteration:08d}{_SUFFIX}"
 
     def save(self, state: State, progress: Progress) -> Path:
-        """Write one; only then let go of those that are neither recent nor the best."""
+        """Write one; only then let go of those that nobody goes back to."""
         path = self.path(progress.iteration)
         save(path, state, progress)
-        best = progress.best_iteration
-        kept = {path, *self.paths()[-self.keep :], *([] if best is None else [self.path(best)])}
+        wanted = (progress.best_iteration, progress.anchor)
+        kept = {path, *self.paths()[-self.keep :], *(self.path(i) for i in wanted if i is not None)}
         for old in self.paths():
             if old not in kept:
                 with suppress(OSError):  # one too many harms nobody

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +18,7 @@ from netspec.codegen.target import Target
 from netspec.diagnostics import DataError
 from netspec.ir.net import Net
 from netspec.runtime.device import Device, choose_device
+from netspec.runtime.state import FlatBuffer
 from netspec.training.accumulation import Accumulated
 from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
 from netspec.training.checkpoint import State
@@ -82,7 +83,10 @@ class Executor:
         rule = update_rule(train.solver)
         several = train.solver.iter_size > 1
         nets = [train] if test is None else [train, test]
-        self._held = held = Held(nets, step, rule.slots, self.device, several=several)
+        averaged = bool(train.solver.ema_decay)
+        self._held = held = Held(
+            nets, step, rule.slots, self.device, several=several, averaged=averaged
+        )
         held.fill(seed)
         arrays = placed(train, train_arrays, self.device)
         batch = BoundBatch(step, held.addresses(), arrays, self.device, seed)
@@ -111,7 +115,7 @@ class Executor:
             self._evaluator = Evaluator(
                 test,
                 test_arrays,
-                self._held.addresses(),
+                self._held.tested_addresses(),
                 self.device,
                 test_for_batch,
                 target=self.target,
@@ -140,6 +144,11 @@ class Executor:
             recompute=recompute,
         )
 
+    @property
+    def held(self) -> Held:
+        """What lies on the device."""
+        return self._held
+
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.
 
@@ -165,6 +174,11 @@ class Executor:
         assert self._evaluator is not None
         return self._evaluator.run(batches)
 
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Where the tensors of a batch's graph lie, by port."""
+        return self._held.addresses()
+
     def state(self) -> State:
         """A copy of everything that training changes."""
         held = self._held
@@ -173,6 +187,7 @@ class Executor:
             {name: weights[name] for name in held.shapes},
             {slot: buffer.dump() for slot, buffer in held.slots.items()},
             held.running.dump(),
+            {n: mean for buffer in held.averages.values() for n, mean in buffer.dump().items()},
         )
 
     def restore(self, state: State) -> None:
@@ -187,7 +202,16 @@ class Executor:
             (held.fixed, {n: w for n, w in state.weights.items() if n in fixed}),
             (held.running, state.statistics),
             *((buffer, state.slots[slot]) for slot, buffer in held.slots.items()),
+            *self._means(state),
         ]
         packed = [(buffer, buffer.packed(tensors)) for buffer, tensors in parts]
         for buffer, flat in packed:
             buffer.memory.write(flat)
+
+    def _means(self, state: State) -> Iterator[tuple[FlatBuffer, Arrays]]:
+        """The running means of a state; one that has none begins them at its weights."""
+        if state.averages and not self._held.averages:
+            raise DataError("the state holds running means, and this solver has no ema_decay")
+        means = state.averages or {**state.weights, **state.statistics}
+        for buffer in self._held.averages.values():
+            yield buffer, {n: means[n] for n in buffer.layout.places if n in means}

@@ -115,6 +115,8 @@ def prepare(
         raise UsageError(f"{spec.path}: training needs a `solver {{ … }}`")
     if net.data is None:
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
+    if net.solver.lr_policy == "plateau" and nets.test.net.data is None:
+        raise UsageError(f'{spec.path}: lr_policy plateau looks at tests: it needs a `data "test"`')
     opened = {
         phase: _opened(spec, built, phase, data, (sources or {}).get(phase))
         for phase, built in ((Phase.TRAIN, net), (Phase.TEST, nets.test.net))
@@ -258,7 +260,8 @@ def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
         found = run.checkpoints.newest()
         if found is None:
             raise UsageError(f"{run.path}: has no weights yet")
-        weights = {**found.state.weights, **found.state.statistics}
+        result = found.state.result
+        weights = {**result.weights, **result.statistics}
     try:
         check_weights(net, weights)
     except DataError as error:

@@ -23,6 +23,12 @@ class Outcome:
     best_iteration: int | None
     skipped: int
     """Updates left out because something was not finite."""
+    higher: bool = True
+    """Whether a higher score is the better one: it is a metric, not a loss."""
+    seconds: float = 0.0
+    """Spent on training, in all processes."""
+    ending: str = ""
+    """Why it ended before the planned length; empty if it did not."""
 
 
 class Diverged(NetspecError):

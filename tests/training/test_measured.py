@@ -20,6 +20,7 @@ from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.compiler import Spec, compile_spec, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.stored import stored_inputs
+from netspec.ir.views import Views
 from netspec.runtime.classifier import Classifier
 from netspec.runtime.device import choose_device
 from netspec.training import measured as measuring
@@ -30,6 +31,7 @@ from netspec.training.launch import train
 from netspec.training.listener import Listener
 from netspec.training.measured import FILE, Measured
 from netspec.training.outcome import Stopped
+from netspec.training.predicting import Predictor
 from netspec.training.run import Run
 from netspec.training.targets import find_target
 
@@ -304,3 +306,19 @@ def test_test_images_of_another_size(tmp_path: Path) -> None:
     spec = written(tmp_path, "crop_size: 4  mean: IMAGE", layers, shape="3x4x4", test=large)
     with pytest.raises(DataError, match=r"a mean of 3x4x5 for one of 3x6x6: the training data dif"):
         prepare(spec)
+
+
+@pytest.mark.parametrize("fields", FIELDS)
+def test_views_are_of_what_was_prepared(tmp_path: Path, fields: str) -> None:
+    """Each test image as it is and flipped: prepared first, since a matrix knows its pixels."""
+    experiment = prepare(written(tmp_path, f"scale: 1/2  {fields}", 'fc "out" { num_output: 2 }'))
+    assert experiment.test is not None
+    predictor = Predictor(
+        experiment.nets.test.net, ["out"], experiment.test.fed, choose_device("cpu"),
+        experiment.test_for_batch, views=Views("FLIP"),
+    )  # fmt: skip
+    weights = {"out.weight": RNG.standard_normal((2, 60)), "out.bias": np.zeros(2)}
+    found = predictor.run({n: a.astype(np.float32) for n, a in weights.items()})["out"]
+    made = by_hand(fields)(TEST.astype(np.float64))
+    both = (made + made[..., ::-1]).reshape(12, -1) / 2
+    np.testing.assert_allclose(found, both @ weights["out.weight"].T, rtol=1e-3, atol=1e-3)
