@@ -53,7 +53,7 @@ class Preprocessing:
 
         What was measured of channels is said as numbers.
         """
-        said = plain(_said(self.transform, self.measured))
+        said = plain(_said(self.transform.tested, self.measured))
         whole = {field: value for field, value in said.items() if field not in _TRAINING}
         channels = (CHANNEL_MEAN, CHANNEL_STD)
         arrays = {name: a for name, a in self.measured.items() if name not in channels}

@@ -100,7 +100,7 @@ def _fed(
             else:
                 if transform.whiten:
                     x = whitened(op, cast_to(op, x, "float32"), measured)
-                x = viewed(op, x, views, type.spatial, transform.pad, transforming.mean)
+                x = viewed(op, x, views, type.spatial, transform, transforming.mean)
                 x = Transforming(op, _left(transform), False, channels, drawn=False)(name, x)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x
@@ -109,7 +109,9 @@ def _fed(
 
 def _left(transform: Transform) -> Transform:
     """What a transform has left to do with views: nothing but the arithmetic."""
-    done: dict[str, object] = {"pad": 0, "crop_size": 0, "mirror": False, "mean_file": ""}
+    done: dict[str, object] = {
+        "pad": 0, "crop_size": 0, "mirror": False, "mean_file": "", "resize": None,
+    }  # fmt: skip
     if transform.whiten:
         done |= {"whiten": None, "scale": 1.0}  # the scale is in the matrix
     return transform.model_copy(update=done)

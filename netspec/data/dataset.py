@@ -50,10 +50,6 @@ class Dataset:
         """All that the graph of a batch reads."""
         return {**self.arrays, **self.measured}
 
-    def name(self, sample: int) -> str | None:
-        """The file of a sample, if the source has one for each."""
-        return str(self.files[sample]) if self.files else None
-
     def __len__(self) -> int:
         return int(next(iter(self.arrays.values())).shape[0])
 

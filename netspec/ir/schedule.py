@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from math import cos, exp, inf, pi
@@ -39,10 +39,6 @@ class Rates(Protocol):
     def warmup(self) -> float: ...
     @property
     def warmup_factor(self) -> float: ...
-    @property
-    def model_fields_set(self) -> set[str]:
-        """The fields that were written."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +199,14 @@ def warming_up(solver: Rates, iteration: int, course: Course) -> bool:
     return time < solver.warmup
 
 
-def conflict(solver: Rates) -> str | None:
-    """What a solver lacks for its policy, or says for another one."""
+def conflict(solver: Rates, said: Set[str]) -> str | None:
+    """What a solver lacks for its policy, or says for another one; `said` is not the default."""
     word, policy = solver.lr_policy, POLICIES[solver.lr_policy]
     if missing := [name for name in policy.needs if getattr(solver, name) in (None, ())]:
         return f"lr_policy {word} needs {' and '.join(missing)}"
     beyond_caffe = {name for p in POLICIES.values() for name in p.takes} | {"patience"}
     foreign = beyond_caffe - {*policy.needs, *policy.takes}
-    if strays := sorted(foreign & solver.model_fields_set):
+    if strays := sorted(foreign & said):
         return f"lr_policy {word} takes no {strays[0]}"
     if solver.min_lr > solver.base_lr:
         return f"min_lr {solver.min_lr:g} is above base_lr {solver.base_lr:g}"
@@ -218,6 +214,6 @@ def conflict(solver: Rates) -> str | None:
         return f"gamma must be below 1 for plateau, not {solver.gamma:g}"
     if word == "one_cycle" and solver.warmup:
         return "one_cycle rises by itself, and takes no warmup"
-    if "warmup_factor" in solver.model_fields_set and not solver.warmup:
+    if "warmup_factor" in said and not solver.warmup:
         return "warmup_factor is for a warmup, and there is none"
     return None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
+from netspec.ir.augmentation import Augmentation
 from netspec.ir.duration import Duration
 from netspec.ir.fields import (
     Fields,
@@ -48,11 +49,17 @@ _Scale: TypeAlias = Annotated[
 ]
 
 
-class Transform(Fields):
-    """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it."""
+class Transform(Augmentation):
+    """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it.
+
+    In training colours change before all this, and a square is cut out after it. Each number is
+    drawn for each image; all that moves pixels is one resampling, of which labels that are images
+    take the nearest.
+    """
 
     pad: NonNegative = 0
-    """Cells of value 0 added to each side of each spatial axis, before anything else."""
+    """Cells added to each side of each spatial axis, of value 0 unless `border` or `fill` say
+    otherwise, before it is cut."""
     crop_size: NonNegative = 0
     """Height and width of what is cut out: anywhere in TRAIN, of the middle in TEST; 0: no cut."""
     mirror: Flag = False
@@ -126,10 +133,18 @@ class Transform(Fields):
         """The views of `test` and `predict`."""
         return Views(self.views, self.scales)
 
+    def sized(self, views: Views) -> Views:
+        """Views of images that a `resize` brings to a size, where they name none."""
+        if views.plain or views.scales or not self.resize:
+            return views
+        return Views(views.kind, (self.shorter,))
+
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
         for one, other in (
             ("mean_file", "pad"),
+            ("mean_file", "fill"),
+            ("resize", "pad"),
             ("force_color", "force_gray"),
             *combinations(("mean_file", "mean_value", "mean", "standardize", "whiten"), 2),
             *((by, "std") for by in ("standardize", "whiten")),
@@ -139,6 +154,10 @@ class Transform(Fields):
                 raise ValueError(f"takes {one} or {other}, not both")
         if self.mean == "IMAGE" and self.pad:
             raise ValueError("takes mean: IMAGE or pad, not both")
+        if self.resize and not self.crop_size:
+            raise ValueError("resize leaves images of any size: it takes a crop_size")
+        if self.resize and self.resize[0] < self.crop_size:
+            raise ValueError(f"crop_size {self.crop_size} is more than resize {self.resize[0]} has")
         return self
 
 
@@ -403,7 +422,9 @@ class Solver(Fields):
             raise ValueError("rollback repeats itself with rollback_factor 1 and rollback_skip 0")
 
     def _check_policy(self) -> None:
-        if misfit := conflict(self):
+        fields = Solver.model_fields.items()
+        said = {name for name, field in fields if getattr(self, name) != field.default}
+        if misfit := conflict(self, said):
             raise ValueError(misfit)
         if self.lr_policy == "plateau" and self.test_interval == 0:
             raise ValueError("lr_policy plateau needs tests, and test_interval 0 is none")

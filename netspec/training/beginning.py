@@ -82,7 +82,9 @@ def create_run(
     machine: Machine,
     threads: int | None,
     recompute: Sequence[str],
+    given: Sequence[str] = (),
 ) -> Run:
+    """The folder of a new run; `given` is what options set over the spec."""
     settings = Settings(
         name=experiment.nets.train.net.name,
         command=tuple(sys.argv),
@@ -97,6 +99,7 @@ def create_run(
         data={phase.value: source for phase, source in experiment.sources.items()},
         solver=plain(experiment.solver),
         versions=environment(),
+        given=tuple(given),
     )
     return Run.create(runs, settings, run_texts(experiment.spec), experiment.measured.write)
 
@@ -104,3 +107,8 @@ def create_run(
 def run_texts(spec: Spec) -> dict[str, str]:
     """The files that a run keeps: the spec with its overrides, and what it includes."""
     return {SPEC: to_text(spec.tree), **spec.library.included}
+
+
+def texts_in(run: Run, spec: Spec) -> dict[str, str]:
+    """What the run would keep of the spec, with what options set when it began."""
+    return run_texts(replace(spec, tree=override(spec.tree, run.settings.given)))

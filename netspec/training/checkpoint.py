@@ -40,6 +40,11 @@ class State:
             {n: self.averages.get(n, s) for n, s in self.statistics.items()},
         )
 
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are numbers: an update may overflow though its gradient did not."""
+        return all(bool(np.isfinite(array).all()) for array in self.weights.values())
+
 
 class Ending(BaseModel):
     """An end that came before the planned one."""

@@ -157,6 +157,10 @@ class Executor:
         """
         self.gradients(iteration, indices)
         self.update(iteration, rate)
+        return self.results()
+
+    def results(self) -> StepResult:
+        """What the last gradients came with."""
         numbers = self._batch.numbers()
         losses, metrics = self._batch.sort(numbers)
         return StepResult(numbers["loss"], losses, metrics, bool(numbers["finite"]))

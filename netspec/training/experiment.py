@@ -16,19 +16,20 @@ from netspec.compiler import (
     elaborate,
     read,
 )
-from netspec.data import Dataset, check_dataset, fitted, mean_image, open_dataset
+from netspec.data import Dataset, check_dataset, check_order, fitted, mean_image, open_dataset
 from netspec.data.order import Batches
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
+from netspec.ir.override import override
 from netspec.ir.sections import MEAN, Solver
 from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
-from netspec.training.checkpoint import State
+from netspec.training.checkpoint import State, load
 from netspec.training.evaluator import Evaluation, Evaluator
-from netspec.training.measured import FILE, NOTHING, Measured, attached, balanced, measure, wanted
+from netspec.training.measured import FILE, NOTHING, Measured, attached, measure, wanted, weighed
 from netspec.training.run import Run
 from netspec.weights import check_weights
 
@@ -124,10 +125,9 @@ def prepare(
     }
     train, test = opened[Phase.TRAIN][0], opened.get(Phase.TEST)
     found = measure(nets, train, runs) if measured is None else measured
-    weighed = replace(nets.train, net=balanced(net, found))
     return Experiment(
         spec,
-        replace(nets, train=weighed),
+        weighed(nets, found),
         attached(train, net, found),
         attached(test[0], nets.test.net, found) if test else None,
         net.solver,
@@ -185,6 +185,7 @@ def _opened(
         section=section,
         folder=spec.base,
     )
+    check_order(section.model_copy(update={"source": name}), base)
     dataset = _suited(dataset, net, spec.base)
     if net.hung and phase is Phase.TEST and len(dataset) % net.batch:
         raise UsageError(
@@ -196,8 +197,9 @@ def _opened(
 
 
 def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
-    """A run's own copy of its spec, with the paths in it as they were."""
+    """A run's own copy of its spec as amended since, with the paths in it as they were."""
     spec = read(str(run.spec), include_paths=include_paths)
+    spec = replace(spec, tree=override(spec.tree, run.settings.amended))
     folder = run.settings.folder
     return spec if folder is None else replace(spec, folder=Path(folder))
 
@@ -252,21 +254,32 @@ def _evaluated(
     return evaluator.run(batches)
 
 
-def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
-    """The final weights of a run, or those of its newest checkpoint while it is not finished."""
-    if run.weights_file.exists():
-        weights: Mapping[str, NDArray[Any]] = run.weights()
-    else:
-        found = run.checkpoints.newest()
-        if found is None:
-            raise UsageError(f"{run.path}: has no weights yet")
-        result = found.state.result
-        weights = {**result.weights, **result.statistics}
+def trained_weights(run: Run, net: Net, *, best: bool = False) -> Mapping[str, NDArray[Any]]:
+    """The final weights of a run, or those of its newest checkpoint while it is not finished.
+
+    `best` are those that tested best so far. UsageError if there are none.
+    """
+    weights: Mapping[str, NDArray[Any]] | None = run.trained(best=best)
+    if weights is None:
+        weights = _of_checkpoint(run, best)
     try:
         check_weights(net, weights)
     except DataError as error:
         raise DataError(f"{run.path}: {error}") from None
     return weights
+
+
+def _of_checkpoint(run: Run, best: bool) -> dict[str, NDArray[Any]]:
+    found = run.checkpoints.newest()
+    if found is None:
+        raise UsageError(f"{run.path}: has no weights yet")
+    state, iteration = found.state, found.progress.best_iteration
+    if best:
+        if iteration is None:
+            raise UsageError(f"{run.path}: has no test yet, of which weights were the best")
+        state, _ = load(run.checkpoints.path(iteration))
+    result = state.result
+    return {**result.weights, **result.statistics}
 
 
 def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:

@@ -86,7 +86,10 @@ def train(
             diagnose, keep_start or solver.rollback > 0, save_seconds, clock,
         )  # fmt: skip
         loop.run_to_end()
-        run.finish(executor.state(), model)
+        state = executor.state()
+        if not state.finite:
+            raise Diverged(loop.why_diverged())
+        run.finish(state, model)
         write_best(run, loop.progress, model, listener.warned)
     outcome = loop.outcome(progress.iteration)
     listener.finished(outcome)
@@ -113,7 +116,7 @@ class _Loop:
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
-        self.saved = self.progress if self.run.checkpoints.paths() else None
+        self.saved = None if self.progress.anchor is None else self.progress  # or it would be there
         self.saved_at = self.clock()
         self.started = self.saved_at - self.progress.seconds
         self.enter()
@@ -170,7 +173,7 @@ class _Loop:
     @property
     def starts(self) -> bool:
         """Whether this is a start that is to be kept, and is not yet."""
-        return self.saved is None and self.keep_start
+        return self.keep_start and self.progress.anchor is None
 
     def rate(self, iteration: int) -> float:
         """The learning rate of an iteration, counted from 0."""
@@ -233,7 +236,8 @@ class _Loop:
         first, last = done.iteration - done.bad, done.last_loss
         what, seen = f"loss or gradients not finite from iteration {first + 1} on", ""
         if not done.bad:
-            what = f"the test loss is not finite after iteration {done.iteration}"
+            lost = "weights are" if isfinite(done.test.get("loss", 0.0)) else "test loss is"
+            what = f"the {lost} not finite after iteration {done.iteration}"
         elif self.diagnose is not None:  # no update came between, so it happens again
             seen = self.diagnose(first, self.indices(first))
         saved = self.run.checkpoints.paths()
@@ -254,7 +258,8 @@ class _Loop:
         test = self.test() if self.tests and self.due.test(done) else {}
         if test is None:
             return  # a signal came; the test is run when the training goes on
-        self.end_early()
+        if test:
+            self.end_early()
         if self.due.line(done):
             epoch = done * self.batches.batch_size / self.batches.samples
             train = self.progress.averages.means() | self.smoothed
@@ -295,7 +300,8 @@ class _Loop:
             self.snapshot(state, self.progress.iteration)
         now = self.clock()
         change: dict[str, Any] = {"seconds": now - self.started}
-        if not self.progress.bad and (self.starts or self.due.checkpoint(self.progress.iteration)):
+        due = self.starts or self.due.checkpoint(self.progress.iteration)
+        if due and not self.progress.bad and state.finite:
             change["anchor"] = self.progress.iteration
         self.progress = self.progress.model_copy(update=change)
         path = self.run.checkpoints.save(state, self.progress)

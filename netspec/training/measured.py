@@ -99,7 +99,7 @@ def measure(nets: Elaborated, train: Dataset, runs: Path | None = None) -> Measu
     return Measured(arrays, key)
 
 
-def balanced(net: Net, found: Measured) -> Net:
+def _weighed(net: Net, found: Measured) -> Net:
     """The net with the class weights that were measured; DataError if they do not fit."""
     weights: dict[str, tuple[float, ...]] = {}
     for node in _balanced(net):
@@ -108,6 +108,11 @@ def balanced(net: Net, found: Measured) -> Net:
             raise DataError(f"no weights of the classes of `{node.name}` are at hand")
         weights[node.name] = tuple(map(float, array))
     return with_class_weights(net, weights)
+
+
+def weighed(nets: Elaborated, found: Measured) -> Elaborated:
+    """The nets, TRAIN's with the class weights that were measured."""
+    return replace(nets, train=replace(nets.train, net=_weighed(nets.train.net, found)))
 
 
 def _balanced(net: Net) -> tuple[Node, ...]:

@@ -41,19 +41,15 @@ class Norms(Listener):
 
     def _norms(self, before: Mapping[str, NDArray[np.float32]]) -> dict[str, Norm]:
         gradients, after = self._held.total.dump(), self._held.weights.dump()
-        return {
-            name: Norm(
-                weight=_norm(weight),
-                gradient=_norm(gradients[name]),
-                update=_norm(_difference(after[name], weight)),
-            )
-            for name, weight in before.items()
-        }
-
-
-def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(invalid="ignore", over="ignore"):  # of what is lost, as a norm of None says
-        return one - other
+        with np.errstate(invalid="ignore", over="ignore"):  # what overflowed has no norm
+            return {
+                name: Norm(
+                    weight=_norm(weight),
+                    gradient=_norm(gradients[name]),
+                    update=_norm(after[name] - weight),
+                )
+                for name, weight in before.items()
+            }
 
 
 def _norm(values: NDArray[np.float32]) -> float | None:

@@ -60,11 +60,13 @@ class Predictor:
         self._net_for_batch: Callable[[int], Net] = lambda batch: deploy(
             net if batch == net.batch else net_for_batch(batch), outputs
         )[0]
-        self._net, self._outputs, self._views = deploy(net, outputs)[0], tuple(outputs), views
-        self._count = max(1, net.batch // len(views))
+        self._net, self._outputs = deploy(net, outputs)[0], tuple(outputs)
+        self._views = transform_of(net).sized(views)
+        self._count = max(1, net.batch // len(self._views))
         self._device, self._target = device, target or target_for(device)
         self._arrays = placed(self._net, arrays, device)
         self._samples = next(iter(self._arrays.values())).shape[0]
+        self._check_batch()
         self._check_views()
         shapes = {p.name: p.shape for p in self._net.parameters}
         running = {name: s.shape for name, s in self._net.statistics.items()}
@@ -119,13 +121,19 @@ class Predictor:
             self._batches[count] = _Batch(made, count, self._arrays, self._addresses, self._device)
         return self._batches[count]
 
+    def _check_batch(self) -> None:
+        hung, batch = self._net.hung, self._net.batch
+        if hung and not self._views.plain:
+            raise UsageError(f"views: layer `{hung.name}` holds the batch size {batch}")
+        if hung and self._samples % batch:
+            raise UsageError(
+                f"layer `{hung.name}` holds the batch size {batch}, of which the "
+                f"{self._samples:,} samples are no multiple"
+            )
+
     def _check_views(self) -> None:
         if self._views.plain:
             return
-        if self._net.hung:
-            raise UsageError(
-                f"views: layer `{self._net.hung.name}` holds the batch size {self._net.batch}"
-            )
         for name in self._net.transformed:
             window, stored = self._net.inputs[name].sample, self._arrays[name].shape[1:]
             if len(window) != 3:
@@ -201,10 +209,9 @@ class Judge:
         device: Device,
         net_for_batch: Callable[[int], Net],
         target: Target | None = None,
-        views: Views | None = None,
+        views: Views = PLAIN,
     ) -> None:
-        """`views` are those of the test section unless given; UsageError if they cannot be."""
-        views = transform_of(net).seen if views is None else views
+        """UsageError for views that the images do not give."""
         self._dataset = dataset
         self._classes: ClassHead | None = class_head(net)
         self._targets: tuple[TargetHead, ...] = target_heads(net) if views.plain else ()
@@ -248,9 +255,7 @@ def _check_head(net: Net, head: ClassHead | None) -> None:
         )
 
 
-def judge(
-    experiment: Experiment, *, device: str | Device = "auto", views: Views | None = None
-) -> Judge:
+def judge(experiment: Experiment, *, device: str | Device = "auto", views: Views = PLAIN) -> Judge:
     """For the test data of an experiment, which must have some."""
     assert experiment.test is not None
     net, for_batch = experiment.nets.test.net, experiment.test_for_batch
