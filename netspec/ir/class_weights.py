@@ -56,7 +56,7 @@ def with_given_weights(net: Net) -> Net:
     losses = unweighed(net)
     if not _over_labels(net):
         raise DataError("class_weights: there is no loss over labels of the data to take them")
-    given = net.data.class_numbers
+    given = tuple(w for w in net.data.class_weights if not isinstance(w, str))
     for node in losses if given else ():
         if len(given) != classes_of(node):
             raise DataError(

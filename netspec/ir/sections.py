@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
+from netspec.ir.arithmetic import Arithmetic
 from netspec.ir.augmentation import Augmentation
+from netspec.ir.balance import ClassWeights
 from netspec.ir.duration import Duration
 from netspec.ir.fields import (
     Fields,
@@ -19,7 +20,6 @@ from netspec.ir.fields import (
     PositiveReal,
     Probability,
     Real,
-    Reals,
     Says,
     Share,
     Text,
@@ -49,7 +49,7 @@ _Scale: TypeAlias = Annotated[
 ]
 
 
-class Transform(Augmentation):
+class Transform(Augmentation, Arithmetic):
     """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it.
 
     In training colours change before all this, and a square is cut out after it. Each number is
@@ -66,51 +66,6 @@ class Transform(Augmentation):
     """Whether every other image, drawn by lot, is flipped left to right; in TEST too, as in Caffe.
 
     Never in a compiled model.
-    """
-    scale: Real = 1.0
-    """Multiplies every value; `1/255` takes bytes to [0, 1]."""
-    mean_value: Reals = ()
-    """Subtracted first: one value, or one per channel, in the units of the source."""
-    mean_file: Text = ""
-    """A mean image that is subtracted first, `.binaryproto` or `.npy`, relative to the spec.
-
-    It is of the images' size before they are cut, and is cut as they are.
-    """
-    mean: Literal["IMAGE", "CHANNEL"] | None = None
-    """Subtracts the mean of the training images, or that of each channel; it is measured."""
-    std: Annotated[tuple[PositiveReal, ...], BeforeValidator(many)] = ()
-    """Divides last: one value, or one per channel, in units after `scale`."""
-    standardize: Flag = False
-    """Whether each channel becomes (x - mean) / deviation of the training data, whatever `scale`.
-
-    Both are measured; one that never changes becomes 0.
-    """
-    whiten: Literal["PCA", "ZCA"] | None = None
-    """Makes the values of a sample uncorrelated and of variance 1, by its principal components.
-
-    PCA puts these out, the strongest first; ZCA turns back, so that images look like images
-    (Bell & Sejnowski 1997; Stanford's CS231n). Measured on the training data less their mean and
-    times `scale`, and done before all else. A sample has 3,072 values at most.
-    """
-    whiten_epsilon: PositiveReal = 1e-5
-    """Added to the variances that `whiten` divides by the roots of."""
-    pca_jitter: NonNegativeReal = 0.0
-    """Shifts the colour of each image along the principal components of all training pixels.
-
-    By a·σ of each, a normal of this deviation (Krizhevsky et al. 2012, §4.1, who use 0.1 and write
-    σ² for σ, which hangs on the units); before all else and in TRAIN alone; 0: none.
-    """
-    mixup: NonNegativeReal = 0.0
-    """α of mixup, which makes each sample λ·x + (1 - λ)·x', x' another of the batch; 0: none.
-
-    After all else, and in TRAIN alone. λ is drawn for each batch from Beta(α, α). A loss is then
-    λ·L(y) + (1 - λ)·L(y') for their labels, and so is a metric (Zhang et al. 2018).
-    """
-    cutmix: NonNegativeReal = 0.0
-    """α of CutMix, which gives each image a box of another of the batch; 0: none.
-
-    The box has 1 - λ of the area, as far as it lies in the image, and λ in the losses is what is
-    left (Yun et al. 2019, algorithm A1). With `mixup`, too, a batch has one of both by lot.
     """
     force_color: Flag = False
     """Decode the images of an LMDB to three channels, whatever they are."""
@@ -146,9 +101,6 @@ class Transform(Augmentation):
             ("mean_file", "fill"),
             ("resize", "pad"),
             ("force_color", "force_gray"),
-            *combinations(("mean_file", "mean_value", "mean", "standardize", "whiten"), 2),
-            *((by, "std") for by in ("standardize", "whiten")),
-            ("whiten", "pca_jitter"),
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"takes {one} or {other}, not both")
@@ -159,27 +111,6 @@ class Transform(Augmentation):
         if self.resize and self.resize[0] < self.crop_size:
             raise ValueError(f"crop_size {self.crop_size} is more than resize {self.resize[0]} has")
         return self
-
-
-def _class_weights(value: object) -> tuple[object, ...]:
-    """Accepts BALANCED, or numbers from 0 that are not all 0."""
-    values = many(value)
-    assert isinstance(values, tuple)
-    if "BALANCED" in values and len(values) == 1:
-        return values
-    if any(isinstance(v, str) for v in values):
-        raise ValueError(f"must be BALANCED, or numbers from 0, not {shown(value)}")
-    numbers = tuple(real(minimum=0)(v) for v in values)
-    if not any(numbers):
-        raise ValueError("must not all be 0")
-    return numbers
-
-
-ClassWeights: TypeAlias = Annotated[
-    tuple[float | Literal["BALANCED"], ...],
-    BeforeValidator(_class_weights),
-    Says("BALANCED, or numbers from 0, one per class"),
-]
 
 
 class DataSection(Fields):
@@ -226,11 +157,6 @@ class DataSection(Fields):
         if len(self.arrays) > 2:
             raise ValueError("arrays names the images and the labels, no more")
         return self
-
-    @property
-    def class_numbers(self) -> tuple[float, ...]:
-        """The weights of the classes, as far as they are numbers."""
-        return tuple(w for w in self.class_weights if not isinstance(w, str))
 
     @property
     def channel_order(self) -> ColourOrder | None:

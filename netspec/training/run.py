@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -78,17 +76,6 @@ class Settings(BaseModel):
     amended: tuple[str, ...] = ()
     """What they set since, over the run's spec."""
     changes: tuple[Change, ...] = ()
-
-
-def environment() -> dict[str, str]:
-    """The versions that a run's numbers hang on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("netspec", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 class Run:
