@@ -14,6 +14,7 @@ from netspec.codegen.feed import feed
 from netspec.codegen.formulate import formulate
 from netspec.codegen.layout import Planner, plan
 from netspec.codegen.lower import Lowered, Observation, lower
+from netspec.codegen.mixing import Mix, mixed
 from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
@@ -51,6 +52,8 @@ class BatchStep:
     """The running statistics."""
     randoms: Mapping[str, Value]
     """Tensors to fill with uniform numbers from [0, 1), by layer, and by lot of the transform."""
+    mix: Mix | None
+    """What to draw for a batch whose samples are mixed; None if they are not."""
     loss: Value
     """Σ loss_weight · loss."""
     finite: Value | None
@@ -78,7 +81,8 @@ def evaluation_graph(
     """Loss, losses and metrics of one batch, as `target` runs them.
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
-    named by `indices` and treats them as `transform` says. Its mean image is the array `MEAN`.
+    named by `indices` and treats them as `transform` says. What that reads beside them,
+    such as a mean image, are arrays, too.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -126,8 +130,8 @@ def _lower_batch(
 ) -> tuple[Mapping[str, Value], Value, Lowered]:
     """Gather, transform, lower: the arrays, the indices, and the net behind them."""
     made = feed(op, net, data, transform)
-    fed = made.values
-    lowered = lower(net, op, fed)
+    mixing = mixed(op, net, transform, made.values)
+    lowered = lower(net, op, mixing.inputs if mixing else made.values, mixing)
     lowered.randoms.update(made.randoms)
     return made.arrays, made.indices, lowered
 
@@ -178,8 +182,10 @@ def _batch_step(
         {name: v for name, v in fed.items() if v in read}
         for fed in (arrays, lowered.parameters, lowered.statistics, lowered.randoms)
     )
+    mix = lowered.mixed.mix if lowered.mixed else None
     names = _ports(
         array=arrays, weight=parameters, running=statistics, random=randoms,
+        mix=mix.fed if mix else {},
         loss=losses, metric=metrics, gradient=gradients, batch=batch,
     )  # fmt: skip
     return BatchStep(
@@ -190,6 +196,7 @@ def _batch_step(
         parameters=parameters,
         statistics=statistics,
         randoms=randoms,
+        mix=mix,
         loss=total["loss"],
         finite=total.get("finite"),
         losses=losses,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from netspec.data.file import fault
 from netspec.diagnostics import DataError, printable
-from netspec.ir.sections import MEAN, ColourOrder, DataSection
+from netspec.ir.sections import ColourOrder, DataSection
 from netspec.ir.types import Shape, TensorType, occupied, size
 
 Array: TypeAlias = NDArray[Any]
@@ -32,8 +32,8 @@ class Dataset:
     arrays: Mapping[str, Array]
     classes: tuple[str, ...]
     origin: str
-    mean: Array | None = None
-    """The mean image that a transform subtracts, C x H x W."""
+    measured: Mapping[str, Array] = field(default_factory=dict)
+    """What a transform reads beside the samples, by the names of `ir.measured`."""
     rows: NDArray[np.int64] | None = None
     """Which samples of the source these are, if not all."""
     files: Sequence[Path] = ()
@@ -50,7 +50,7 @@ class Dataset:
     @property
     def fed(self) -> dict[str, Array]:
         """All that the graph of a batch reads."""
-        return {**self.arrays, **({} if self.mean is None else {MEAN: self.mean})}
+        return {**self.arrays, **self.measured}
 
     def __len__(self) -> int:
         return int(next(iter(self.arrays.values())).shape[0])

@@ -6,7 +6,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
+from netspec.ir.arithmetic import Arithmetic
 from netspec.ir.augmentation import Augmentation
+from netspec.ir.balance import ClassWeights
 from netspec.ir.duration import Duration
 from netspec.ir.fields import (
     Fields,
@@ -18,7 +20,6 @@ from netspec.ir.fields import (
     PositiveReal,
     Probability,
     Real,
-    Reals,
     Says,
     Share,
     Text,
@@ -48,7 +49,7 @@ _Scale: TypeAlias = Annotated[
 ]
 
 
-class Transform(Augmentation):
+class Transform(Augmentation, Arithmetic):
     """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it.
 
     In training colours change before all this, and a square is cut out after it. Each number is
@@ -66,17 +67,6 @@ class Transform(Augmentation):
 
     Never in a compiled model.
     """
-    scale: Real = 1.0
-    """Multiplies every value; `1/255` takes bytes to [0, 1]."""
-    mean_value: Reals = ()
-    """Subtracted first: one value, or one per channel, in the units of the source."""
-    mean_file: Text = ""
-    """A mean image that is subtracted first, `.binaryproto` or `.npy`, relative to the spec.
-
-    It is of the images' size before they are cut, and is cut as they are.
-    """
-    std: Annotated[tuple[PositiveReal, ...], BeforeValidator(many)] = ()
-    """Divides last: one value, or one per channel, in units after `scale`."""
     force_color: Flag = False
     """Decode the images of an LMDB to three channels, whatever they are."""
     force_gray: Flag = False
@@ -107,7 +97,6 @@ class Transform(Augmentation):
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
         for one, other in (
-            ("mean_file", "mean_value"),
             ("mean_file", "pad"),
             ("mean_file", "fill"),
             ("resize", "pad"),
@@ -115,6 +104,8 @@ class Transform(Augmentation):
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"takes {one} or {other}, not both")
+        if self.mean == "IMAGE" and self.pad:
+            raise ValueError("takes mean: IMAGE or pad, not both")
         if self.resize and not self.crop_size:
             raise ValueError("resize leaves images of any size: it takes a crop_size")
         if self.resize and self.resize[0] < self.crop_size:
@@ -155,6 +146,12 @@ class DataSection(Fields):
     label: Text = ""
     """What the label is, where a source holds several: a column of a CSV, by its name or its number
     from 1; `fine_label` or `coarse_label` of CIFAR-100."""
+    class_weights: ClassWeights = ()
+    """What each class counts in the losses of TRAIN over labels that have no `class_weight`.
+
+    BALANCED: n / (classes · n of the class) of the training samples, as scikit-learn has it, 0 for
+    a class that has none.
+    """
     arrays: Texts = ()
     """What the net calls the images and the labels, unless `data` and `label`."""
     root_folder: Text = ""

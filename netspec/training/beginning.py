@@ -17,11 +17,12 @@ from netspec.training import autotune as tuning
 from netspec.training import tuned
 from netspec.training.caffe_snapshot import restored
 from netspec.training.checkpoint import Progress
+from netspec.training.environment import environment
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
-from netspec.training.run import SPEC, Run, Settings, environment, latest_run
+from netspec.training.run import SPEC, Run, Settings, latest_run
 from netspec.weights import load_weights
 
 
@@ -104,7 +105,7 @@ def create_run(
         versions=environment(),
         given=tuple(given),
     )
-    return Run.create(runs, settings, run_texts(experiment.spec))
+    return Run.create(runs, settings, run_texts(experiment.spec), experiment.measured.write)
 
 
 def run_texts(spec: Spec) -> dict[str, str]:

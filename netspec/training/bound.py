@@ -20,13 +20,15 @@ from netspec.codegen.update import (
     update_graph,
 )
 from netspec.data.order import key, squares
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
 from netspec.runtime.state import Binding, Feed, Memory, Scalars
 from netspec.training.capture import Captured
+from netspec.training.mixture import drawn_mixture
 
 _TO_UNIT = np.float32(2.0**-24)
 _COUNTERS = np.arange(1, 8193, dtype=np.uint64)
@@ -53,6 +55,11 @@ class BoundBatch:
         self._randoms = {
             name: Feed(device, v.type.shape, np.float32) for name, v in step.randoms.items()
         }
+        self._mix = step.mix
+        self._mixture = {
+            name: Feed(device, v.type.shape, v.type.dtype)
+            for name, v in (step.mix.fed if step.mix else {}).items()
+        }
         tops = (*self._losses.values(), *self._metrics.values())
         self.results = Scalars(device, ("loss", *tops, "finite"))
         """Loss, losses, metrics, and whether what an update reads is finite."""
@@ -60,6 +67,7 @@ class BoundBatch:
             **state,
             **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
             **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
+            **{f"mix:{name}": feed.pointer for name, feed in self._mixture.items()},
             **self.results.pointers,
             "indices": self._indices.pointer,
         }
@@ -74,6 +82,10 @@ class BoundBatch:
         for name, feed in self._randoms.items():
             fill_uniform(feed.host, self._seed, iteration, name)
             feed.send()
+        if self._mix is not None:
+            for name, drawn in drawn_mixture(self._mix, self._seed, iteration).items():
+                self._mixture[name].host[...] = drawn
+                self._mixture[name].send()
         self._binding.run()
 
     def numbers(self) -> dict[str, float]:
@@ -135,8 +147,8 @@ class BoundUpdate:
 
 
 def placed(net: Net, arrays: Mapping[str, NDArray[Any]], device: Device) -> dict[str, Memory]:
-    """The arrays that feed the net, and the mean image of its transform, on the device."""
-    names = [*net.inputs, *([MEAN] if transform_of(net).mean_file else [])]
+    """The arrays that feed the net, and what its transform reads beside them, on the device."""
+    names = [*net.inputs, *read_beside(net, transform_of(net))]
     return {name: Memory(device, arrays[name]) for name in names}
 
 

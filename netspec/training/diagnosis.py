@@ -14,7 +14,6 @@ from netspec.codegen.recompute import segments
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.watch import Mark, Watch
 from netspec.diagnostics import NetspecError, printable
-from netspec.ir.sections import MEAN
 from netspec.training.bound import BoundBatch, array_types, placed, transform_of
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
@@ -87,9 +86,9 @@ class Diagnosis:
 
     def _look(self, iteration: int, indices: NDArray[np.int64]) -> list[Seen]:
         """One batch again, with the random numbers that it had."""
-        net = self.experiment.nets.train.net
+        net, beside = self.experiment.nets.train.net, self.experiment.train.measured
         arrays = {
-            name: array if name == MEAN else np.ascontiguousarray(array[indices])
+            name: array if name in beside else np.ascontiguousarray(array[indices])
             for name, array in self.experiment.train.fed.items()
         }
         watch = Watch(dependent)

@@ -39,6 +39,7 @@ from netspec.ir.types import TensorType
 from netspec.runtime.device import choose_device
 from netspec.training.checkpoint import State, load
 from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.measured import FILE, NOTHING, Measured, attached, measure, wanted, weighed
 from netspec.training.run import Run
 from netspec.training.validation import check_held_out, held_out
 from netspec.weights import check_weights
@@ -64,6 +65,8 @@ class Experiment:
     fold: Fold | None = None
     held_out: str = ""
     """The digest of the samples held out of the training data; empty if none are."""
+    measured: Measured = NOTHING
+    """What the transforms read of the training data."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -94,11 +97,17 @@ class Experiment:
         return lambda batch: elaborate(self.spec, batch=batch).test.net
 
     def model(self, state: State) -> bytes:
-        """The trained network as ONNX, for any batch size unless a layer holds the tests'."""
+        """The trained network as ONNX, for any batch size unless a layer holds the tests'.
+
+        It takes images as they are stored if a mean image or a matrix was measured for them.
+        """
         weights = {**state.weights, **state.statistics}
         net = self.nets.test.net
         batch = net.batch if net.hung else None
-        compiled = compile_spec(self.spec, weights=weights, batch=batch, classes=self.classes)
+        compiled = compile_spec(
+            self.spec, weights=weights, batch=batch, classes=self.classes,
+            embed_preprocessing=MEAN in wanted(net), measured=self.measured.arrays,
+        )  # fmt: skip
         return bytes(compiled.model.SerializeToString(deterministic=True))
 
 
@@ -108,12 +117,15 @@ def prepare(
     data: Path | None = None,
     sources: Sources | None = None,
     fold: Fold | None = None,
+    measured: Measured | None = None,
+    runs: Path | None = None,
 ) -> Experiment:
     """Build the nets and open the data; SpecErrors, UsageError or DataError if they do not fit.
 
     `data` is a path relative to the working directory that both phases read; `sources` says it
     per phase, as a run remembers it. Where samples are held out, a share or a `fold`, they are
-    the experiment's `test`, and `data "test"` is not opened.
+    the experiment's `test`, and `data "test"` is not opened. What transforms read of the training
+    data is `measured` already, or measured now, unless the last run under `runs` had the same.
     """
     nets = elaborate(spec)
     net = nets.train.net
@@ -124,21 +136,32 @@ def prepare(
     if net.solver.lr_policy == "plateau" and nets.test.net.data is None:
         raise UsageError(f'{spec.path}: lr_policy plateau looks at tests: it needs a `data "test"`')
     sources = sources or {}
-    train, place = open_phase(spec, net, Phase.TRAIN, data=data, source=sources.get(Phase.TRAIN))
-    found, source = {Phase.TRAIN: place}, sources.get(Phase.TEST)
+    base, name = _place(spec, net, Phase.TRAIN, data, sources.get(Phase.TRAIN))
+    train, held = _opened(spec, net, base, name, "train"), ""
+    found, source = {Phase.TRAIN: _found(base, name)}, sources.get(Phase.TEST)
+    test: Dataset | None = None
     tested = nets.test.net.data is not None and not nets.test.net.data.val
     if net.data.val:
-        train, held = held_out(train, net, fold)
-        test = _suited(held, nets.test.net, spec.base)
+        train, kept = held_out(train, net, fold)
+        test, held = _suited(kept, nets.test.net, spec.base), digest(kept)
         found |= _left(spec, nets.test.net, data, source) if tested else {}
-        return Experiment(spec, nets, train, test, net.solver, found, fold, digest(held))
-    if not tested:
-        return Experiment(spec, nets, train, None, net.solver, found)
-    base, name = _place(spec, nets.test.net, Phase.TEST, data, source)
-    test = _opened(spec, nets.test.net, base, name, "val" if validates(name, base) else "test")
-    same_classes(test, train.classes)
-    found[Phase.TEST] = _found(base, name)
-    return Experiment(spec, nets, train, test, net.solver, found)
+    elif tested:
+        base, name = _place(spec, nets.test.net, Phase.TEST, data, source)
+        test = _opened(spec, nets.test.net, base, name, "val" if validates(name, base) else "test")
+        same_classes(test, train.classes)
+        found[Phase.TEST] = _found(base, name)
+    seen = measure(nets, train, runs) if measured is None else measured
+    return Experiment(
+        spec=spec,
+        nets=weighed(nets, seen),
+        train=attached(train, net, seen),
+        test=attached(test, nets.test.net, seen) if test else None,
+        solver=net.solver,
+        sources=found,
+        fold=fold if net.data.val else None,
+        held_out=held,
+        measured=seen,
+    )
 
 
 def _left(spec: Spec, net: Net, data: Path | None, source: str | None) -> dict[Phase, str]:
@@ -153,9 +176,37 @@ def _left(spec: Spec, net: Net, data: Path | None, source: str | None) -> dict[P
 def open_phase(
     spec: Spec, net: Net, phase: Phase, *, data: Path | None = None, source: str | None = None
 ) -> tuple[Dataset, str]:
-    """The data set of a phase, checked against the net, and where it was found."""
+    """The data set of a phase, checked against the net, and where it was found.
+
+    What its transform reads of the training data is there, see `_measured`.
+    """
     base, name = _place(spec, net, phase, data, source)
-    return _opened(spec, net, base, name, _SPLITS[phase]), _found(base, name)
+    dataset = _opened(spec, net, base, name, _SPLITS[phase])
+    return _measured(spec, net, dataset), _found(base, name)
+
+
+def _measured(spec: Spec, net: Net, dataset: Dataset) -> Dataset:
+    """The data set with what its transform reads of the training data.
+
+    That is kept beside the spec of a run; for another spec it is measured.
+    """
+    if not wanted(net):
+        return dataset
+    kept = Measured.read(spec.path.parent)
+    if kept is None and spec.folder is not None:
+        raise DataError(f"{spec.path.parent / FILE}: is not there, and the transform reads it")
+    if kept is None:
+        nets = elaborate(spec)
+        train = dataset if net.phase is Phase.TRAIN else _training(spec, nets.train.net)
+        kept = measure(nets, train)
+    return attached(dataset, net, kept)
+
+
+def _training(spec: Spec, net: Net) -> Dataset:
+    """What a spec trains on."""
+    base, name = _place(spec, net, Phase.TRAIN, None, None)
+    train = _opened(spec, net, base, name, "train")
+    return held_out(train, net)[0] if net.data is not None and net.data.val else train
 
 
 def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
@@ -169,17 +220,19 @@ def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) ->
 
 def open_validation(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
     """The samples that the tests of a run looked at; UsageError if it had none of its own."""
-    net, sources, fold = nets.train.net, run.settings.data, run.settings.fold
-    if net.data is not None and net.data.val:
-        train, _ = open_phase(spec, net, Phase.TRAIN, data=data, source=sources.get(Phase.TRAIN))
-        _, held = held_out(train, net, Fold(*fold) if fold else None)
+    train, test = nets.train.net, nets.test.net
+    sources, fold = run.settings.data, run.settings.fold
+    if train.data is not None and train.data.val:
+        base, name = _place(spec, train, Phase.TRAIN, data, sources.get(Phase.TRAIN))
+        whole = _opened(spec, train, base, name, "train")
+        _, held = held_out(whole, train, Fold(*fold) if fold else None)
         check_held_out(run, digest(held))
-        return _suited(held, nets.test.net, spec.base)
-    base, name = _place(spec, nets.test.net, Phase.TEST, data, sources.get(Phase.TEST))
+        return _measured(spec, test, _suited(held, test, spec.base))
+    base, name = _place(spec, test, Phase.TEST, data, sources.get(Phase.TEST))
     if not validates(name, base):
         what = "the spec says no `val`, and the source has no folder `val` beside `test`"
         raise UsageError(f"{run.path}: has no validation samples: {what}")
-    return _opened(spec, nets.test.net, base, name, "val")
+    return _measured(spec, test, _opened(spec, test, base, name, "val"))
 
 
 def _place(
@@ -336,18 +389,18 @@ def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
 def _suited(dataset: Dataset, net: Net, base: Path) -> Dataset:
     """The data set as the net takes it, with the mean image; DataError if it does not fit."""
     inputs = stored_inputs(net, {name: a.shape[1:] for name, a in dataset.arrays.items()})
-    image = inputs.pop(MEAN, None)
-    dataset = fitted(dataset, inputs)
-    _check(dataset, net, inputs)
+    fed = {name: type for name, type in inputs.items() if name in net.inputs}
+    dataset = fitted(dataset, fed)
+    _check(dataset, net, fed)
     if net.hung and net.phase is Phase.TEST and len(dataset) % net.batch:
         raise UsageError(
             f"layer `{net.hung.name}` holds the batch size {net.batch}, of which the "
             f"{len(dataset)} test samples are no multiple"
         )
-    if image is None:
+    if net.data is None or not net.data.transform.mean_file or MEAN not in inputs:
         return dataset
-    assert net.data is not None
-    return replace(dataset, mean=mean_image(base / net.data.transform.mean_file, image.shape))
+    image = mean_image(base / net.data.transform.mean_file, inputs[MEAN].shape)
+    return replace(dataset, measured={MEAN: image})
 
 
 def _check(dataset: Dataset, net: Net, inputs: Mapping[str, TensorType]) -> None:

@@ -17,6 +17,7 @@ from netspec.training.beginning import new_tuner, seeded
 from netspec.training.experiment import Experiment, prepare
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
+from netspec.training.measured import NOTHING, Measured
 from netspec.training.resumption import Again, machine_again, planner_again
 from netspec.training.validation import check_held_out
 
@@ -58,10 +59,11 @@ class Ready:
 
 def anew(wanted: Wanted, spec: Spec) -> Ready:
     """A new run."""
-    experiment = prepare(spec, data=wanted.data, fold=wanted.fold)
+    experiment = prepare(spec, data=wanted.data, fold=wanted.fold, runs=wanted.runs)
     if experiment.solver.random_seed < 0:
         spec = seeded(spec, time.time_ns() % 2**31)
-        experiment = prepare(spec, data=wanted.data, fold=wanted.fold)
+        # Measured anew: what is held out hangs on the seed.
+        experiment = prepare(spec, data=wanted.data, fold=wanted.fold, runs=wanted.runs)
     machine = wanted.find(wanted.device, target=wanted.target, threads=wanted.threads)
     free, listener = free_memory(machine.device), wanted.listener
     given = wanted.amendments.of_new(experiment)
@@ -77,9 +79,9 @@ def anew(wanted: Wanted, spec: Spec) -> Ready:
 
 def going_on(wanted: Wanted, again: Again) -> Ready:
     """A run that goes on."""
-    parts = again.run.settings.fold
+    parts, kept = again.run.settings.fold, Measured.read(again.run.path) or NOTHING
     fold = Fold(*parts) if parts else None
-    before = prepare(again.spec, data=wanted.data, sources=again.sources, fold=fold)
+    before = prepare(again.spec, data=wanted.data, sources=again.sources, fold=fold, measured=kept)
     check_held_out(again.run, before.held_out)
     given = wanted.amendments.of_run(before, again.run)
     machine = machine_again(

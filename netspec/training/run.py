@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -81,17 +79,6 @@ class Settings(BaseModel):
     changes: tuple[Change, ...] = ()
 
 
-def environment() -> dict[str, str]:
-    """The versions that a run's numbers hang on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("netspec", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 class Run:
     """One run's folder; only who holds `lock()` writes to it."""
 
@@ -101,10 +88,17 @@ class Run:
         self.locked = False
 
     @classmethod
-    def create(cls, root: Path, settings: Settings, files: Mapping[str, str]) -> Run:
+    def create(
+        cls,
+        root: Path,
+        settings: Settings,
+        files: Mapping[str, str],
+        more: Callable[[Path], None] | None = None,
+    ) -> Run:
         """Make the next folder of this net: `files` is `spec.net` and what it includes, as texts.
 
-        The settings come last, so that a folder without them is known to be half made.
+        `more` writes what else belongs there from the start. The settings come last, so that a
+        folder without them is known to be half made.
         """
         assert SPEC in files
         places = {_place(name): text for name, text in files.items()}
@@ -117,6 +111,8 @@ class Run:
             write_durably(target, [text.encode()])
         with reaching(path):
             (path / "checkpoints").mkdir(exist_ok=True)
+        if more is not None:
+            more(path)
         write_durably(path / _SETTINGS, [_text(settings)])
         return cls(path, settings)
 

@@ -21,7 +21,7 @@ def held_out(dataset: Dataset, net: Net, fold: Fold | None = None) -> tuple[Data
     assert net.solver is not None
     seed, classes = net.solver.random_seed, class_labels(dataset, net)
     train, held = divided(dataset, net.data.val, seed, classes, fold)
-    return train, replace(held, mean=None)  # which is the net's that it is held out for
+    return train, replace(held, measured={})  # which is the net's that it is held out for
 
 
 def class_labels(dataset: Dataset, net: Net) -> Array | None:
