@@ -105,6 +105,11 @@ class Progress(_Told):
         run = printable(str(outcome.run))
         if outcome.skipped:
             self.warned(f"{outcome.skipped} updates were left out: not finite")
+        if outcome.bad_samples:
+            self.warned(f"{outcome.bad_samples} samples that cannot be read were passed over")
+        if outcome.waited is not None:
+            said = f"steps waited {1000 * outcome.waited:.2f} ms for their samples, in the mean"
+            self._console.print(said, markup=False)
         shown = _line(outcome.test) or "no test data"
         said = f"{'done' if outcome.ran else 'done before'}: {shown}\n{run}/model.onnx"
         heard(lambda: click.echo(said))
@@ -143,6 +148,8 @@ class JsonLines(_Told):
             run=str(outcome.run),
             iterations=outcome.iterations,
             skipped=outcome.skipped,
+            bad_samples=outcome.bad_samples,
+            waited=outcome.waited,
             test=results(outcome.test),
         )
 

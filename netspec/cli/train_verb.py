@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     "--autotune", is_flag=True, show_default="off",
     help="Measure first which formulations are the fastest here, in 30 seconds at most.",
 )  # fmt: skip
+@click.option(
+    "--skip-bad", type=click.IntRange(0, 2**31), metavar="N", show_default="0",
+    help="Pass over at most N images that cannot be read, each named and replaced by the next.",
+)  # fmt: skip
 @options.TARGET
 @options.THREADS
 @options.RECOMPUTE
@@ -58,6 +62,7 @@ def command(
     snapshot: Path | None,
     runs: Path,
     autotune: bool,
+    skip_bad: int | None,
     target: str | None,
     threads: int | None,
     recompute: str | None,
@@ -89,6 +94,7 @@ def command(
             tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
+            skip_bad=skip_bad,
             listener=listener,
         )  # fmt: skip
     return 0

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from netspec.data import database, folder, hdf5, idx, image_list, npz
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
+from netspec.data.decoding import in_memory
 from netspec.data.file import fault
 from netspec.data.image import Picture, read_image
+from netspec.data.manifest import Manifest, beside, read_manifest
 from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
+from netspec.data.reading import Reading
 from netspec.ir.fields import plain
 from netspec.ir.sections import ColourOrder, DataSection, Transform
 from netspec.ir.types import Shape, TensorType
@@ -21,6 +24,7 @@ __all__ = [
     "Dataset",
     "Picture",
     "Reader",
+    "Reading",
     "channel_order",
     "check_dataset",
     "fitted",
@@ -43,18 +47,22 @@ def open_dataset(
     shape: Shape | None = None,
     section: DataSection | None = None,
     folder: Path | None = None,
+    reading: Reading | None = None,
 ) -> Dataset:
     """Read the `train` or `test` split of a source, a path relative to `base`.
 
     `mnist` is the bundled digits if no such path exists. `shape` is that of the input `data`,
     C x H x W; images are decoded to it (without it, to that of the first). `section` says how;
     its own paths begin at `folder`. What it says of its own source alone is passed over for
-    another one. Raises DataError.
+    another one. Images are decoded to memory unless `reading` lets them stay on the disk. Raises
+    DataError.
     """
     assert split in ("train", "test")
     section = section or DataSection(batch_size=1)
     cropped = bool(section.transform.crop_size)
     wanted = Wanted(split, section, base if folder is None else folder, shape, cropped)
+    if reading is not None:
+        wanted = replace(wanted, tolerance=reading.tolerance)
     path = base / source
     if not _exists(path):
         if source == "mnist":
@@ -64,7 +72,11 @@ def open_dataset(
         reader = _reader(path)
         if source == section.source:
             _refuse(path, reader, section)
-        return _completed(reader.read(path, wanted), section)
+        wanted = replace(wanted, manifest=checked_manifest(path, reader, wanted))
+        found = reader.read(path, wanted)
+        if reading is None or reading.holds(found, section):
+            found = in_memory(path, found)
+        return _completed(_locked(found, wanted.manifest), section)
     except OSError as e:
         raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
 
@@ -114,7 +126,7 @@ def _reader(path: Path) -> Reader:
     raise fault(path, f"of no known format; a source is {_forms()}")
 
 
-_PARTICULAR = ("root_folder", "new_height", "new_width", "is_color")
+_PARTICULAR = ("root_folder", "new_height", "new_width", "is_color", "cache")
 _OF_TRANSFORM = ("force_color", "force_gray")
 
 
@@ -128,11 +140,30 @@ def _refuse(path: Path, reader: Reader, section: DataSection) -> None:
         raise fault(path, "values from HDF5 take no transform, as in Caffe")
 
 
+def checked_manifest(path: Path, reader: Reader, wanted: Wanted) -> Manifest | None:
+    """The manifest of a source, if it has one, its files known to be those of the manifest."""
+    section = wanted.section
+    file = wanted.folder / section.manifest if section.manifest else beside(path)
+    if not section.manifest and not _exists(file):
+        return None
+    manifest = read_manifest(file, path)
+    whole = reader.files(path, wanted)
+    manifest.check_names([*whole, *reader.images(path, wanted)])
+    for file in whole:
+        manifest.verify_file(file)
+    return manifest
+
+
+def _locked(dataset: Dataset, manifest: Manifest | None) -> Dataset:
+    return dataset if manifest is None else replace(dataset, manifest=manifest.digest)
+
+
 def _completed(dataset: Dataset, section: DataSection) -> Dataset:
     """With the section's names for the arrays."""
-    found = dataset.arrays
-    arrays = {_called(name, found, section): array for name, array in found.items()}
-    return replace(dataset, arrays=arrays)
+    found = dataset.shapes
+    arrays = {_called(name, found, section): array for name, array in dataset.arrays.items()}
+    streamed = {_called(name, found, section): lazy for name, lazy in dataset.streamed.items()}
+    return replace(dataset, arrays=arrays, streamed=streamed)
 
 
 def _called(name: str, found: Container[str], section: DataSection) -> str:

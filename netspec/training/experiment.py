@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from netspec.compiler import (
     elaborate,
     read,
 )
-from netspec.data import Dataset, check_dataset, fitted, mean_image, open_dataset
+from netspec.data import Dataset, Reading, check_dataset, fitted, mean_image, open_dataset
 from netspec.data.order import Batches
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
@@ -86,11 +87,17 @@ class Experiment:
         return bytes(compiled.model.SerializeToString(deterministic=True))
 
 
-def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = None) -> Experiment:
+def prepare(
+    spec: Spec,
+    *,
+    data: Path | None = None,
+    sources: Sources | None = None,
+    reading: Reading | None = None,
+) -> Experiment:
     """Build the nets and open the data; SpecErrors, UsageError or DataError if they do not fit.
 
     `data` is a path relative to the working directory that both phases read; `sources` says it
-    per phase, as a run remembers it.
+    per phase, as a run remembers it, and `reading` how they are read.
     """
     nets = elaborate(spec)
     net = nets.train.net
@@ -99,7 +106,9 @@ def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = N
     if net.data is None:
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
     opened = {
-        phase: open_phase(spec, built, phase, data=data, source=(sources or {}).get(phase))
+        phase: open_phase(
+            spec, built, phase, data=data, source=(sources or {}).get(phase), reading=reading
+        )
         for phase, built in ((Phase.TRAIN, net), (Phase.TEST, nets.test.net))
         if built.data is not None
     }
@@ -115,7 +124,13 @@ def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = N
 
 
 def open_phase(
-    spec: Spec, net: Net, phase: Phase, *, data: Path | None = None, source: str | None = None
+    spec: Spec,
+    net: Net,
+    phase: Phase,
+    *,
+    data: Path | None = None,
+    source: str | None = None,
+    reading: Reading | None = None,
 ) -> tuple[Dataset, str]:
     """The data set of a phase, checked against the net, and where it was found."""
     section = net.data
@@ -138,6 +153,7 @@ def open_phase(
         shape=images.sample if images else None,
         section=section,
         folder=spec.base,
+        reading=reading or Reading(),
     )
     dataset = _suited(dataset, net, spec.base)
     if net.hung and phase is Phase.TEST and len(dataset) % net.batch:
@@ -203,7 +219,8 @@ def _evaluated(
         choose_device(device),
         lambda batch: elaborate(spec, batch=batch).test.net,
     )
-    return evaluator.run(batches)
+    with closing(evaluator):
+        return evaluator.run(batches)
 
 
 def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
@@ -241,7 +258,7 @@ def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
 
 def _suited(dataset: Dataset, net: Net, base: Path) -> Dataset:
     """The data set as the net takes it, with the mean image; DataError if it does not fit."""
-    inputs = stored_inputs(net, {name: a.shape[1:] for name, a in dataset.arrays.items()})
+    inputs = stored_inputs(net, dataset.shapes)
     image = inputs.pop(MEAN, None)
     dataset = fitted(dataset, inputs)
     _check(dataset, net, inputs)

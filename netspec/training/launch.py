@@ -24,6 +24,7 @@ from netspec.training.caffe_snapshot import caffe_snapshots, restored
 from netspec.training.checkpoint import Progress
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
+from netspec.training.feeding import Feeding, check_manifests, manifests
 from netspec.training.loop import Listener, Outcome
 from netspec.training.machine import Machine, find_machine
 from netspec.training.run import SPEC, Run, Settings, environment, latest_run
@@ -48,6 +49,7 @@ def train(
     weights: Sequence[str | Path] = (),
     ignore_mismatch: bool = False,
     solverstate: str | Path | None = None,
+    skip_bad: int | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
@@ -60,8 +62,10 @@ def train(
     measures which formulations are the fastest here, in 30 seconds at most; a resumed run keeps
     those that it began with. `snapshots` makes what writes them where the solver has a
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
-    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A `random_seed`
-    below 0 is taken from the clock, and stands in the run's copy of the spec.
+    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. So many
+    images that cannot be read as `skip_bad` says are passed over, unless given as many as the run
+    began with. A `random_seed` below 0 is taken from the clock, and stands in the run's copy of the
+    spec.
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
@@ -72,15 +76,20 @@ def train(
         run = _latest(spec, Path(runs), resume if isinstance(resume, Path) else None)
         sources = {Phase(phase): where for phase, where in run.settings.data.items()}
         saved = run_spec(run, spec.library.include_paths)
-        experiment = prepare(saved, data=data, sources=sources)
+        skip_bad = run.settings.skip_bad if skip_bad is None else skip_bad
+        feeding = Feeding.of(skip_bad, listener.warned, run)
+        experiment = prepare(saved, data=data, sources=sources, reading=feeding.reading)
+        check_manifests(run, manifests(experiment))
         machine = _machine_again(run, find, device, target, threads, listener)
         recompute = recompute or run.settings.recompute
         planner = _planner_again(run, machine, autotune, listener)
         executor = _executor(experiment, machine, planner, recompute, listener)
     else:
-        experiment = prepare(spec, data=data)
+        feeding = Feeding.of(skip_bad or 0, listener.warned)
+        experiment = prepare(spec, data=data, reading=feeding.reading)
         if experiment.solver.random_seed < 0:
-            experiment = prepare(_seeded(spec, time.time_ns() % 2**31), data=data)
+            seeded = _seeded(spec, time.time_ns() % 2**31)
+            experiment = prepare(seeded, data=data, reading=feeding.reading)
         machine = find(device, target=target, threads=threads)
         name = experiment.nets.train.net.name
         planner = _tuner(Path(runs), name, machine, listener) if autotune else plan
@@ -89,11 +98,11 @@ def train(
         _start_from(
             executor, experiment, [Path(file) for file in weights], ignore_mismatch, listener
         )
-        run = _create(experiment, Path(runs), device, machine, threads, recompute)
+        run = _create(experiment, Path(runs), device, machine, threads, recompute, skip_bad or 0)
     snapshot = None
     if experiment.solver.snapshot_prefix is not None:
         snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
-    with run.lock():
+    with run.lock(), feeding.during(executor, run):
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
         progress = loop.restore(executor, run, listener) if resume else None
@@ -110,6 +119,7 @@ def train(
             model=experiment.model,
             tests=experiment.test is not None,
             snapshot=snapshot,
+            complete=feeding.complete(executor),
         )
 
 
@@ -260,6 +270,7 @@ def _create(
     machine: Machine,
     threads: int | None,
     recompute: Sequence[str],
+    skip_bad: int,
 ) -> Run:
     settings = Settings(
         name=experiment.nets.train.net.name,
@@ -273,6 +284,8 @@ def _create(
         seed=experiment.solver.random_seed,
         folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},
+        manifests=manifests(experiment),
+        skip_bad=skip_bad,
         solver=plain(experiment.solver),
         versions=environment(),
     )

@@ -100,6 +100,10 @@ class Outcome:
     best_iteration: int | None
     skipped: int
     """Updates left out because something was not finite."""
+    waited: float | None = None
+    """Seconds that a step waited for its samples, in the mean; None if all were in memory."""
+    bad_samples: int = 0
+    """Samples that could not be read, and were passed over."""
 
 
 class Diverged(NetspecError):
@@ -151,6 +155,7 @@ def train(
     tests: bool = True,
     snapshot: Snapshot | None = None,
     save_seconds: float = 600.0,
+    complete: Callable[[Outcome], Outcome] = lambda outcome: outcome,
 ) -> Outcome:
     """Train up to `length` iterations in a locked run, and return how it ended.
 
@@ -160,7 +165,8 @@ def train(
     comes when the last is `save_seconds` old. None of this changes the weights, so a run that was
     killed and resumed ends with the same bytes. `tests` tells whether there is test data; `model`
     makes the ONNX file of the trained state; `snapshot` is called before the checkpoints that the
-    solver's fields of that name ask for, again if a killed run comes by again.
+    solver's fields of that name ask for, again if a killed run comes by again; `complete` puts into
+    the outcome what the loop does not see.
 
     Raises Diverged after three updates in a row that were not finite, and Stopped when SIGINT or
     SIGTERM came (heeded in the main thread only): the step is finished, a test is not, and the
@@ -184,7 +190,7 @@ def train(
         if loop.progress.bad or not isfinite(loop.progress.test.get("loss", 0.0)):
             raise Diverged(loop.why_diverged())
         run.finish(executor.state(), model)
-    outcome = loop.outcome(progress.iteration)
+    outcome = complete(loop.outcome(progress.iteration))
     listener.finished(outcome)
     return outcome
 

@@ -59,6 +59,10 @@ class Settings(BaseModel):
     """Where the spec's paths begin."""
     data: dict[str, str] = {}
     """Where the samples of each phase came from."""
+    manifests: dict[str, str] = {}
+    """The hash of each phase's manifest, where its data have one."""
+    skip_bad: int = 0
+    """How many samples that cannot be read may be passed over."""
     solver: dict[str, Any] = {}
     """The solver's fields as resolved."""
     versions: dict[str, str] = {}
