@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from netspec.data.dataset import Array, Dataset, afford
 from netspec.data.image import strict
-from netspec.data.lazy import Decoded, decode_rows
+from netspec.data.lazy import Decoded, decode_rows, settled
 
 _TASK = 64
 """Images that a thread decodes in one go."""
@@ -36,17 +37,16 @@ def in_memory(path: Path, dataset: Dataset) -> Dataset:
         afford(path, len(lazy), "samples", lazy.shape[1:], lazy.dtype.itemsize)
     data: dict[str, Array] = {name: np.empty(a.shape, a.dtype) for name, a in lazies.items()}
 
-    def fill(start: int) -> Decoded:
-        rows = np.arange(start, min(start + _TASK, len(dataset)), dtype=np.int64)
-        return decode_rows(lazies, rows, data, start)
+    def fill(task: range) -> Decoded:
+        return decode_rows(lazies, np.array(task, np.int64), data, task.start)
 
-    tasks = range(0, len(dataset), _TASK)
-    with strict():
-        decoded = _in_threads(fill, tasks) if _large(dataset) else [*map(fill, tasks)]
-    next(iter(lazies.values())).tolerance.pass_over(bad for part in decoded for bad in part.bad)
+    tasks = [range(len(dataset))[at : at + _TASK] for at in range(0, len(dataset), _TASK)]
+    with strict(), closing(_mapped(fill, tasks, threads=_large(dataset))) as parts:
+        taken = np.concatenate(
+            [settled(lazies, [part], len(task)) for task, part in zip(tasks, parts, strict=True)]
+        )
     arrays = dataset.arrays
-    if any(part.bad for part in decoded):
-        taken = np.array([row for part in decoded for row in part.taken], np.int64)
+    if (taken != np.arange(len(taken))).any():
         arrays = {name: array[taken] for name, array in arrays.items()}
     return replace(dataset, arrays={**data, **arrays}, streamed={})
 
@@ -55,9 +55,15 @@ def _large(dataset: Dataset) -> bool:
     return any(prod(lazy.shape[2:]) >= THREADED for lazy in dataset.streamed.values())
 
 
-def _in_threads(fill: Callable[[int], Decoded], tasks: range) -> list[Decoded]:
+def _mapped(
+    fill: Callable[[range], Decoded], tasks: list[range], *, threads: bool
+) -> Generator[Decoded, None, None]:
+    """What each task gives, in turn; none is begun after a fault."""
+    if not threads:
+        yield from map(fill, tasks)
+        return
     pool = ThreadPoolExecutor(workers())
     try:
-        return [*pool.map(fill, tasks)]
+        yield from pool.map(fill, tasks)
     finally:
         pool.shutdown(cancel_futures=True)

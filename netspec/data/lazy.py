@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
 from typing import Any, TypeAlias
 
@@ -51,6 +52,7 @@ class Decoded:
     """Which samples were decoded, in their order, and which could not be."""
 
     taken: list[int]
+    """Fewer than were asked for if more are bad than may be."""
     bad: list[Bad]
 
 
@@ -61,21 +63,35 @@ def decode_rows(
 
     In place of one that cannot be read comes the next that can, in the order of the source and
     from its end on to its begin: this hangs on nothing but the files, so that every epoch and a
-    resumed run see the same. Raises the DataError of the first that nothing may stand in for.
+    resumed run see the same.
     """
     taken: list[int] = []
     bad: list[Bad] = []
     (lazy, *_) = lazies.values()
     for place, row in enumerate(rows.tolist(), at):
-        tried = 0
-        while (found := _decoded(lazies, row, out, place)) is not None:
+        for candidate in chain(range(row, len(lazy)), range(row)):
+            if (found := _decoded(lazies, candidate, out, place)) is None:
+                taken.append(candidate)
+                break
             bad.append(found)
-            tried += 1
-            if tried == len(lazy) or len({each.name for each in bad}) > lazy.tolerance.limit:
-                raise lazy.tolerance.refused(found)
-            row = (row + 1) % len(lazy)
-        taken.append(row)
+            if len({each.name for each in bad}) > lazy.tolerance.limit:
+                return Decoded(taken, bad)
+        else:
+            return Decoded(taken, bad)
     return Decoded(taken, bad)
+
+
+def settled(lazies: Mapping[str, Lazy], parts: Sequence[Decoded], count: int) -> Rows:
+    """The `count` samples that were decoded, once those that were not are told.
+
+    Only the main thread calls it. DataError if one too many could not be read.
+    """
+    (lazy, *_) = lazies.values()
+    lazy.tolerance.pass_over(each for part in parts for each in part.bad)
+    rows = np.array([row for part in parts for row in part.taken], np.int64)
+    if len(rows) < count:
+        raise next(part.bad[-1].error for part in reversed(parts) if part.bad)
+    return rows
 
 
 def _decoded(
@@ -86,8 +102,5 @@ def _decoded(
         try:
             out[name][place] = lazy.decode(row)
         except DataError as error:
-            found = Bad(lazy.name(row), error)
-            if not lazy.tolerance.bears(found):
-                raise lazy.tolerance.refused(found) from None
-            return found
+            return Bad(lazy.name(row), error)
     return None

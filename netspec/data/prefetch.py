@@ -13,7 +13,7 @@ import numpy as np
 from netspec.data.dataset import Array
 from netspec.data.decoding import THREADED, workers
 from netspec.data.image import strict_from_now_on
-from netspec.data.lazy import Decoded, Lazy, Rows, decode_rows
+from netspec.data.lazy import Decoded, Lazy, Rows, decode_rows, settled
 
 AHEAD = 2
 """Batches that are made while one is in use: the memory that it takes is that of three."""
@@ -92,10 +92,7 @@ class Prefetch:
         """Wait for a batch, and put beside what was decoded the same samples of the rest."""
         rows = pending.rows
         if pending.tasks:
-            decoded = [task.result() for task in pending.tasks]
-            rows = np.array([row for part in decoded for row in part.taken], np.int64)
-            bad = [each for part in decoded for each in part.bad]
-            next(iter(self._lazy.values())).tolerance.pass_over(bad)
+            rows = settled(self._lazy, [task.result() for task in pending.tasks], len(rows))
         for name, array in self._whole.items():
             part = np.zeros((self._batch, *array.shape[1:]), array.dtype)
             part[: len(rows)] = array[rows]

@@ -18,7 +18,7 @@ class Bad(NamedTuple):
 class Tolerance:
     """Passes over `limit` bad samples, each told once, and stops at the next one.
 
-    Only the main thread adds to it; threads that decode ask whether there is any use in going on.
+    For the main thread alone: what it counts hangs on the order of the batches, not of the threads.
     """
 
     def __init__(
@@ -33,24 +33,15 @@ class Tolerance:
         """Those that were met, in the order in which they were."""
         self.tell = tell
 
-    def bears(self, found: Bad) -> bool:
-        """Whether a sample may still be passed over."""
-        return found.name in self.names or len(self.names) < self.limit
-
-    def refused(self, found: Bad) -> DataError:
-        """What stops a training at a sample that may not be passed over."""
-        before = len(self.names)
-        if not before:
-            return found.error
-        return DataError(f"{found.error}; {before} were passed over before it")
-
     def pass_over(self, met: Iterable[Bad]) -> None:
         """Count samples that were met; DataError for the first that is one too many."""
-        for found in met:
-            if found.name in self.names:
+        for name, error in met:
+            if name in self.names:
                 continue
-            if not self.bears(found):
-                raise self.refused(found)
-            self.names[found.name] = None
-            count = f"{len(self.names)} of at most {self.limit}"
-            self.tell(f"{found.error}; the sample after it stands in for it ({count})")
+            before = len(self.names)
+            if before >= self.limit:
+                more = f"; {before} were passed over before it" if before else ""
+                raise DataError(f"{error}{more}")
+            self.names[name] = None
+            count = f"{before + 1} of at most {self.limit}"
+            self.tell(f"{error}; the sample after it stands in for it ({count})")
