@@ -2,53 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
 from netspec.caffe.match import Match, Row, Verdict
 from netspec.caffe.weights import load_caffemodel
+from netspec.data.npz import read_arrays
 from netspec.diagnostics import MAX_ERRORS, DataError, UsageError, printable, suggest
 from netspec.ir.net import Net
 from netspec.ir.types import Shape, size
-from netspec.runtime.weights import read_weights
+from netspec.runtime.weights import read_initialisers, read_weights
 
 CAFFES = (".caffemodel", ".h5")
 """How the names of Caffe's weight files end."""
 
+_Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
-def load_weights(paths: Sequence[Path], net: Net, *, ignore_mismatch: bool = False) -> Match:
+_READERS: dict[str, Callable[[Path], _Tensors]] = {
+    ".npz": read_arrays,
+    ".onnx": read_initialisers,
+}
+"""By how a file's name ends; what ends otherwise is taken for safetensors."""
+
+
+def load_weights(
+    paths: Sequence[Path], net: Net, *, ignore_mismatch: bool = False, partial: bool = False
+) -> Match:
     """The tensors of weight files that are the net's, the later file's over the earlier one's.
 
-    A file whose name ends as Caffe's do is matched by layer names, a safetensors file by those of
-    the tensors. What the net does not have is ignored; a tensor of another shape is a DataError, or
-    missing with `ignore_mismatch`. What the file does not give is missing, as in Caffe; of a
-    safetensors file, which is ours, that is a DataError, too.
+    A file whose name ends as Caffe's do is matched by layer names; a safetensors file, an `.npz`,
+    an `.onnx` (its initialisers) and the folder of a run by those of the tensors. What the net does
+    not have is ignored; a tensor of another shape is a DataError, or missing with
+    `ignore_mismatch`. What a file of Caffe's does not give is missing, as in Caffe; of other files
+    that is a DataError unless the match may be `partial`, as for a net that starts from another's.
     """
-    return reduce(Match.then, (_load(path, net, ignore_mismatch) for path in paths))
+    partial = partial or ignore_mismatch
+    loads = (_load(p, net, ignore_mismatch=ignore_mismatch, partial=partial) for p in paths)
+    return reduce(Match.then, loads)
 
 
-def _load(path: Path, net: Net, ignore_mismatch: bool) -> Match:
+def _load(path: Path, net: Net, *, ignore_mismatch: bool, partial: bool) -> Match:
+    path = _of_run(path) if path.is_dir() else path
     if not path.is_file():
         raise UsageError(f"{printable(str(path))}: there is no such file of weights")
     if path.suffix in CAFFES:
         return load_caffemodel(path, net, ignore_mismatch=ignore_mismatch)
-    tensors = read_weights(path)
-    if not ignore_mismatch:
-        try:
-            check_weights(net, tensors)
-        except DataError as error:
-            raise DataError(f"{printable(str(path))}: {error}") from None
+    tensors = _READERS.get(path.suffix, read_weights)(path)
+    try:
+        check_weights(net, tensors, partial=partial, mismatch=ignore_mismatch)
+    except DataError as error:
+        raise DataError(f"{printable(str(path))}: {error}") from None
     match = match_tensors(tensors, net)
     if not match.arrays and net.parameters:
         raise DataError(f"{printable(str(path))}: holds no tensor of the net")
     return match
 
 
-def match_tensors(tensors: Mapping[str, NDArray[Any]], net: Net) -> Match:
+def _of_run(folder: Path) -> Path:
+    """The trained weights of a run."""
+    file = folder / "weights.safetensors"
+    if not file.is_file():
+        said = "has no weights.safetensors: it is no run, or its training is not finished"
+        raise UsageError(f"{printable(str(folder))}: {said}")
+    return file
+
+
+def match_tensors(tensors: _Tensors, net: Net) -> Match:
     """Tensors and a net's own of the same names."""
     wanted = _tensors(net)
     arrays = {n: a for n, a in tensors.items() if n in wanted and a.shape == wanted[n]}
@@ -63,16 +86,27 @@ def match_tensors(tensors: Mapping[str, NDArray[Any]], net: Net) -> Match:
     return Match({n: a.astype("float32") for n, a in arrays.items()}, tuple(rows))
 
 
-def check_weights(net: Net, given: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse weights that miss a tensor of the net or have another shape; extra ones are fine."""
+def check_weights(
+    net: Net,
+    given: _Tensors,
+    *,
+    partial: bool = False,
+    mismatch: bool = False,
+) -> None:
+    """Refuse weights that miss a tensor of the net or have another shape; extra ones are fine.
+
+    They may be `partial`, and of other shapes if a `mismatch` is passed over.
+    """
     wanted = _tensors(net)
     strange = sorted(given.keys() - wanted.keys())
     faults = []
     for name, shape in wanted.items():
         if name not in given:
-            faults.append(f"`{name}` is missing{suggest(name, strange)}")
+            if not partial:
+                faults.append(f"`{name}` is missing{suggest(name, strange)}")
         elif tuple(given[name].shape) != shape:
-            faults.append(f"`{name}` is {size(given[name].shape)}, the net has {size(shape)}")
+            if not mismatch:
+                faults.append(f"`{name}` is {size(given[name].shape)}, the net has {size(shape)}")
         elif given[name].dtype != "float32":
             faults.append(f"`{name}` holds {given[name].dtype}, not float32")
     if faults:

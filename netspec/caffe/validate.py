@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from netspec.caffe.schema import FieldType, MessageType, schema
 from netspec.caffe.unknown import Around, close_to, home_of
-from netspec.caffe.values import Unfit, canonical, shown
+from netspec.caffe.values import Unfit, canonical, cut, shown
 from netspec.diagnostics import MAX_ERRORS, Diagnostics, Span, SpecError
 from netspec.grammar.ast import NO_COMMENTS, Element, Expr, Field, Item, List, Message
 from netspec.grammar.phrase import VALUE, expression
@@ -270,4 +270,4 @@ def _foreign(item: Item) -> str:
 
 
 def _said(value: Expr) -> str:
-    return f"`{expression(value, VALUE)}`"
+    return f"`{cut(expression(value, VALUE))}`"

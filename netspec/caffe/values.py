@@ -73,7 +73,11 @@ def canonical(value: Expr, field: FieldType, *, bvlc_only: bool = False) -> Expr
 
 def shown(value: Expr | List | Message) -> str:
     """A value as its author wrote it, cut to what a message can hold."""
-    text = " ".join(value.span.source.text[value.span.start : value.span.end].split())
+    return cut(" ".join(value.span.source.text[value.span.start : value.span.end].split()))
+
+
+def cut(text: str) -> str:
+    """As much of a text as a message can hold."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -23,7 +23,8 @@ from netspec.caffe.match import Match
 from netspec.cli.options import print_json
 from netspec.cli.weights import tell
 from netspec.diagnostics import printable
-from netspec.training.loop import Listener, Outcome
+from netspec.training.listener import Listener
+from netspec.training.outcome import Outcome
 
 _REFRESH = 0.1
 """Seconds between two updates of the bar: it must not slow the training."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 WEIGHTS = click.option(
     "--weights",
     metavar="FILES",
-    help="Weights: safetensors by tensor name, .caffemodel or .caffemodel.h5 by layer name; "
-    "several with commas between them, the later over the earlier.",
+    help="Weights: a run, safetensors, .npz or .onnx by tensor name, .caffemodel or "
+    ".caffemodel.h5 by layer name; several with commas between them, the later over the earlier.",
 )
 IGNORE_MISMATCH = click.option(
     "--ignore-mismatch", is_flag=True, help="Pass over weights of another shape."

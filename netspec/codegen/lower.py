@@ -107,7 +107,8 @@ def _check_obstacles(net: Net) -> None:
 
 
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
-    context = LayerContext(lowered.op, net.phase is Phase.TRAIN, node, lowered)
+    training = net.phase is Phase.TRAIN and not node.frozen
+    context = LayerContext(lowered.op, training, node, lowered)
     op = lowered.op
     blobs = [lowered.blobs[b] for b in node.bottoms]
     try:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
-from netspec.diagnostics import UsageError, suggest
+from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Value, consumers
-from netspec.ir.layer import Role
+from netspec.ir.named import meant, within
 from netspec.ir.net import Net
 
 ALL = "all"
@@ -125,47 +124,24 @@ def segments(names: Sequence[str], net: Net) -> tuple[frozenset[str], ...]:
 
     Raises UsageError for a name that is none, and for one that lies within another.
     """
-    within = _within(net)
+    blocks = within(net)
     chosen: dict[str, None] = {}
     for name in names:
-        chosen.update(dict.fromkeys(_meant(name, within, net)))
+        chosen.update(dict.fromkeys(_meant(name, blocks, net)))
     for name in chosen:
         for other in chosen:
             if name.startswith(f"{other}/"):
                 raise UsageError(f"`{name}` lies within `{other}`: recompute one of them")
-    return tuple(frozenset(within[name]) for name in chosen)
+    return tuple(frozenset(blocks[name]) for name in chosen)
 
 
-def _within(net: Net) -> dict[str, list[str]]:
-    """The layers of each layer, block and group, in order."""
-    within: dict[str, list[str]] = {}
-    for node in net.nodes:
-        if node.layer.role is Role.INPUT:
-            continue
-        parts = node.name.split("/")
-        for depth in range(1, len(parts) + 1):
-            within.setdefault("/".join(parts[:depth]), []).append(node.name)
-    return within
-
-
-def _meant(name: str, within: Mapping[str, Sequence[str]], net: Net) -> list[str]:
+def _meant(name: str, blocks: Mapping[str, Sequence[str]], net: Net) -> Sequence[str]:
     """The blocks that one of the user's words stands for."""
     if name == ALL:
-        blocks = [n for n, layers in within.items() if "/" not in n and list(layers) != [n]]
-        if len(blocks) < 2:
+        found = [n for n, layers in blocks.items() if "/" not in n and list(layers) != [n]]
+        if len(found) < 2:
             raise UsageError(
                 f"{net.name or 'the net'} has no two blocks to recompute: name layers or blocks"
             )
-        return blocks[:-1]
-    if any(sign in name for sign in "*?["):
-        found = [n for n in within if _matches(n, name)]
-    else:
-        found = [name] if name in within else []
-    if not found:
-        raise UsageError(f"there is no layer or block `{name[:200]}`{suggest(name, within)}")
-    return found
-
-
-def _matches(name: str, pattern: str) -> bool:
-    parts, wanted = name.split("/"), pattern.split("/")
-    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+        return found[:-1]
+    return meant(name, blocks)

@@ -60,7 +60,7 @@ def _claims(path: Path) -> bool:
 
 
 def _read(path: Path, wanted: Wanted) -> Dataset:  # noqa: ARG001 - the keys tell
-    arrays = _entries(path, _array)
+    arrays = read_arrays(path)
     classes = _classes(path, arrays.pop("classes")) if "classes" in arrays else ()
     return Dataset({k: converted(path, k, a) for k, a in arrays.items()}, classes, str(path))
 
@@ -84,6 +84,11 @@ def _entries(path: Path, take: Callable[[Path, str, IO[bytes], int], T]) -> dict
         except _DAMAGE as e:
             raise fault(path, f"not an .npz, or a damaged one: {e}") from None
     return found
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an `.npz` by key, as they are stored; DataError."""
+    return _entries(path, _array)
 
 
 def read_npy(path: Path, what: str) -> Array:

@@ -23,6 +23,7 @@ from netspec.ir.expansion import arguments, expand_frame
 from netspec.ir.expression import Poisoned, UnknownName, Word, evaluate, truth
 from netspec.ir.fields import shown
 from netspec.ir.flow import Blob, Flow, Frame
+from netspec.ir.freezing import freeze
 from netspec.ir.groups import GROUPS, PARTS, Grouping
 from netspec.ir.layer import Layer, Phase, Role
 from netspec.ir.lints import lint
@@ -87,6 +88,11 @@ def build(
         data=data,
         solver=declared.solver,
     )
+    try:
+        net = freeze(net, tree)
+    except SpecError as error:
+        diagnostics.error(error)
+        return None
     if not _images_fit(net, tree, diagnostics):
         return None
     lint(net, tuple(c.places), diagnostics)

@@ -22,7 +22,7 @@ def deploy(net: Net, outputs: Sequence[str] = ()) -> tuple[Net, tuple[str, ...]]
     loss; `outputs` picks others. Inputs that lead to no output are gone. NetspecError if an output
     is not a blob made from the data.
     """
-    nodes, predictions = _without_label(net)
+    nodes, losses = _without_label(net)
     made = {top for node in nodes if node.layer.role is not Role.INPUT for top in node.tops}
     for name in outputs:
         if name not in made:
@@ -30,15 +30,20 @@ def deploy(net: Net, outputs: Sequence[str] = ()) -> tuple[Net, tuple[str, ...]]
                 raise NetspecError(f"`{name}` goes into the net, and cannot be put out as it is")
             known = suggest(name, sorted(made))
             raise NetspecError(f"there is no blob `{name}` to put out{known}")
-    wanted = tuple(dict.fromkeys(outputs or predictions)) or _unread(nodes)
+    wanted = tuple(dict.fromkeys(outputs or losses)) or _unread(nodes)
     if not wanted:
         raise NetspecError("the net puts nothing out: every blob hangs on the label")
     kept = _leading_to(nodes, wanted)
     return net.model_copy(update={"nodes": kept, "label": None}), wanted
 
 
-def _without_label(net: Net) -> tuple[list[Node], list[str]]:
-    """The nodes in their deployed form, and the blobs that stand for losses.
+def predictions(net: Net) -> dict[str, Node]:
+    """The blobs that stand for losses in the deployed form, each with its loss."""
+    return _without_label(net)[1]
+
+
+def _without_label(net: Net) -> tuple[list[Node], dict[str, Node]]:
+    """The nodes in their deployed form, and the blobs that stand for losses, with these.
 
     A loss that has no deployed form compares what is learned with a target: what it reads first of
     the learned is its prediction.
@@ -48,20 +53,21 @@ def _without_label(net: Net) -> tuple[list[Node], list[str]]:
     read = {bottom for node in net.nodes for bottom in node.bottoms}
     taken = {top for node in net.nodes for top in node.tops}
     nodes: list[Node] = []
-    predictions: list[str] = []
+    predictions: dict[str, Node] = {}
     for node in net.nodes:
         ends = bool(node.weighed) and not read.intersection(node.tops)
         layer = None if ends and node.layer.role is Role.HIDDEN else node.layer.deploy()
         if layer is None or node.tops == ("label",):
             if ends or node.layer.role is Role.LOSS:
-                predictions += [b for b in node.bottoms if b in learned][:1]
+                for blob in [b for b in node.bottoms if b in learned][:1]:
+                    predictions.setdefault(blob, node)
             continue
         if node.layer.role is Role.LOSS:
             # A loss may have put its prediction out itself, for layers behind it to read.
             name = node.tops[1] if len(node.tops) > 1 else _free(PROBABILITIES, taken)
             taken.add(name)
+            predictions.setdefault(name, node)
             node = _prediction(node, layer, name)
-            predictions.append(name)
         elif node.layer.role is not Role.SINK and fed.intersection(node.bottoms):
             fed.update(node.tops)
             continue

@@ -61,6 +61,9 @@ class Node(BaseModel):
     """What the tops behind it count; none if all are 0."""
     propagate_down: tuple[bool, ...] = ()
     """For each bottom whether it gets a gradient; if empty, wherever one is wanted."""
+    frozen: bool = False
+    """Whether it infers in training, too: its statistics are read and not updated, nothing is
+    dropped."""
 
     def propagates(self, index: int) -> bool:
         """Whether a gradient may go to the bottom of this index."""

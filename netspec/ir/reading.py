@@ -145,14 +145,16 @@ class Reader:
         siblings: Container[str],
         entry: Written,
     ) -> None:
-        key, _ = _named(item)
+        key, key_span = _named(item)
         kind = kind_of(model, key)
         if isinstance(item, Element) or _is_messages(item.value):
             for message in _messages(item, kind, key, what):
                 assert kind.message is not None, "only a kind with a message takes messages"
                 path = f"{what}: {key}" if ":" not in what else f"{what}.{key}"
                 inner = self.read(kind.message, _only_fields(message, key), path)
-                entry.add(data_of(inner), message.span, within=inner)
+                # A body that upgrade has made stands nowhere; what it came from does.
+                place = message.span if message.span.source.text else key_span
+                entry.add(data_of(inner), place, within=inner)
             return
         if kind.message is not None and not kind.words:
             raise _wants_message(what, key, item.value.span)

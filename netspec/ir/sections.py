@@ -179,6 +179,12 @@ class Solver(Fields):
     """Factor λ of the penalty's gradient, times a parameter's decay_mult."""
     regularization_type: Literal["L2", "L1"] = "L2"
     """The penalty: L2 is λ/2·Σ w², L1 is λ·Σ |w|."""
+    freeze: Texts = ()
+    """Layers, blocks or patterns such as `"stage*/*"` that learn nothing, as if all their lr_mult
+    were 0, and infer in training, too: batch norm reads its running statistics, nothing is dropped.
+
+    What only frozen layers lead to keeps no activations and computes no gradients.
+    """
     clip_gradients: Annotated[
         float, BeforeValidator(threshold), Says("number above 0, or -1 for none")
     ] = -1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,13 +93,14 @@ class Evaluator:
         self._end = self._samples.count if batches is None else batches * self._net.batch
         totals: dict[str, float] = {}
         seen = number = 0
-        while (indices := self._indices(number)) is not None:
-            batch = self._batch(len(indices))
-            batch.run(indices, number)
-            for name, mean in batch.numbers().items():
-                totals[name] = totals.get(name, 0.0) + mean * len(indices)
-            seen += len(indices)
-            number += 1
+        with closing(self._samples):
+            while (indices := self._indices(number)) is not None:
+                batch = self._batch(len(indices))
+                batch.run(indices, number)
+                for name, mean in batch.numbers().items():
+                    totals[name] = totals.get(name, 0.0) + mean * len(indices)
+                seen += len(indices)
+                number += 1
         means = {name: total / seen for name, total in totals.items()}
         losses, metrics = batch.sort(means)
         return Evaluation(means["loss"], losses, metrics, seen)
@@ -121,7 +123,3 @@ class Evaluator:
             return None
         stop = min(start + self._net.batch, self._end)
         return np.arange(start, stop, dtype=np.int64) % self._samples.count
-
-    def close(self) -> None:
-        """End the threads that read samples."""
-        self._samples.close()

@@ -152,8 +152,6 @@ class Executor:
     def close(self) -> None:
         """End the threads that read samples."""
         self._samples.close()
-        if self._evaluator is not None:
-            self._evaluator.close()
 
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.

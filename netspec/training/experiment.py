@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -219,8 +218,7 @@ def _evaluated(
         choose_device(device),
         lambda batch: elaborate(spec, batch=batch).test.net,
     )
-    with closing(evaluator):
-        return evaluator.run(batches)
+    return evaluator.run(batches)
 
 
 def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:

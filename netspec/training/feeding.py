@@ -12,7 +12,7 @@ from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import write_durably
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
-from netspec.training.loop import Outcome
+from netspec.training.outcome import Outcome
 from netspec.training.run import Run
 
 BAD = "bad-samples.txt"

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
-from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from netspec.caffe.match import Match
-from netspec.diagnostics import DataError, NetspecError, UsageError
+from netspec.diagnostics import DataError, UsageError
 from netspec.ir.schedule import learning_rate
 from netspec.ir.sections import Solver
 from netspec.training.checkpoint import Keeper, Progress, State
 from netspec.training.due import Due
+from netspec.training.listener import Listener
 from netspec.training.log import Log
 from netspec.training.metrics import Scores, Step, improves, values
+from netspec.training.outcome import Diverged, Outcome, Stopped
 from netspec.training.run import Run
 from netspec.training.signals import Signals
 from netspec.training.snapshot import Snapshot
@@ -52,73 +52,6 @@ class Batches(Protocol):
     def batch_size(self) -> int: ...
     def indices(self, iteration: int) -> NDArray[Any]: ...
     def epoch(self, iteration: int) -> int: ...
-
-
-class Listener:
-    """Is told what happens; every method may be overridden, and does nothing unless it is."""
-
-    def matched(self, match: Match) -> None:
-        """The weights that a new run begins with are read."""
-
-    def tuning(self, done: int, total: int) -> None:
-        """After each kind of operator that was measured, before the training starts."""
-
-    def tuned(self, measured: int, changed: int, left: int) -> None:
-        """Kinds of operators: how many, those computed otherwise for it, those out of time."""
-
-    def started(self, iteration: int, length: int, run: Path) -> None:
-        """Before the first step; `iteration` are already done."""
-
-    def progressed(self, iteration: int, loss: float, rate: float) -> None:
-        """After each step, with the iterations now done; `loss` is what `average_loss` asks for."""
-
-    def tested(self, iteration: int, values: Mapping[str, float]) -> None:
-        """After a test: `loss` and the metrics."""
-
-    def saved(self, iteration: int, path: Path) -> None:
-        """After a checkpoint is safe."""
-
-    def warned(self, message: str) -> None:
-        """Something the user should know, such as a damaged checkpoint."""
-
-    def finished(self, outcome: Outcome) -> None:
-        """The final weights are written."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended."""
-
-    run: Path
-    iterations: int
-    """In all; with `ran` = 0 the run had been finished before."""
-    ran: int
-    """In this process."""
-    test: dict[str, float]
-    """`loss` and the metrics of the last test; empty without test data."""
-    best: float | None
-    best_iteration: int | None
-    skipped: int
-    """Updates left out because something was not finite."""
-    waited: float | None = None
-    """Seconds that a step waited for its samples, in the mean; None if all were in memory."""
-    bad_samples: int = 0
-    """Samples that could not be read, and were passed over."""
-
-
-class Diverged(NetspecError):
-    """Loss or gradients were not finite several times in a row."""
-
-
-class Stopped(NetspecError):
-    """A signal ended the training after a checkpoint; it can go on from there."""
-
-    exit_code = 75
-
-    def __init__(self, run: Path, iteration: int) -> None:
-        super().__init__(f"stopped after iteration {iteration}; --resume goes on: {run}")
-        self.run = run
-        self.iteration = iteration
 
 
 def restore(executor: Executor, run: Run, listener: Listener | None = None) -> Progress | None:

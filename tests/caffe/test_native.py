@@ -253,6 +253,14 @@ def test_an_unknown_layer_in_place_keeps_the_shape(caffe: Files) -> None:
     assert nets.test.net.nodes[-1].top_types[0].sample == (3, 8, 8)
 
 
+def test_what_an_empty_message_lacks_is_said_where_it_stands(caffe: Files) -> None:
+    with pytest.raises(NetspecError, match=r":1:\d+: error\[field\]: shape needs `dim`"):
+        caffe.nets(
+            'layer { name: "y" type: "DummyData" top: "y"'
+            " dummy_data_param { shape { dim: 2 } shape { } } }"
+        )
+
+
 def test_a_python_layer_wants_a_shape(caffe: Files) -> None:
     text = (
         INPUT

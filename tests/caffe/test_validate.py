@@ -317,6 +317,12 @@ def test_lenient(text: str, canonical: str, warning: str) -> None:
     assert " ".join(to_text(valid).split()) == f"layer {inner}"
 
 
+def test_a_word_of_any_length_makes_a_short_message() -> None:
+    _, found = run(f"layers {{ type: {'RELU' * 1000} }}", lenient=True)
+    assert found.warnings
+    assert all(len(lint.message) < 200 for lint in found.warnings)
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [("VIDEO", "VIDEO"), ("'Softmax'", "SOFTMAX"), ("'Scale'", "Scale"), ("'My'", "My")],

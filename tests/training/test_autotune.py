@@ -31,7 +31,8 @@ from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
 from netspec.training import autotune, tuned
 from netspec.training.autotune import Tuner, fastest
-from netspec.training.loop import Listener, Stopped
+from netspec.training.listener import Listener
+from netspec.training.outcome import Stopped
 from netspec.training.targets import target_for
 from netspec.training.tuned import FILE, Circumstances, Measured, Tuned
 

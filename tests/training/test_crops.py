@@ -21,7 +21,8 @@ from netspec.training.bound import uniform
 from netspec.training.executor import Executor
 from netspec.training.experiment import evaluate_run, open_phase, prepare
 from netspec.training.launch import train
-from netspec.training.loop import Listener, Stopped
+from netspec.training.listener import Listener
+from netspec.training.outcome import Stopped
 from netspec.training.run import Run
 from netspec.training.targets import find_target
 

@@ -16,7 +16,8 @@ from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import NetspecError, UsageError
 from netspec.training.experiment import Experiment, prepare
 from netspec.training.launch import train
-from netspec.training.loop import Diverged, Listener, Stopped
+from netspec.training.listener import Listener
+from netspec.training.outcome import Diverged, Stopped
 from netspec.training.run import Run
 from netspec.training.snapshot import Snapshot
 

@@ -24,8 +24,10 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.sections import Solver
 from netspec.training import loop
 from netspec.training.checkpoint import Progress, State
-from netspec.training.loop import Diverged, Listener, Outcome, Stopped, restore, train
+from netspec.training.listener import Listener
+from netspec.training.loop import restore, train
 from netspec.training.metrics import Averages
+from netspec.training.outcome import Diverged, Outcome, Stopped
 from netspec.training.run import Run, Settings
 from netspec.training.snapshot import snapshot_files
 

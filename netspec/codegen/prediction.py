@@ -1,0 +1,86 @@
+"""A batch as a graph whose outputs are blobs of the deployed net: gather, transform, forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from netspec.codegen.builder import Builder
+from netspec.codegen.formulate import formulate
+from netspec.codegen.lower import lower
+from netspec.codegen.simplify import simplify
+from netspec.codegen.target import Target
+from netspec.codegen.transform import Transforming
+from netspec.ir.graph import Graph, Value, consumers
+from netspec.ir.net import Net
+from netspec.ir.sections import MEAN, Transform
+from netspec.ir.types import TensorType
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A pure graph over one batch, and what the model calls its inputs and outputs.
+
+    Inputs are `indices`, `array:…`, `weight:…` and `running:…`, as far as anything reads them;
+    outputs `blob:…`.
+    """
+
+    graph: Graph
+    names: Mapping[Value, str]
+    outputs: Mapping[str, Value]
+    """The blobs that were asked for, batch axis first."""
+
+
+def prediction_graph(
+    net: Net,
+    outputs: Sequence[str],
+    data: Mapping[str, TensorType],
+    transform: Transform,
+    target: Target,
+) -> Prediction:
+    """Blobs of one batch of a deployed net, as `target` computes them.
+
+    `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
+    named by `indices` and treats them as `transform` says, without drawing lots: crops are of the
+    middle, and nothing is flipped. Its mean image is the array `MEAN`.
+    """
+    op = Builder()
+    indices = op.input("indices", TensorType((net.batch,), "int64"))
+    arrays = {name: op.input(name, data[name]) for name in net.inputs}
+    if transform.mean_file:
+        arrays[MEAN] = op.input(MEAN, data[MEAN])
+    lowered = lower(net, op, _fed(op, net, arrays, indices, transform))
+    made = {name: op.Identity(lowered.blobs[name]) for name in outputs}
+    logical = simplify(op.graph(list(made.values()), name=net.name))
+    formulated = formulate(logical, target)
+    read = {*consumers(formulated.graph.ops), indices}
+    graph = replace(formulated.graph, inputs=tuple(v for v in formulated.graph.inputs if v in read))
+    left = {name: formulated.outputs[value] for name, value in made.items()}
+    kinds = {
+        "array": arrays, "weight": lowered.parameters, "running": lowered.statistics, "blob": left,
+    }  # fmt: skip
+    names = {v: f"{kind}:{name}" for kind, found in kinds.items() for name, v in found.items()}
+    return Prediction(graph, {**names, indices: "indices"}, left)
+
+
+def _fed(
+    op: Builder,
+    net: Net,
+    arrays: Mapping[str, Value],
+    indices: Value,
+    transform: Transform,
+) -> dict[str, Value]:
+    """What each input gets: the samples of the batch, images transformed."""
+    mean = arrays.get(MEAN)
+    transforming = Transforming(op, transform, training=False, mean=mean, drawn=False)
+    fed: dict[str, Value] = {}
+    for name, type in net.inputs.items():
+        with op.scope(name):
+            x = op.Gather(arrays[name], indices, axis=0)
+            if name in net.transformed:
+                x = transforming(name, x)
+            elif x.type.dtype != type.dtype:
+                x = op.Cast(x, to=type.dtype)
+        assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
+        fed[name] = x
+    return fed

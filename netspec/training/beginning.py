@@ -1,0 +1,109 @@
+"""A new run: the folder that it gets, and the state that it begins with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from netspec.compiler import Spec
+from netspec.diagnostics import NetspecError
+from netspec.grammar.printer import to_text
+from netspec.ir.fields import plain
+from netspec.ir.override import override
+from netspec.training import autotune as tuning
+from netspec.training import tuned
+from netspec.training.caffe_snapshot import restored
+from netspec.training.checkpoint import Progress
+from netspec.training.executor import Executor
+from netspec.training.experiment import Experiment
+from netspec.training.feeding import manifests
+from netspec.training.listener import Listener
+from netspec.training.machine import Machine
+from netspec.training.run import SPEC, Run, Settings, environment, latest_run
+from netspec.weights import load_weights
+
+
+def start_from(
+    executor: Executor,
+    experiment: Experiment,
+    files: Sequence[Path],
+    ignore_mismatch: bool,
+    listener: Listener,
+) -> None:
+    """Put the weights of files into the executor; what they do not give stays as it was drawn."""
+    if not files:
+        return
+    net = experiment.nets.train.net
+    match = load_weights(files, net, ignore_mismatch=ignore_mismatch, partial=True)
+    state = executor.state()
+    given = {name: array for name, array in match.arrays.items() if name in state.weights}
+    kept = {name: array for name, array in match.arrays.items() if name in state.statistics}
+    executor.restore(
+        replace(
+            state,
+            weights={**state.weights, **given},
+            statistics={**state.statistics, **kept},
+        )
+    )
+    listener.matched(match)
+
+
+def go_on_from(executor: Executor, experiment: Experiment, file: Path, run: Run) -> Progress:
+    """Put what a `.solverstate` says into the executor."""
+    found = restored(file, experiment.nets.train.net, executor.state())
+    executor.restore(found.state)
+    seed = experiment.solver.random_seed
+    return Progress(iteration=found.iteration, seed=seed, spec=run.spec_hash())
+
+
+def seeded(spec: Spec, seed: int) -> Spec:
+    """The spec with another random_seed."""
+    return replace(spec, tree=override(spec.tree, [f"solver.random_seed={seed}"]))
+
+
+def new_tuner(runs: Path, name: str, machine: Machine, listener: Listener) -> tuning.Tuner:
+    """For a new run; what the last run of this net has measured need not be measured again."""
+    found = None
+    with suppress(NetspecError):  # a damaged run is no reason not to start another
+        if last := latest_run(runs, name):
+            here = tuned.Circumstances.here(machine)
+            found = tuned.still_true(last.path, here, listener.warned)
+    known = found.operators if found else None
+    return tuning.Tuner(machine.device, known, told=listener.tuning)
+
+
+def create_run(
+    experiment: Experiment,
+    runs: Path,
+    device: str,
+    machine: Machine,
+    threads: int | None,
+    recompute: Sequence[str],
+    skip_bad: int,
+) -> Run:
+    settings = Settings(
+        name=experiment.nets.train.net.name,
+        command=tuple(sys.argv),
+        overrides=dict(text.split("=", 1) for text in experiment.spec.sets),
+        device=device,
+        target=machine.target.name,
+        block=machine.target.block,
+        threads=threads,
+        recompute=tuple(recompute),
+        seed=experiment.solver.random_seed,
+        folder=str(experiment.spec.base.absolute()),
+        data={phase.value: source for phase, source in experiment.sources.items()},
+        manifests=manifests(experiment),
+        skip_bad=skip_bad,
+        solver=plain(experiment.solver),
+        versions=environment(),
+    )
+    return Run.create(runs, settings, run_texts(experiment.spec))
+
+
+def run_texts(spec: Spec) -> dict[str, str]:
+    """The files that a run keeps: the spec with its overrides, and what it includes."""
+    return {SPEC: to_text(spec.tree), **spec.library.included}

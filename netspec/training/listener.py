@@ -1,0 +1,40 @@
+"""Who hears of a training while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from netspec.caffe.match import Match
+from netspec.training.outcome import Outcome
+
+
+class Listener:
+    """Is told what happens; every method may be overridden, and does nothing unless it is."""
+
+    def matched(self, match: Match) -> None:
+        """The weights that a new run begins with are read."""
+
+    def tuning(self, done: int, total: int) -> None:
+        """After each kind of operator that was measured, before the training starts."""
+
+    def tuned(self, measured: int, changed: int, left: int) -> None:
+        """Kinds of operators: how many, those computed otherwise for it, those out of time."""
+
+    def started(self, iteration: int, length: int, run: Path) -> None:
+        """Before the first step; `iteration` are already done."""
+
+    def progressed(self, iteration: int, loss: float, rate: float) -> None:
+        """After each step, with the iterations now done; `loss` is what `average_loss` asks for."""
+
+    def tested(self, iteration: int, values: Mapping[str, float]) -> None:
+        """After a test: `loss` and the metrics."""
+
+    def saved(self, iteration: int, path: Path) -> None:
+        """After a checkpoint is safe."""
+
+    def warned(self, message: str) -> None:
+        """Something the user should know, such as a damaged checkpoint."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """The final weights are written."""
