@@ -8,5 +8,7 @@ command = Verbs(
     name="data",
     help="What there is to know about data before a network sees them.",
     modules="netspec.cli.data_{verb}",
-    verbs={},
+    verbs={
+        "lock": "Write what the files of a source are, so that changes are noticed.",
+    },
 )

@@ -11,7 +11,7 @@ from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.decoding import in_memory
 from netspec.data.file import fault
 from netspec.data.image import Picture, read_image
-from netspec.data.manifest import Manifest, beside, read_manifest
+from netspec.data.manifest import Manifest, beside, parse_manifest, read_manifest, write_text
 from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
 from netspec.data.reading import Reading
@@ -28,6 +28,7 @@ __all__ = [
     "channel_order",
     "check_dataset",
     "fitted",
+    "manifest_for",
     "mean_image",
     "open_dataset",
     "probe",
@@ -152,6 +153,26 @@ def checked_manifest(path: Path, reader: Reader, wanted: Wanted) -> Manifest | N
     for file in whole:
         manifest.verify_file(file)
     return manifest
+
+
+def manifest_for(section: DataSection, base: Path) -> tuple[Manifest, str]:
+    """A manifest of all that a section's source is now, where it would be looked for; its text.
+
+    Raises DataError.
+    """
+    path = base / section.source
+    if not _exists(path):
+        why = "comes with the package" if section.source == "mnist" else "no such file or folder"
+        raise fault(path, f"{why}: there is nothing to lock")
+    wanted = Wanted("train", section, base)
+    try:
+        reader = _reader(path)
+        files = [*reader.files(path, wanted), *reader.images(path, wanted)]
+        text = write_text(files, path)
+    except OSError as e:
+        raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
+    place = base / section.manifest if section.manifest else beside(path)
+    return parse_manifest(place, text.encode(), path), text
 
 
 def _locked(dataset: Dataset, manifest: Manifest | None) -> Dataset:

@@ -48,6 +48,11 @@ class Manifest:
     digest: str
     """Of the manifest itself, and so of all that it tells of."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.entries.values())
+
     def verify(self, file: Path, content: Buffer) -> None:
         """DataError unless these bytes of a file are those that it had."""
         self._compare(file, len(content), sha256(content).hexdigest)
@@ -83,8 +88,9 @@ class Manifest:
 
 def beside(source: Path) -> Path:
     """Where the manifest of a source is looked for."""
-    whole = Path(os.path.abspath(source))
-    return whole.with_name(f"{whole.name}.lock")
+    if source.name in ("", ".."):
+        source = Path(os.path.abspath(source))
+    return source.with_name(f"{source.name}.lock")
 
 
 def root_of(source: Path) -> Path:
@@ -94,7 +100,11 @@ def root_of(source: Path) -> Path:
 
 def read_manifest(path: Path, source: Path) -> Manifest:
     """The manifest of a source; DataError if it is none."""
-    content = read_whole(path, _MAX_BYTES)
+    return parse_manifest(path, read_whole(path, _MAX_BYTES), source)
+
+
+def parse_manifest(path: Path, content: bytes, source: Path) -> Manifest:
+    """The manifest of a source whose text is to be, or is, in a file."""
     try:
         head, *lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
