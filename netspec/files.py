@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -23,15 +23,37 @@ def write_durably(path: Path, chunks: Sequence[Any]) -> None:
     bytes do would leave an empty file under the good name. A link stays one, and a file that is
     replaced hands on its permissions. Raises DataError.
     """
+    _replace(path, chunks, _bytes(chunks), flush=True)
+
+
+def write_atomically(path: Path, chunks: Sequence[Any]) -> None:
+    """The same for what can be made again: nothing is flushed, so that a power cut may lose it."""
+    _replace(path, chunks, _bytes(chunks), flush=False)
+
+
+def stream_durably(path: Path, chunks: Iterable[Any], size: int) -> None:
+    """What `write_durably` does with buffers that are made as they are written.
+
+    `size` is what they will take in all, about: there must be room for it.
+    """
+    _replace(path, chunks, size, flush=True)
+
+
+def _bytes(chunks: Sequence[Any]) -> int:
+    return sum(memoryview(chunk).nbytes for chunk in chunks)
+
+
+def _replace(path: Path, chunks: Iterable[Any], size: int, *, flush: bool) -> None:
     shown, path = path, path.resolve()
     temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     try:
-        _make_room(path, sum(memoryview(chunk).nbytes for chunk in chunks))
-        _write(temporary, chunks)
+        _make_room(path, size)
+        _write(temporary, chunks, flush=flush)
         with suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        if flush:
+            _sync_folder(path.parent)
     except BaseException as fault:
         with suppress(OSError):
             os.unlink(temporary)
@@ -58,7 +80,7 @@ def _make_room(path: Path, size: int) -> None:
         )
 
 
-def _write(path: Path, chunks: Sequence[Any]) -> None:
+def _write(path: Path, chunks: Iterable[Any], *, flush: bool) -> None:
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -66,7 +88,8 @@ def _write(path: Path, chunks: Sequence[Any]) -> None:
             rest = memoryview(chunk)
             while rest.nbytes:
                 rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
+        if flush:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -66,7 +66,7 @@ def grad(
     that all of them can be outputs of one graph.
     """
     ops = tuple(ops)
-    active = _depends(ops, wrt)
+    active = dependent(ops, wrt)
     arrived = dict(seeds)
     for node in reversed(ops):
         wanted = tuple(x in active for x in node.inputs)
@@ -95,7 +95,7 @@ def _passes(node: Op) -> bool:
     return node.op_type not in NON_DIFFERENTIABLE
 
 
-def _depends(ops: Sequence[Op], wrt: Sequence[Value]) -> set[Value | None]:
+def dependent(ops: Sequence[Op], wrt: Sequence[Value]) -> set[Value | None]:
     """`wrt` and every real number computed from it by something differentiable."""
     active: set[Value | None] = set(wrt)
     for node in ops:

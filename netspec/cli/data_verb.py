@@ -10,5 +10,6 @@ command = Verbs(
     modules="netspec.cli.data_{verb}",
     verbs={
         "lock": "Write what the files of a source are, so that changes are noticed.",
+        "inspect": "Counts, sizes, means, copies and labels of a source; a contact sheet.",
     },
 )

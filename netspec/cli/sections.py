@@ -31,13 +31,17 @@ class Asked:
     """Where the paths in the section begin."""
 
 
+def is_spec(word: str) -> bool:
+    """Whether a word means a spec, and not a source."""
+    return word.endswith(_SPECS) or (zoo.find(word) is not None and not os.path.exists(word))
+
+
 def asked(word: str) -> list[Asked]:
     """Both phases of a spec that have data, or both splits of a source.
 
     UsageError for a spec without any, SpecErrors for one that is wrong.
     """
-    is_spec = word.endswith(_SPECS) or (zoo.find(word) and not os.path.exists(word))
-    if not is_spec:
+    if not is_spec(word):
         section = DataSection(source=word, batch_size=1)
         return [Asked(split, section, Path()) for split in _SPLITS.values()]
     spec = read_spec(word)

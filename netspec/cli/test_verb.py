@@ -1,97 +1,187 @@
-"""`netspec test`: accuracy and loss on the test data, of a run or of a spec with weights."""
+"""`netspec test`: accuracy and loss on the test data, of runs or of a spec with weights."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netspec.cli import options
+from netspec.cli.candidates import Opener, candidate_options
 from netspec.cli.progress import number, results
-from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
-from netspec.cli.wishes import caffe_options, read_spec
-from netspec.diagnostics import UsageError
+from netspec.cli.views import SCALES, VIEWS, chosen
+from netspec.diagnostics import UsageError, printable
 from netspec.report.json import VERSION
+from netspec.report.table import print_table
 
 if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
-    from netspec.compiler import Spec
+    from netspec.cli.scores import Shown
+    from netspec.ir.net import Net
+    from netspec.training.candidate import Candidate
     from netspec.training.evaluator import Evaluation
+    from netspec.training.predicting import Predictions
 
 
 @click.command("test")
-@click.argument("run")
-@WEIGHTS
-@IGNORE_MISMATCH
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@candidate_options
+@click.option("--per-class", is_flag=True, help="Precision and recall of every class.")
+@click.option("--confusion", is_flag=True, help="Which classes were taken for which.")
+@click.option(
+    "--mistakes",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    metavar="N",
+    help="The N worst mistakes, by file where the source has files.",
+)
+@VIEWS
+@SCALES
 @click.option(
     "--iterations",
     type=click.IntRange(1, 2**31),
-    help="Batches of the test data, over again if it has fewer.  [default: each sample once]",
+    help="Batches of the test data, over again if it has fewer: loss and metrics alone.  "
+    "[default: each sample once]",
 )
-@options.DATA
 @options.DEVICE
-@options.SETS
-@options.INCLUDES
-@caffe_options
 @options.JSON
 def command(
-    run: str,
-    weights: str | None,
-    ignore_mismatch: bool,
+    runs: tuple[str, ...],
+    opener: Opener,
+    per_class: bool,
+    confusion: bool,
+    mistakes: int,
+    views: str | None,
+    scales: str | None,
     iterations: int | None,
-    data: Path | None,
     device: str,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
     as_json: bool,
 ) -> int:
     """Accuracy and loss of RUN on its test data; each loss where it has several.
 
-    RUN is a run folder, or a spec or Caffe net with `--weights`.
+    RUN is a run folder, or a spec or Caffe net with `--weights`. Several run folders are tested one
+    by one, and then as an ensemble that averages their probabilities.
     """
-    from netspec.training.metrics import values
+    from netspec.cli.scores import Shown
 
-    if weights is None:
-        if sets or include_paths or wishes or ignore_mismatch:
-            raise UsageError("a run folder has all that it needs: the other options go with a spec")
-        found = _run(Path(run), data, device, iterations)
-    else:
-        spec = read_spec(run, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
-        found = _spec(spec, weights, data, device, iterations, ignore_mismatch=ignore_mismatch)
+    shown = Shown(confusion, per_class, mistakes)
+    if iterations and (shown.anything or views or scales or len(runs) > 1):
+        raise UsageError("--iterations is for loss and metrics of one net, which count batches")
+    members = opener.all(runs)
+    tested = []
+    for run, member in zip(runs, members, strict=True):
+        tested.append(_tested(run, member, device, iterations, views, scales))
+        if not as_json:
+            click.echo(tested[-1].line)
     if as_json:
-        report = {"version": VERSION, "run": run, "samples": found.samples}
-        scores = results({"loss": found.loss, **found.metrics})
-        options.print_json({**report, **scores, "losses": found.losses})
+        options.print_json({"version": VERSION, **_report(tested, shown)})
     else:
-        scores = results(values(found))
-        shown = "  ".join(f"{name} {number(name, value)}" for name, value in scores.items())
-        click.echo(f"{run}: {shown}  ({found.samples:,} samples)")
+        _print(tested, shown)
     return 0
 
 
-def _run(path: Path, data: Path | None, device: str, iterations: int | None) -> Evaluation:
-    from netspec.training.experiment import evaluate_run
-    from netspec.training.run import Run
+@dataclass(frozen=True)
+class _Tested:
+    """How a net did."""
 
-    if path.is_file():
-        raise UsageError(f"{path}: is no run folder; a spec takes --weights")
-    return evaluate_run(Run.open(path), data=data, device=device, batches=iterations)
+    run: str
+    member: Candidate
+    evaluation: Evaluation
+    found: Predictions | None
+    """None if only batches were counted."""
+    views: int
+
+    @property
+    def line(self) -> str:
+        """All in one line."""
+        from netspec.cli.scores import percentages
+        from netspec.training.metrics import values
+
+        told = [f"{n} {number(n, value)}" for n, value in results(values(self.evaluation)).items()]
+        samples = f"{self.evaluation.samples:,} samples"
+        if self.found and self.found.scored:
+            known = _counted(self.member.net) if self.views == 1 else set()
+            told += percentages(self.found.scored, known)
+            samples += f", {self.views} views of each" if self.views > 1 else ""
+        return f"{printable(self.run)}: {'  '.join(told)}  ({samples})"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """All but what the scores tell."""
+        evaluation = self.evaluation
+        scores = results({"loss": evaluation.loss, **evaluation.metrics})
+        return {
+            "run": self.run,
+            "samples": evaluation.samples,
+            **scores,
+            "losses": evaluation.losses,
+            "views": self.views,
+        }
 
 
-def _spec(
-    spec: Spec,
-    weights: str,
-    data: Path | None,
+def _tested(
+    run: str,
+    member: Candidate,
     device: str,
     iterations: int | None,
-    *,
-    ignore_mismatch: bool,
-) -> Evaluation:
-    from netspec.compiler import elaborate
-    from netspec.training.experiment import evaluate_spec
+    views: str | None,
+    scales: str | None,
+) -> _Tested:
+    from netspec.runtime.device import choose_device
+    from netspec.training.bound import transform_of
 
-    net = elaborate(spec).test.net
-    arrays = load(weights, net, ignore_mismatch=ignore_mismatch)
-    return evaluate_spec(spec, arrays, data=data, device=device, batches=iterations)
+    place = choose_device(device)
+    seen = chosen(views, scales, transform_of(member.net).seen)
+    found = None if iterations else member.judged(place, seen)
+    return _Tested(run, member, member.evaluated(place, iterations), found, len(seen))
+
+
+def _report(tested: Sequence[_Tested], shown: Shown) -> dict[str, Any]:
+    """One net's results, or those of several and of their ensemble."""
+    from netspec.cli import scores
+
+    reports = [
+        each.data | (scores.data(each.found, shown, each.member.dataset.name) if each.found else {})
+        for each in tested
+    ]
+    if len(tested) == 1:
+        return reports[0]
+    together = scores.data(_ensemble(tested), shown, tested[0].member.dataset.name)
+    return {"runs": reports, "ensemble": together}
+
+
+def _print(tested: Sequence[_Tested], shown: Shown) -> None:
+    """What there is to say beside a line for each net: of their ensemble, if they are several."""
+    from netspec.cli.scores import errors_line, percentages, tables
+
+    found = tested[0].found
+    if len(tested) > 1:
+        found = _ensemble(tested)
+        assert found.scored is not None
+        told = "  ".join(percentages(found.scored))
+        click.echo(f"ensemble of {len(tested)}: {told}  ({found.scored.count:,} samples)")
+    if found is None:
+        return
+    for head in found.regressed:
+        click.echo(errors_line(head))
+    for table in tables(found, shown, tested[0].member.dataset.name):
+        click.echo()
+        print_table(table)
+
+
+def _ensemble(tested: Sequence[_Tested]) -> Predictions:
+    from netspec.training.candidate import ensemble
+    from netspec.training.predicting import Predictions
+
+    said = [each.found.scored for each in tested if each.found and each.found.scored]
+    if len(said) < len(tested):
+        raise UsageError("an ensemble is of nets with scores of classes")
+    return Predictions(ensemble([each.member for each in tested], said), ())
+
+
+def _counted(net: Net) -> set[int]:
+    """The k of the shares that accuracy layers count already."""
+    from netspec.layers.accuracy import Accuracy
+
+    return {node.layer.top_k for node in net.nodes if isinstance(node.layer, Accuracy)}

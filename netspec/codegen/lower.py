@@ -35,6 +35,8 @@ class Lowered:
     """Running statistics by their net-wide name, as read by this phase."""
     blobs: dict[str, Value] = field(default_factory=dict)
     """The last value of each blob."""
+    made: dict[str, tuple[Value, ...]] = field(default_factory=dict)
+    """What each layer made, in the order of its tops."""
     randoms: dict[str, Value] = field(default_factory=dict)
     """Tensors uniform in [0, 1) that layers asked for, by `<layer>` or `<layer>.<n>`."""
     observed: dict[str, Observation] = field(default_factory=dict)
@@ -122,6 +124,7 @@ def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
             tops = node.layer.lower(context, bottoms, weights)
     except ShapeError as error:  # what one phase alone refuses, such as a variance over one cell
         raise UsageError(f"layer `{node.name}`: {error}") from None
+    lowered.made[node.name] = tuple(tops)
     for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
         assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
         lowered.blobs[name] = value

@@ -11,10 +11,12 @@ from netspec.codegen.lower import lower
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
 from netspec.codegen.transform import Transforming
+from netspec.codegen.views import averaged, repeated, viewed
 from netspec.ir.graph import Graph, Value, consumers
 from netspec.ir.net import Net
 from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import TensorType
+from netspec.ir.views import PLAIN, Views
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,27 @@ def prediction_graph(
     data: Mapping[str, TensorType],
     transform: Transform,
     target: Target,
+    views: Views = PLAIN,
 ) -> Prediction:
     """Blobs of one batch of a deployed net, as `target` computes them.
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
     named by `indices` and treats them as `transform` says, without drawing lots: crops are of the
     middle, and nothing is flipped. Its mean image is the array `MEAN`.
+
+    Of several `views` the batch of `net` is those of fewer samples, and each output their mean.
     """
     op = Builder()
-    indices = op.input("indices", TensorType((net.batch,), "int64"))
+    assert net.batch % len(views) == 0, (net.batch, len(views))
+    indices = op.input("indices", TensorType((net.batch // len(views),), "int64"))
     arrays = {name: op.input(name, data[name]) for name in net.inputs}
     if transform.mean_file:
         arrays[MEAN] = op.input(MEAN, data[MEAN])
-    lowered = lower(net, op, _fed(op, net, arrays, indices, transform))
-    made = {name: op.Identity(lowered.blobs[name]) for name in outputs}
+    lowered = lower(net, op, _fed(op, net, arrays, indices, transform, views))
+    blobs = {name: lowered.blobs[name] for name in outputs}
+    if len(views) > 1:
+        blobs = {name: averaged(op, blob, len(views)) for name, blob in blobs.items()}
+    made = {name: op.Identity(blob) for name, blob in blobs.items()}
     logical = simplify(op.graph(list(made.values()), name=net.name))
     formulated = formulate(logical, target)
     read = {*consumers(formulated.graph.ops), indices}
@@ -69,18 +78,27 @@ def _fed(
     arrays: Mapping[str, Value],
     indices: Value,
     transform: Transform,
+    views: Views,
 ) -> dict[str, Value]:
     """What each input gets: the samples of the batch, images transformed."""
     mean = arrays.get(MEAN)
-    transforming = Transforming(op, transform, training=False, mean=mean, drawn=False)
     fed: dict[str, Value] = {}
     for name, type in net.inputs.items():
         with op.scope(name):
             x = op.Gather(arrays[name], indices, axis=0)
-            if name in net.transformed:
-                x = transforming(name, x)
-            elif x.type.dtype != type.dtype:
-                x = op.Cast(x, to=type.dtype)
+            if name not in net.transformed:
+                x = x if x.type.dtype == type.dtype else op.Cast(x, to=type.dtype)
+                x = repeated(op, x, len(views))
+            elif views.plain:
+                x = Transforming(op, transform, training=False, mean=mean, drawn=False)(name, x)
+            else:
+                x = viewed(op, x, views, type.spatial, transform.pad, mean)
+                cut = transform.model_copy(update=_CUT)
+                x = Transforming(op, cut, training=False, drawn=False)(name, x)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x
     return fed
+
+
+_CUT = {"pad": 0, "crop_size": 0, "mirror": False, "mean_file": ""}
+"""What a transform has left to do with views: nothing of these."""

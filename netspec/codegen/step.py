@@ -18,6 +18,7 @@ from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
 from netspec.codegen.transform import Transforming
 from netspec.codegen.unpooling import before_unpooling
+from netspec.codegen.watch import Watch
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
 from netspec.ir.layer import Phase
@@ -93,12 +94,13 @@ def gradient_graph(
     grad: Differentiate,
     planner: Planner = plan,
     segments: Sequence[Collection[str]] = (),
+    watch: Watch | None = None,
 ) -> BatchStep:
     """What `evaluation_graph` gives, and the gradients and batch statistics of phase TRAIN.
 
     `grad` is `autodiff.grad`, which stands beside this floor and not below it; `planner` chooses
     how operators are computed; `segments` are the layers whose values are computed again for the
-    gradients, see `recompute`.
+    gradients, see `recompute`; `watch` adds numbers about values on the way to the metrics.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -109,8 +111,11 @@ def gradient_graph(
         raise UsageError(f"{net.name or 'the net'} has no weight to train in phase TRAIN")
     wrt = [lowered.parameters[name] for name in trainable]
     forward = len(op.ops)
-    pulled = grad(op, tuple(op.ops), _seeds(lowered), wrt)
-    by_name = dict(zip(trainable, pulled, strict=True))
+    seen = watch.values(lowered, wrt) if watch else ()
+    pulled = grad(op, tuple(op.ops), _seeds(lowered), [*wrt, *seen])
+    by_name = dict(zip(trainable, pulled, strict=False))
+    if watch:
+        lowered.metrics.update(watch.numbers(op, pulled[len(wrt) :], by_name))
     again = partial(recompute, segments=segments, forward=forward)
     return _batch_step(
         net, target, arrays, indices, lowered, by_name, lowered.observed, planner, again

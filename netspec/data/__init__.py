@@ -10,7 +10,7 @@ from netspec.data import database, folder, hdf5, idx, image_list, npz
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.decoding import in_memory
 from netspec.data.file import fault
-from netspec.data.image import Picture, read_image
+from netspec.data.image import Picture, read_image, read_scaled
 from netspec.data.manifest import Manifest, beside, parse_manifest, read_manifest, write_text
 from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
@@ -33,6 +33,7 @@ __all__ = [
     "open_dataset",
     "probe",
     "read_image",
+    "read_scaled",
     "sample_types",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -42,6 +42,8 @@ class Dataset:
     """What stands for the arrays that are not in memory."""
     manifest: str | None = None
     """The hash of the manifest that the files were compared with."""
+    files: Sequence[Path] = ()
+    """The file of each sample, where the source has one for each."""
 
     def __post_init__(self) -> None:
         counts = {name: found.shape[0] for name, found in self._all.items()}
@@ -64,6 +66,10 @@ class Dataset:
     @property
     def _all(self) -> dict[str, Array | Lazy]:
         return {**self.streamed, **self.arrays}
+
+    def name(self, sample: int) -> str | None:
+        """The file of a sample, if the source has one for each."""
+        return str(self.files[sample]) if self.files else None
 
     def __len__(self) -> int:
         return int(next(iter(self._all.values())).shape[0])

@@ -30,7 +30,9 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     with strict():
         shape = _shape(path, images, wanted)
     label = np.array([index for _, index in files], np.int64)
-    return Dataset({"label": label}, classes, str(path), streamed={"data": images.lazy(shape)})
+    found = [file for file, _ in files]
+    data = {"data": images.lazy(shape)}
+    return Dataset({"label": label}, classes, str(path), files=found, streamed=data)
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,6 +19,7 @@ from netspec.data.png import check_png
 from netspec.diagnostics import DataError
 from netspec.ir.sections import ColourOrder
 from netspec.ir.types import Shape, size
+from netspec.ir.views import View
 from netspec.wire import Buffer
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -54,14 +55,27 @@ def read_image(path: Path, shape: Shape) -> Picture:
     is not followed. Raises DataError.
     """
     channels, *extent = image_shape(path, shape)
+    return _picture(path, channels, lambda _: extent)
+
+
+def read_scaled(path: Path, channels: int, view: View) -> Picture:
+    """Read an image at the scale of a view, both axes alike; else as `read_image` does."""
+    return _picture(path, channels, view.resized)
+
+
+def _picture(path: Path, channels: int, extent_for: Callable[[Shape], Sequence[int]]) -> Picture:
+    """An image brought to the height and width that `extent_for` gives for its own."""
     with strict():
         image = _parse(path, read_whole(path, MAX_BYTES))
         found = (image.height, image.width)
         image = _convert(path, image, channels)
-        resized = found != tuple(extent)
-        if resized:
+        extent = tuple(extent_for(found))
+        if extent[0] * extent[1] > MAX_PIXELS:
+            text = f"image of {size(found)}, at {size(extent)} over {MAX_PIXELS:,} pixels"
+            raise fault(path, text)
+        if found != extent:
             image = image.resize((extent[1], extent[0]), Image.Resampling.BILINEAR)
-        return Picture(_pixels(image), found, resized)
+        return Picture(_pixels(image), found, found != extent)
 
 
 def decode_bytes(

@@ -40,22 +40,23 @@ def _claims(path: Path) -> bool:
 
 def _read(path: Path, wanted: Wanted) -> Dataset:
     entries = _entries(path)
-    images = _encoded(path, entries, wanted)
+    files = located(path, [entry.image for entry in entries], wanted)
+    images = _encoded(files, wanted)
     with strict():
         shape = _shape(images, wanted)
     data = images.lazy(shape, resized=bool(wanted.section.new_height))
     label = np.array([entry.label for entry in entries], np.int64)
-    return Dataset({"label": label}, (), str(path), streamed={"data": data})
+    return Dataset({"label": label}, (), str(path), files=files, streamed={"data": data})
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
-    images = _encoded(path, _entries(path, 1), wanted)
+    (entry,) = _entries(path, 1)
+    images = _encoded(located(path, [entry.image], wanted), wanted)
     with strict():
         return {"data": TensorType(_shape(images, wanted), "uint8"), "label": LABEL}
 
 
-def _encoded(path: Path, entries: list[_Entry], wanted: Wanted) -> Encoded:
-    files = located(path, [entry.image for entry in entries], wanted)
+def _encoded(files: list[Path], wanted: Wanted) -> Encoded:
     return Encoded(
         len(files),
         name=lambda i: files[i],

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,28 @@ class Lazy:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @overload
+    def __getitem__(self, rows: int) -> NDArray[Any]: ...
+    @overload
+    def __getitem__(self, rows: Rows) -> NDArray[Any]: ...
+    def __getitem__(self, rows: int | Rows) -> NDArray[Any]:
+        """What the array would give: a sample, or those of these numbers. Raises DataError."""
+        wanted = np.atleast_1d(np.asarray(rows, np.int64)) % len(self)
+        found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
+        settled({"": self}, [decode_rows({"": self}, wanted, {"": found})], len(wanted))
+        return found if np.ndim(rows) else found[0]
+
+    def chosen(self, rows: Rows) -> Lazy:
+        """Some of the samples, in the order of `rows`."""
+        kept = rows.tolist()
+        return replace(
+            self,
+            shape=(len(kept), *self.shape[1:]),
+            decode=lambda i: self.decode(kept[i]),
+            natural=lambda i: self.natural(kept[i]),
+            name=lambda i: self.name(kept[i]),
+        )
 
     @property
     def nbytes(self) -> int:

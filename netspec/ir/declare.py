@@ -227,7 +227,14 @@ class _Sections:
         elif not self._twice(f'data "{label}"', item.word_span):
             section = self._section(item, DataSection, f'data "{label}"')
             if section is not None:
+                self._check_views(item, _PHASES[label], section)
                 self.declared.data[_PHASES[label]] = section
+
+    def _check_views(self, item: Element, phase: Phase, section: DataSection) -> None:
+        """Views are for the test: a training sees each image once."""
+        if phase is Phase.TRAIN and not section.transform.seen.plain:
+            message = 'views and scales are for `data "test"`: training sees one view of an image'
+            self.diagnostics.error(SpecError(message, item.word_span, code="value"))
 
     def solver(self, item: Element) -> None:
         if item.label is not None:

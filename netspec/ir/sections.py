@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
+from netspec.ir.duration import Duration
 from netspec.ir.fields import (
     Fields,
     Flag,
@@ -21,11 +22,13 @@ from netspec.ir.fields import (
     Text,
     Texts,
     many,
+    real,
     shown,
     threshold,
     whole,
 )
 from netspec.ir.schedule import POLICIES
+from netspec.ir.views import MAX_SCALE, Views, ViewsKind
 
 ColourOrder: TypeAlias = Literal["BGR", "RGB"]
 """Which of red and blue comes first."""
@@ -36,6 +39,11 @@ MAX_WINDOW = 10_000
 
 MEAN = "transform#mean"
 """What the mean image is called among a data set's arrays; no blob has such a name."""
+
+
+_Scale: TypeAlias = Annotated[
+    int, BeforeValidator(whole(1, MAX_SCALE)), Says(f"whole number from 1 to {MAX_SCALE:,}")
+]
 
 
 class Transform(Fields):
@@ -67,6 +75,20 @@ class Transform(Fields):
     """Decode the images of an LMDB to one channel."""
     channel_order: ColourOrder | None = None
     """How images are decoded; unless set, BGR from Caffe's sources (LMDB, lists), else RGB."""
+    views: ViewsKind = "CENTRE"
+    """What `test` and `predict` see of an image, their probabilities averaged; in TEST alone.
+
+    FLIP is the centre and its mirror image, FIVE_CROP the corners and the centre, TEN_CROP these
+    flipped, too (Krizhevsky et al. 2012).
+    """
+    scales: Annotated[tuple[_Scale, ...], BeforeValidator(many)] = ()
+    """What the shorter side of an image is resized to, once for each, before views are cut; in
+    TEST alone, averaged like views (Simonyan and Zisserman 2015)."""
+
+    @property
+    def seen(self) -> Views:
+        """The views of `test` and `predict`."""
+        return Views(self.views, self.scales)
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
@@ -223,6 +245,25 @@ class Solver(Fields):
     random_seed: Int = 1
     """Seed of the initial weights, the shuffling and dropout; below 0 a training takes one from
     the clock, and its run keeps it."""
+    early_stopping: Positive | None = None
+    """Tests in a row without a better score after which the training ends; unless set, never.
+
+    The score is the last metric, the higher the better; without metrics the loss.
+    """
+    min_delta: NonNegativeReal = 0.0
+    """By how much a score must be better to count for `early_stopping`."""
+    max_time: Duration | None = None
+    """Seconds of training, or a time such as "90m", after which it ends, tested and written as at
+    any end; what was spent before a stop counts."""
+    rollback: NonNegative = 0
+    """How often a training that diverges goes back to its last good checkpoint; 0: it ends."""
+    rollback_factor: Annotated[
+        float, BeforeValidator(real(above=0, maximum=1)), Says("number above 0, at most 1")
+    ] = 0.5
+    """What a rollback multiplies the learning rate by, for all that follows."""
+    rollback_skip: NonNegative = 0
+    """Batches that a rollback leaves out: those up to the one that failed, which is the first of
+    so many; 0: none."""
 
     @property
     def mu(self) -> float:
@@ -236,6 +277,7 @@ class Solver(Fields):
         self._check_policy()
         if list(self.stepvalue) != sorted(set(self.stepvalue)):
             raise ValueError("stepvalue must rise")
+        self._check_ends()
         none = self.type == "AdaGrad" or (self.type == "RMSProp" and self.arithmetic == "CAFFE")
         if none and self.momentum:
             raise ValueError(f"{self.type} takes no momentum")
@@ -243,6 +285,14 @@ class Solver(Fields):
         if self.type == "Nesterov" and not self.momentum and unsaid:
             raise ValueError("Nesterov needs a momentum above 0")
         return self
+
+    def _check_ends(self) -> None:
+        if self.early_stopping is not None and self.test_interval == 0:
+            raise ValueError("early_stopping needs tests, and test_interval 0 is none")
+        if self.early_stopping is None and self.min_delta:
+            raise ValueError("min_delta goes with early_stopping")
+        if self.rollback and self.rollback_factor == 1 and not self.rollback_skip:
+            raise ValueError("rollback repeats itself with rollback_factor 1 and rollback_skip 0")
 
     def _check_policy(self) -> None:
         needs = POLICIES[self.lr_policy].needs

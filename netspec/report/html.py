@@ -13,18 +13,19 @@ from netspec.report.table import Table
 _PLAIN = ("line", "group")
 """Numbers that are no amounts."""
 
-_STYLE = """
+STYLE = """
 table { border-collapse: collapse; font-size: 13px; }
 th, td { padding: 3px 10px; text-align: left; white-space: nowrap;
-  border-bottom: 1px solid #e2e8f0; }
+  border-bottom: 1px solid var(--line); }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
-.sortable th { position: sticky; top: 0; z-index: 1; background: #f1f5f9; padding: 0; }
-.sortable th button { font: inherit; font-weight: 600; border: 0; background: none; cursor: pointer;
-  width: 100%; padding: 5px 10px; text-align: inherit; white-space: nowrap; }
+.sortable th { position: sticky; top: 0; z-index: 1; background: var(--head); padding: 0; }
+.sortable th button { font: inherit; font-weight: 600; color: inherit; border: 0;
+  background: none; cursor: pointer; width: 100%; padding: 5px 10px;
+  text-align: inherit; white-space: nowrap; }
 th[aria-sort=ascending] button::after { content: " \\25B2"; }
 th[aria-sort=descending] button::after { content: " \\25BC"; }
-.bar { background: linear-gradient(#93c5fd, #93c5fd) no-repeat right bottom -3px / var(--part) 3px;
-  background-origin: content-box; }
+.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat right bottom -3px /
+  var(--part) 3px; background-origin: content-box; }
 .layers { width: fit-content; max-width: 100%; box-sizing: border-box; }
 @media (max-width: 600px) {
   .layers td:first-child { white-space: normal; overflow-wrap: anywhere; min-width: 130px; }
@@ -33,6 +34,7 @@ th[aria-sort=descending] button::after { content: " \\25BC"; }
 .facts td:last-child { white-space: normal; }
 li { margin: 0 0 6px; overflow-wrap: anywhere; }
 """
+"""Of the tables of a page."""
 
 _SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -69,15 +71,29 @@ def html_report(
     """The page; `svg` is a drawing that is HTML already, everything else is text."""
     parts = [
         heading(title, below),
-        f'<table class="facts">{"".join(_totals(totals))}</table>',
+        facts_table(totals),
         *_warnings(lints),
         "<h2>Layers</h2>",
-        f'<div class="scroll layers" tabindex="0"><table class="sortable">{_head(columns)}'
-        f"<tbody>{''.join(_rows(rows, columns))}</tbody></table></div>",
+        layers_table(rows, columns, sortable=True),
         "<h2>Graph</h2>",
         figure(svg),
     ]
-    return page(title, parts, style=_STYLE, script=_SCRIPT)
+    return page(title, parts, style=STYLE, script=_SCRIPT)
+
+
+def facts_table(table: Table) -> str:
+    """A table of facts, without titles."""
+    return f'<table class="facts">{"".join(_totals(table))}</table>'
+
+
+def layers_table(rows: Cost, columns: Sequence[Column], *, sortable: bool = False) -> str:
+    """What each layer of a net costs, by columns; to be sorted, it wants the script."""
+    head = _head(columns, buttons=sortable)
+    kind = "sortable" if sortable else "plain"
+    return (
+        f'<div class="scroll layers" tabindex="0"><table class="{kind}">{head}'
+        f"<tbody>{''.join(_rows(rows, columns))}</tbody></table></div>"
+    )
 
 
 def _totals(table: Table) -> Iterator[str]:
@@ -97,9 +113,10 @@ def _warnings(lints: Sequence[SpecError]) -> list[str]:
     return ["<h2>Warnings</h2>", f"<ul>{''.join(items)}</ul>"]
 
 
-def _head(columns: Sequence[Column]) -> str:
+def _head(columns: Sequence[Column], *, buttons: bool) -> str:
+    said = "<button>{}</button>" if buttons else "{}"
     heads = (
-        f'<th{_class(c.numeric)} title="{words(c.about)}"><button>{words(c.title)}</button></th>'
+        f'<th{_class(c.numeric)} title="{words(c.about)}">{said.format(words(c.title))}</th>'
         for c in columns
     )
     return f"<thead><tr>{''.join(heads)}</tr></thead>"

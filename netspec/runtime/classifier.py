@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from netspec.diagnostics import DataError, NetspecError
 from netspec.ir.deploy import PROBABILITIES
 from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, size
+from netspec.ir.views import Views
 from netspec.runtime.device import Device
 from netspec.runtime.session import quiet_options, translated_errors
 
@@ -45,6 +48,7 @@ class Classifier:
         self._input = inputs[0]
         outputs = [output.name for output in self._session.get_outputs()]
         self._output = PROBABILITIES if PROBABILITIES in outputs else outputs[0]
+        self._count = prod(self._session.get_outputs()[outputs.index(self._output)].shape[1:])
         self._transform = self._read_transform(metadata[_PREPROCESSING])
         if self._transform.mean_file:
             raise DataError(
@@ -53,6 +57,8 @@ class Classifier:
             )
         names: dict[str, str] = json.loads(metadata.get("names", "{}"))
         self.classes = tuple(names[key] for key in sorted(names, key=int))
+        self.views = self._transform.seen
+        """The views that it says are to be averaged."""
 
     def _read_transform(self, text: str) -> Transform:
         try:
@@ -70,13 +76,45 @@ class Classifier:
         pad = 0 if self._transform.crop_size else 2 * self._transform.pad
         return channels, height - pad, width - pad
 
+    def differs(self, other: Classifier) -> str | None:
+        """Why the two cannot be averaged, None if they can."""
+        if self.image_shape != other.image_shape:
+            return f"they take images of {size(self.image_shape)} and of {size(other.image_shape)}"
+        if self._count != other._count:
+            return f"they tell {self._count:,} and {other._count:,} classes apart"
+        if self.classes and other.classes and self.classes != other.classes:
+            return "the names of their classes differ"
+        return None
+
     def probabilities(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """The output `prob`, or else the first, for an image of `image_shape`: one per class."""
         if image.shape != self.image_shape:
             raise DataError(
                 f"{self._origin}: takes images of {size(self.image_shape)}, not {size(image.shape)}"
             )
-        fed = self._prepare(image)[np.newaxis]
+        return self._run(self._prepare(image, 0 if self._transform.crop_size else self._pad))
+
+    def of_views(
+        self, images: Mapping[int | None, npt.NDArray[np.uint8]], views: Views
+    ) -> npt.NDArray[np.float32]:
+        """The mean of what `probabilities` are for each view.
+
+        `images` holds the image by the scale of a view: its shorter side is as long, or, for None,
+        it is of `image_shape`. UsageError if a view is larger.
+        """
+        window = tuple(self._input.shape[2:])
+        said = []
+        for view in views:
+            image = self._prepare(images[view.scale], self._pad)
+            view.check(image.shape[1:], window)
+            top, left = view.corner(image.shape[1:], window)
+            seen = image[:, top : top + window[0], left : left + window[1]]
+            said.append(self._run(seen[..., ::-1] if view.flip else seen))
+        return np.asarray(np.mean(said, axis=0, dtype=np.float64), np.float32)
+
+    def _run(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """What the model gives for one input."""
+        fed = np.ascontiguousarray(x)[np.newaxis]
         fixed = self._input.shape[0]
         if isinstance(fixed, int):
             fed = np.repeat(fed, fixed, axis=0)
@@ -87,14 +125,18 @@ class Classifier:
             raise DataError(message)
         return found
 
-    def _prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    @property
+    def _pad(self) -> int:
+        """What is left to pad; a model that takes bytes does it itself."""
+        return 0 if self._input.type == "tensor(uint8)" else self._transform.pad
+
+    def _prepare(self, image: npt.NDArray[np.uint8], pad: int) -> npt.NDArray[Any]:
         """(padded - mean_value) · scale / std, as the training graph computes it."""
         transform = self._transform
         if transform.channel_order == "BGR" and len(image) == 3:
             image = image[::-1]
         if self._input.type == "tensor(uint8)":
             return image
-        pad = 0 if transform.crop_size else transform.pad
         x = np.pad(image.astype(np.float32), ((0, 0), (pad, pad), (pad, pad)))
         mean = np.asarray(transform.mean_value or (0.0,), np.float32).reshape(-1, 1, 1)
         std = np.asarray(transform.std or (1.0,), np.float64).reshape(-1, 1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,19 @@ class State:
     slots: dict[str, dict[str, NDArray[np.float32]]]
     """The solver's memory, such as `momentum`: a tensor per trained weight."""
     statistics: dict[str, NDArray[np.float32]]
+
+
+class Ending(BaseModel):
+    """An end that came before the planned one."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    reason: Literal["early_stopping", "max_time"]
+    """The solver's field that wanted it."""
+    iteration: NonNegativeInt
+    """Iterations done by then."""
+    length: NonNegativeInt
+    """Iterations that were planned."""
 
 
 class Progress(BaseModel):
@@ -56,6 +70,22 @@ class Progress(BaseModel):
     seed: int = 0
     spec: str = ""
     """The hash of the spec as run."""
+    seconds: float = 0.0
+    """Spent on training up to the checkpoint; nothing but `max_time` hangs on it."""
+    goal: float | None = None
+    """The score that `early_stopping` wants to see beaten."""
+    stalled: NonNegativeInt = 0
+    """Tests in a row that did not beat it."""
+    ending: Ending | None = None
+    anchor: NonNegativeInt | None = None
+    """Iterations done at the checkpoint that a divergence goes back to: the last one, with a good
+    update before it, that was due. Those that a signal or the clock brought must change nothing."""
+    rollbacks: NonNegativeInt = 0
+    """How often the training went back to a checkpoint since it diverged."""
+    rate_factor: float = 1.0
+    """What this made of the learning rate."""
+    left_out: NonNegativeInt = 0
+    """By how many batches it is ahead of the iterations since."""
 
 
 def save(path: Path, state: State, progress: Progress) -> None:
@@ -93,7 +123,7 @@ class Found:
 
 
 class Keeper:
-    """The checkpoints of a run, `<iteration>.safetensors`: the last few and the best."""
+    """The checkpoints of a run, `<iteration>.safetensors`: the last few, the best, the anchor."""
 
     def __init__(self, folder: Path, *, keep: int = 3) -> None:
         self.folder = folder
@@ -109,11 +139,11 @@ class Keeper:
         return self.folder / f"{iteration:08d}{_SUFFIX}"
 
     def save(self, state: State, progress: Progress) -> Path:
-        """Write one; only then let go of those that are neither recent nor the best."""
+        """Write one; only then let go of those that nobody goes back to."""
         path = self.path(progress.iteration)
         save(path, state, progress)
-        best = progress.best_iteration
-        kept = {path, *self.paths()[-self.keep :], *([] if best is None else [self.path(best)])}
+        wanted = (progress.best_iteration, progress.anchor)
+        kept = {path, *self.paths()[-self.keep :], *(self.path(i) for i in wanted if i is not None)}
         for old in self.paths():
             if old not in kept:
                 with suppress(OSError):  # one too many harms nobody

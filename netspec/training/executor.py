@@ -149,6 +149,11 @@ class Executor:
         """Seconds that steps waited for samples; None if all are in memory."""
         return self._samples.waited
 
+    @property
+    def held(self) -> Held:
+        """What lies on the device."""
+        return self._held
+
     def close(self) -> None:
         """End the threads that read samples."""
         self._samples.close()
@@ -177,6 +182,11 @@ class Executor:
         """The test set through the test net, each sample once, or so many batches of it."""
         assert self._evaluator is not None
         return self._evaluator.run(batches)
+
+    @property
+    def addresses(self) -> dict[str, int]:
+        """Where the tensors of a batch's graph lie, by port."""
+        return self._held.addresses()
 
     def state(self) -> State:
         """A copy of everything that training changes."""

@@ -83,6 +83,10 @@ class Held:
         self.fixed.load({n: weights[n] for n in self.fixed.layout.places})
         self.running.load(statistics)
 
+    def net(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of all that the net computes with: weights, fixed ones too, and statistics."""
+        return self.weights.dump() | self.fixed.dump() | self.running.dump()
+
     def written(self) -> list[Memory]:
         """What an update changes."""
         return [b.memory for b in (self.weights, self.running, *self.slots.values())]

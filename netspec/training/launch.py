@@ -14,12 +14,16 @@ from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.beginning import create_run, go_on_from, new_tuner, seeded, start_from
 from netspec.training.caffe_snapshot import caffe_snapshots
+from netspec.training.diagnosis import Diagnosis
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
 from netspec.training.feeding import Feeding, check_manifests, manifests
 from netspec.training.listener import Listener
+from netspec.training.listeners import Listeners
 from netspec.training.machine import Machine, find_machine
 from netspec.training.outcome import Outcome
+from netspec.training.records import recording
+from netspec.training.restoring import restore
 from netspec.training.resumption import machine_again, planner_again, run_again
 from netspec.training.run import Run
 from netspec.training.snapshot import Snapshot
@@ -60,7 +64,7 @@ def train(
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
-    listener = listener or Listener()
+    listener = Listeners(listener or Listener())
     data = None if data is None else Path(data)
     find = partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned)
     if resume:
@@ -96,22 +100,25 @@ def train(
     with run.lock(), feeding.during(executor, run):
         if isinstance(planner, tuning.Tuner):
             tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
-        progress = loop.restore(executor, run, listener) if resume else None
+        progress = restore(executor, run, listener) if resume else None
         if solverstate is not None:
             progress = go_on_from(executor, experiment, Path(solverstate), run)
-        return loop.train(
-            executor,
-            experiment.batches,
-            experiment.solver,
-            run,
-            length=experiment.length,
-            resume=progress,
-            listener=listener,
-            model=experiment.model,
-            tests=experiment.test is not None,
-            snapshot=snapshot,
-            complete=feeding.complete(executor),
-        )
+        with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
+            return loop.train(
+                executor,
+                experiment.batches,
+                experiment.solver,
+                run,
+                length=experiment.length,
+                resume=progress,
+                listener=listener,
+                model=experiment.model,
+                tests=experiment.test is not None,
+                snapshot=snapshot,
+                diagnose=Diagnosis(experiment, machine, planner, recompute, executor),
+                keep_start=bool(weights or solverstate),
+                complete=feeding.complete(executor),
+            )
 
 
 def _caffes(experiment: Experiment, run: Run, listener: Listener) -> Snapshot:

@@ -27,11 +27,28 @@ class Listener:
     def progressed(self, iteration: int, loss: float, rate: float) -> None:
         """After each step, with the iterations now done; `loss` is what `average_loss` asks for."""
 
+    def skipped(self, iteration: int) -> None:
+        """After a step whose update was left out, since something was not finite."""
+
+    def recorded(
+        self, iteration: int, epoch: float, rate: float, train: Mapping[str, float]
+    ) -> None:
+        """With each row of the log: the means of `loss` and the training metrics since the last.
+
+        Nothing in `train` if no step since was finite; after the test, if one is due.
+        """
+
+    def saving(self, iteration: int) -> None:
+        """Before a checkpoint: what should not be lost when it survives goes to the disk now."""
+
     def tested(self, iteration: int, values: Mapping[str, float]) -> None:
         """After a test: `loss` and the metrics."""
 
     def saved(self, iteration: int, path: Path) -> None:
         """After a checkpoint is safe."""
+
+    def rolled_back(self, iteration: int, to: int, why: str) -> None:
+        """After a divergence: of `iteration` done, those behind `to` are taken back."""
 
     def warned(self, message: str) -> None:
         """Something the user should know, such as a damaged checkpoint."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from netspec.diagnostics import DataError, printable
 from netspec.files import write_durably
+from netspec.training.appended import append, sync
 
 _FIRST = ("iteration", "epoch", "lr", "loss")
 _TEST = "test_"
@@ -66,7 +67,7 @@ class Log:
     def sync(self) -> None:
         """Bring the rows to the disk: a checkpoint that survives should find those before it."""
         if self.path.exists():  # the first row may be yet to come
-            self._attempt(lambda: _sync(self.path))
+            self._attempt(lambda: sync(self.path))
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
@@ -87,7 +88,7 @@ class Log:
         self._cut()
         if columns == self._columns:
             text = _csv([[row.get(name, "") for name in columns] for row in self._held])
-            _append(self.path, text)
+            append(self.path, text)
             self._size += len(text)
         else:
             _, rows, _ = _read(self.path, None)
@@ -131,23 +132,6 @@ def _csv(table: Sequence[Sequence[str]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(table)
     return text.getvalue().encode()
-
-
-def _append(path: Path, text: bytes) -> None:
-    descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o666)
-    try:
-        while text:
-            text = text[os.write(descriptor, text) :]
-    finally:
-        os.close(descriptor)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _ordered(names: Sequence[str]) -> list[str]:

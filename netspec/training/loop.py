@@ -4,75 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
-from netspec.diagnostics import DataError, UsageError
+from netspec.diagnostics import UsageError
 from netspec.ir.schedule import learning_rate
 from netspec.ir.sections import Solver
-from netspec.training.checkpoint import Keeper, Progress, State
+from netspec.training.best import write_best
+from netspec.training.checkpoint import Progress, State
 from netspec.training.due import Due
 from netspec.training.listener import Listener
 from netspec.training.log import Log
-from netspec.training.metrics import Scores, Step, improves, values
+from netspec.training.metrics import values
 from netspec.training.outcome import Diverged, Outcome, Stopped
+from netspec.training.parts import Batches, Diagnose, Executor
+from netspec.training.rollback import rolled_back
 from netspec.training.run import Run
 from netspec.training.signals import Signals
 from netspec.training.snapshot import Snapshot
+from netspec.training.stopping import ending, judged, reopened, why_ended
 
 _PATIENCE = 3
 """Updates that may be skipped in a row before the training counts as diverged."""
-
-
-class Executor(Protocol):
-    """Runs steps; the one part that holds tensors."""
-
-    def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Step: ...
-    def evaluate(self, batches: int | None) -> Scores:
-        """The test data's, or those of so many batches of it.
-
-        A signal may abandon it midway; state() must then still be right.
-        """
-        ...
-
-    def state(self) -> State: ...
-    def restore(self, state: State) -> None: ...
-
-
-class Batches(Protocol):
-    """Which samples an iteration takes."""
-
-    @property
-    def samples(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    def indices(self, iteration: int) -> NDArray[Any]: ...
-    def epoch(self, iteration: int) -> int: ...
-
-
-def restore(executor: Executor, run: Run, listener: Listener | None = None) -> Progress | None:
-    """Put the newest sound checkpoint of a locked run into the executor, and say if it fell back.
-
-    None if the run has none yet: it then starts from the beginning, and ends the same. Raises
-    DataError if all are damaged, or if the newest belongs to another spec.
-    """
-    assert run.locked
-    keeper: Keeper = run.checkpoints
-    found = keeper.newest()
-    if found is None:
-        return None
-    if found.progress.spec != run.spec_hash():
-        raise DataError(f"{found.path}: belongs to another text of {run.spec}")
-    keeper.set_aside(found)
-    for _, fault in found.damaged:
-        went = f"fell back to iteration {found.progress.iteration}"
-        (listener or Listener()).warned(f"{fault}; {went}")
-    executor.restore(found.state)
-    return found.progress
 
 
 def train(
@@ -87,8 +44,11 @@ def train(
     model: Callable[[State], bytes] | None = None,
     tests: bool = True,
     snapshot: Snapshot | None = None,
+    diagnose: Diagnose | None = None,
+    keep_start: bool = False,
     save_seconds: float = 600.0,
     complete: Callable[[Outcome], Outcome] = lambda outcome: outcome,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Train up to `length` iterations in a locked run, and return how it ended.
 
@@ -99,15 +59,22 @@ def train(
     killed and resumed ends with the same bytes. `tests` tells whether there is test data; `model`
     makes the ONNX file of the trained state; `snapshot` is called before the checkpoints that the
     solver's fields of that name ask for, again if a killed run comes by again; `complete` puts into
-    the outcome what the loop does not see.
+    the outcome what the loop does not see. `diagnose` says why an iteration of these samples is not
+    finite. With `keep_start` there is a checkpoint before the first step: it begins with more than
+    the spec says.
 
-    Raises Diverged after three updates in a row that were not finite, and Stopped when SIGINT or
-    SIGTERM came (heeded in the main thread only): the step is finished, a test is not, and the
-    state is saved. A second signal raises KeyboardInterrupt where it falls.
+    The end comes before `length` if the solver's `early_stopping` or `max_time` wants it. Three
+    updates in a row that were not finite are a divergence: the training goes back to the last good
+    checkpoint, as often as `rollback` says, and then raises Diverged. Stopped is raised when
+    SIGINT, SIGTERM or SIGUSR1 came (heeded in the main thread only): the step is finished, a test
+    is not, and the state is saved. A second signal raises KeyboardInterrupt where it falls.
     """
     assert run.locked
     listener = listener or Listener()
     progress = resume or Progress(seed=solver.random_seed, spec=run.spec_hash())
+    progress = reopened(progress, solver, length)
+    if solver.early_stopping is not None and not tests:
+        raise UsageError(f"{run.path}: early_stopping needs test data")
     if progress.seed != solver.random_seed:
         was = f"was started with random_seed {progress.seed}"
         raise UsageError(f"{run.path}: {was}, not {solver.random_seed}")
@@ -117,12 +84,11 @@ def train(
         listener.started(progress.iteration, length, run.path)
         loop = _Loop(
             executor, batches, solver, run, length, progress, listener, signals, tests, snapshot,
-            save_seconds,
+            diagnose, keep_start or solver.rollback > 0, save_seconds, clock,
         )  # fmt: skip
         loop.run_to_end()
-        if loop.progress.bad or not isfinite(loop.progress.test.get("loss", 0.0)):
-            raise Diverged(loop.why_diverged())
         run.finish(executor.state(), model)
+        write_best(run, loop.progress, model, listener.warned)
     outcome = complete(loop.outcome(progress.iteration))
     listener.finished(outcome)
     return outcome
@@ -142,14 +108,26 @@ class _Loop:
     signals: Signals
     tests: bool
     snapshot: Snapshot | None
+    diagnose: Diagnose | None
+    keep_start: bool
     save_seconds: float
-    saved: Progress | None = None
-    saved_at: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float]
 
     def __post_init__(self) -> None:
+        self.saved = self.progress if self.run.checkpoints.paths() else None
+        self.saved_at = self.clock()
+        self.started = self.saved_at - self.progress.seconds
+        self.enter()
+
+    def enter(self) -> None:
+        """Go on from `progress`."""
         self.log = Log(self.run.log, keep=self.progress.recorded, warn=self.listener.warned)
-        self.due = Due(self.solver, self.length, self.batches.epoch)
-        self.saved = self.progress  # a resumed one lies on the disk, and a new one is nothing
+        self.due = Due(self.solver, self.end, self.batches.epoch)
+
+    @property
+    def end(self) -> int:
+        """Iterations after which the training ends, as far as is known by now."""
+        return self.progress.ending.iteration if self.progress.ending else self.length
 
     def run_to_end(self) -> None:
         """Do all that is due after an iteration before the next one.
@@ -163,26 +141,47 @@ class _Loop:
                 raise Stopped(self.run.path, self.progress.iteration)
             if self.save_due:
                 self.save()
-            if self.complete:
+            if not self.complete:
+                self.step()
+            elif self.sound:
                 return
-            self.step()
+            else:
+                self.fall_back()
 
     @property
     def complete(self) -> bool:
-        return self.progress.recorded >= self.length
+        return self.progress.recorded >= self.end
+
+    @property
+    def sound(self) -> bool:
+        """Whether the last update and the last test were finite."""
+        return not self.progress.bad and isfinite(self.progress.test.get("loss", 0.0))
 
     @property
     def save_due(self) -> bool:
-        late = time.monotonic() - self.saved_at >= self.save_seconds
+        late = self.clock() - self.saved_at >= self.save_seconds
         done = self.progress.iteration
-        return self.due.checkpoint(done) or (late and done > 0)
+        return self.starts or self.due.checkpoint(done) or (late and done > 0)
+
+    @property
+    def starts(self) -> bool:
+        """Whether this is a start that is to be kept, and is not yet."""
+        return self.saved is None and self.keep_start
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate of an iteration, counted from 0."""
+        rate = learning_rate(self.solver, iteration, self.length)
+        return rate * self.progress.rate_factor
+
+    def indices(self, iteration: int) -> NDArray[Any]:
+        """The samples of an iteration; a rollback may have left batches out."""
+        return self.batches.indices(iteration + self.progress.left_out)
 
     def step(self) -> None:
         """One iteration, and whether it was a good one."""
         before = self.progress
-        rate = learning_rate(self.solver, before.iteration, self.length)
-        indices = self.batches.indices(before.iteration)
-        result = self.executor.step(before.iteration, indices, rate)
+        rate = self.rate(before.iteration)
+        result = self.executor.step(before.iteration, self.indices(before.iteration), rate)
         done = before.iteration + 1
         change: dict[str, Any]
         if result.finite:
@@ -193,9 +192,30 @@ class _Loop:
         else:
             change = {"bad": before.bad + 1, "skipped": before.skipped + 1}
         self.progress = before.model_copy(update={"iteration": done, **change})
+        if not result.finite:
+            self.listener.skipped(done)
         self.listener.progressed(done, self.smoothed.get("loss", result.loss), rate)
         if self.progress.bad >= _PATIENCE:
-            raise Diverged(self.why_diverged())
+            self.fall_back()
+        self.end_early()
+
+    def end_early(self) -> None:
+        """Note that the training ends here, if a field of the solver wants it."""
+        found = ending(self.progress, self.solver, self.length, self.clock() - self.started)
+        if found != self.progress.ending:
+            self.progress = self.progress.model_copy(update={"ending": found})
+            self.due = Due(self.solver, self.end, self.batches.epoch)
+
+    def fall_back(self) -> None:
+        """Go back to the last good checkpoint, or raise Diverged."""
+        failed, why = self.progress, self.why_diverged()
+        found = rolled_back(self.run.checkpoints, failed, self.solver) if failed.bad else None
+        if found is None:
+            raise Diverged(why)
+        self.executor.restore(found.state)
+        self.progress = self.saved = found.progress
+        self.enter()
+        self.listener.rolled_back(failed.iteration, found.progress.iteration, why)
 
     @property
     def smoothed(self) -> dict[str, float]:
@@ -205,16 +225,20 @@ class _Loop:
         return {"loss": sum(recent) / len(recent)} if recent else {}
 
     def why_diverged(self) -> str:
-        first, last = self.progress.iteration - self.progress.bad + 1, self.progress.last_loss
-        what = f"loss or gradients not finite from iteration {first} on"
-        if not self.progress.bad:
-            what = f"the test loss is not finite after iteration {self.progress.iteration}"
+        done = self.progress
+        first, last = done.iteration - done.bad, done.last_loss
+        what, seen = f"loss or gradients not finite from iteration {first + 1} on", ""
+        if not done.bad:
+            what = f"the test loss is not finite after iteration {done.iteration}"
+        elif self.diagnose is not None:  # no update came between, so it happens again
+            seen = self.diagnose(first, self.indices(first))
         saved = self.run.checkpoints.paths()
         return (
             f"{self.run.path}: diverged: {what}; "
             + ("no loss was finite" if last is None else f"the last finite loss was {last:.6g}")
             + (f"; {saved[-1].name} is kept" if saved else "; there is no checkpoint yet")
             + "; a lower base_lr may help"
+            + (f"\n{seen}" if seen else "")
         )
 
     def record(self) -> None:
@@ -225,14 +249,13 @@ class _Loop:
         test = self.test() if self.tests and self.due.test(done) else {}
         if test is None:
             return  # a signal came; the test is run when the training goes on
+        self.end_early()
         if self.due.line(done):
-            self.log.append(
-                done,
-                epoch=done * self.batches.batch_size / self.batches.samples,
-                rate=learning_rate(self.solver, max(done - 1, 0), self.length),
-                train=self.progress.averages.means() | self.smoothed,
-                test=test,
-            )
+            epoch = done * self.batches.batch_size / self.batches.samples
+            rate = self.rate(max(done - 1, 0))
+            train = self.progress.averages.means() | self.smoothed
+            self.log.append(done, epoch=epoch, rate=rate, train=train, test=test)
+            self.listener.recorded(done, epoch, rate, train)
             empty = Progress().averages
             self.progress = self.progress.model_copy(update={"recorded": done, "averages": empty})
 
@@ -244,12 +267,10 @@ class _Loop:
             return None
         metrics = {name: float(value) for name, value in evaluation.metrics.items()}
         scores = {name: float(value) for name, value in values(evaluation).items()}
-        change: dict[str, Any] = {"test": scores}
         # The last metric is that of the main chain: heads stand before its end.
         score = next(reversed(metrics.values()), scores["loss"])
-        if improves(score, self.progress.best, higher=bool(metrics)):
-            change |= {"best": score, "best_iteration": self.progress.iteration}
-        self.progress = self.progress.model_copy(update=change)
+        change = judged(self.progress, self.solver, score, higher=bool(metrics))
+        self.progress = self.progress.model_copy(update={"test": scores, **change})
         self.listener.tested(self.progress.iteration, scores)
         return scores
 
@@ -258,11 +279,17 @@ class _Loop:
         if self.saved == self.progress:
             return
         self.log.sync()
+        self.listener.saving(self.progress.iteration)
         state = self.executor.state()
         if self.snapshot is not None and self.due.snapshot(self.progress.iteration):
             self.snapshot(state, self.progress.iteration)
+        now = self.clock()
+        change: dict[str, Any] = {"seconds": now - self.started}
+        if not self.progress.bad and (self.starts or self.due.checkpoint(self.progress.iteration)):
+            change["anchor"] = self.progress.iteration
+        self.progress = self.progress.model_copy(update=change)
         path = self.run.checkpoints.save(state, self.progress)
-        self.saved, self.saved_at = self.progress, time.monotonic()
+        self.saved, self.saved_at = self.progress, now
         self.listener.saved(self.progress.iteration, path)
 
     def outcome(self, start: int) -> Outcome:
@@ -275,4 +302,7 @@ class _Loop:
             best=done.best,
             best_iteration=done.best_iteration,
             skipped=done.skipped,
+            higher=len(done.test) > 1,
+            seconds=done.seconds,
+            ending=why_ended(done),
         )

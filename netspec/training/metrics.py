@@ -66,8 +66,8 @@ def values(scores: Scores) -> dict[str, float]:
     return {"loss": scores.loss} | {n if n != "loss" else "loss_": v for n, v in named.items()}
 
 
-def improves(score: float, best: float | None, *, higher: bool) -> bool:
-    """Whether a score beats the best so far; a score that is not finite beats nothing."""
+def improves(score: float, best: float | None, *, higher: bool, by: float = 0.0) -> bool:
+    """Whether a score beats the best so far by more than `by`; one that is not finite does not."""
     if not isfinite(score):
         return False
-    return best is None or (score > best if higher else score < best)
+    return best is None or (score - by > best if higher else score + by < best)

@@ -27,6 +27,12 @@ class Outcome:
     """Seconds that a step waited for its samples, in the mean; None if all were in memory."""
     bad_samples: int = 0
     """Samples that could not be read, and were passed over."""
+    higher: bool = True
+    """Whether a higher score is the better one: it is a metric, not a loss."""
+    seconds: float = 0.0
+    """Spent on training, in all processes."""
+    ending: str = ""
+    """Why it ended before the planned length; empty if it did not."""
 
 
 class Diverged(NetspecError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from math import prod
@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.codegen.emit import emit
-from netspec.codegen.prediction import prediction_graph
+from netspec.codegen.prediction import Prediction, prediction_graph
 from netspec.codegen.target import Target
 from netspec.data.dataset import Dataset
-from netspec.diagnostics import NetspecError
+from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.deploy import deploy
 from netspec.ir.heads import ClassHead, TargetHead, class_head, target_heads
 from netspec.ir.net import Net
-from netspec.ir.types import Shape, size
+from netspec.ir.types import Shape, TensorType, size
+from netspec.ir.views import PLAIN, Views
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.session import make_session
 from netspec.runtime.state import Binding, Feed, FlatBuffer, Layout, Memory
-from netspec.training.bound import Samples, array_types, transform_of
+from netspec.training.bound import Samples, transform_of
 from netspec.training.samples import Arrays, samples_of
 from netspec.training.scored import Regressed, Scored
 from netspec.training.targets import target_for
@@ -51,21 +52,22 @@ class Predictor:
         device: Device,
         net_for_batch: Callable[[int], Net],
         target: Target | None = None,
+        views: Views = PLAIN,
     ) -> None:
         """`net` is that of phase TEST; `target` is the device's fastest unless given.
 
-        NetspecError for an output that the deployed net has not, or if all samples' outputs take
-        more than MOST_BYTES.
+        Of several `views` each output is the mean. NetspecError for an output that the deployed net
+        has not; UsageError for views that the images do not give.
         """
-        self._for_batch: Callable[[int], Net] = lambda batch: deploy(
+        self._net_for_batch: Callable[[int], Net] = lambda batch: deploy(
             net if batch == net.batch else net_for_batch(batch), outputs
         )[0]
-        self._net = self._for_batch(net.batch)
-        self._outputs = tuple(outputs)
+        self._net, self._outputs, self._views = deploy(net, outputs)[0], tuple(outputs), views
+        self._count = max(1, net.batch // len(views))
         self._device, self._target = device, target or target_for(device)
         self._placed = samples_of(self._net, arrays, device, self._indices)
         self._samples = self._placed.count
-        self._check_size()
+        self._check_views()
         shapes = {p.name: p.shape for p in self._net.parameters}
         running = {name: s.shape for name, s in self._net.statistics.items()}
         self._held = FlatBuffer(Layout.of({"weight": shapes, "running": running}), device)
@@ -76,45 +78,76 @@ class Predictor:
         }
         self._batches: dict[int, _Batch] = {}
 
+    @property
+    def types(self) -> dict[str, TensorType]:
+        """What the outputs of all samples are, by blob."""
+        made = {
+            top: type
+            for node in self._net.nodes
+            for top, type in zip(node.tops, node.top_types, strict=True)
+        }
+        return {
+            name: made[name].with_shape(self._samples, *made[name].sample) for name in self._outputs
+        }
+
     def run(self, weights: Weights) -> dict[str, NDArray[np.float32]]:
-        """The outputs of all samples, by blob, with these weights and statistics."""
+        """The outputs of all samples, by blob, with these weights and statistics.
+
+        NetspecError if they take more than MOST_BYTES.
+        """
+        self._check_size()
+        whole = {name: np.empty(type.shape, type.dtype) for name, type in self.types.items()}
+        for start, parts in self.parts(weights):
+            for name, part in parts.items():
+                whole[name][start : start + len(part)] = part
+        return whole
+
+    def parts(self, weights: Weights) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """The outputs batch by batch, with the number of the first sample; the next overwrites."""
         places = self._held.layout.places
         self._held.load({name: array for name, array in weights.items() if name in places})
-        whole: dict[str, NDArray[np.float32]] = {}
         number = 0
         with closing(self._placed):
             while (indices := self._indices(number)) is not None:
-                for name, part in self._batch(len(indices)).run(indices, number).items():
-                    whole.setdefault(name, np.empty((self._samples, *part.shape[1:]), part.dtype))
-                    whole[name][indices] = part
+                yield int(indices[0]), self._batch(len(indices)).run(indices, number)
                 number += 1
-        return whole
 
     def _indices(self, number: int) -> NDArray[np.int64] | None:
         """The samples of a batch; None behind the last one."""
-        start = number * self._net.batch
+        start = number * self._count
         if start >= self._samples:
             return None
-        return np.arange(start, min(start + self._net.batch, self._samples), dtype=np.int64)
+        return np.arange(start, min(start + self._count, self._samples), dtype=np.int64)
 
     def _batch(self, count: int) -> _Batch:
         """The graph for so many samples, loaded on first use."""
         if count not in self._batches:
-            net = self._net if count == self._net.batch else self._for_batch(count)
-            self._batches[count] = _Batch(
-                net, self._outputs, self._placed, self._addresses, self._device, self._target
+            net = self._net_for_batch(count * len(self._views))
+            types = self._placed.types
+            made = prediction_graph(
+                net, self._outputs, types, transform_of(net), self._target, self._views
             )
+            self._batches[count] = _Batch(made, count, self._placed, self._addresses, self._device)
         return self._batches[count]
 
+    def _check_views(self) -> None:
+        if self._views.plain:
+            return
+        if self._net.hung:
+            raise UsageError(
+                f"views: layer `{self._net.hung.name}` holds the batch size {self._net.batch}"
+            )
+        for name in self._net.transformed:
+            window, stored = self._net.inputs[name].sample, self._placed.types[name].sample
+            if len(window) != 3:
+                raise UsageError(f"views are of images, and `{name}` is not")
+            self._views.check(stored[1:], window[1:], transform_of(self._net).pad)
+
     def _check_size(self) -> None:
-        made = {
-            top: type.sample
-            for node in self._net.nodes
-            for top, type in zip(node.tops, node.top_types, strict=True)
-        }
-        taken = 4 * self._samples * sum(prod(made[name]) for name in self._outputs)
+        types = self.types.values()
+        taken = 4 * sum(prod(type.shape) for type in types)
         if taken > MOST_BYTES:
-            shapes = " and ".join(size(made[name]) or "a number" for name in self._outputs)
+            shapes = " and ".join(size(type.sample) or "a number" for type in types)
             raise NetspecError(
                 f"{shapes} for each of {self._samples:,} samples takes {taken:,} bytes, more than "
                 f"{MOST_BYTES:,}"
@@ -126,18 +159,14 @@ class _Batch:
 
     def __init__(
         self,
-        net: Net,
-        outputs: Sequence[str],
+        made: Prediction,
+        count: int,
         samples: Samples,
         weights: Mapping[str, int],
         device: Device,
-        target: Target,
     ) -> None:
-        made = prediction_graph(
-            net, outputs, array_types(samples.memory), transform_of(net), target
-        )
         self._samples = samples  # what is bound must outlive the binding
-        self._indices = Feed(device, (net.batch,), np.int64)
+        self._indices = Feed(device, (count,), np.int64)
         self._outputs = {
             name: Memory.zeros(device, value.type.shape, value.type.dtype)
             for name, value in made.outputs.items()
@@ -170,7 +199,11 @@ class Predictions:
 
 
 class Judge:
-    """The test net of an experiment over its whole test data, as often as its weights change."""
+    """The test net over whole test data, as often as its weights change.
+
+    Of several views the scores are the mean, and the heads that predict numbers are left out: what
+    they say of a part of an image is not so of the whole.
+    """
 
     def __init__(
         self,
@@ -179,14 +212,21 @@ class Judge:
         device: Device,
         net_for_batch: Callable[[int], Net],
         target: Target | None = None,
+        views: Views | None = None,
     ) -> None:
+        """`views` are those of the test section unless given; UsageError if they cannot be."""
+        views = transform_of(net).seen if views is None else views
         self._dataset = dataset
         self._classes: ClassHead | None = class_head(net)
-        self._targets: tuple[TargetHead, ...] = target_heads(net)
+        self._targets: tuple[TargetHead, ...] = target_heads(net) if views.plain else ()
+        if not views.plain:
+            _check_head(net, self._classes)
         heads = [head for head in (self._classes, *self._targets) if head is not None]
         outputs = list(dict.fromkeys(head.output for head in heads))
         self._predictor = (
-            Predictor(net, outputs, dataset.fed, device, net_for_batch, target) if outputs else None
+            Predictor(net, outputs, dataset.fed, device, net_for_batch, target, views)
+            if outputs
+            else None
         )
 
     def predictions(self, weights: Weights) -> Predictions:
@@ -194,11 +234,11 @@ class Judge:
         if self._predictor is None:
             return Predictions(None, ())
         found = self._predictor.run(weights)
-        scored = None
-        if self._classes is not None:
-            scores = np.moveaxis(found[self._classes.output], self._classes.axis, -1)
-            labels = self._dataset.arrays[self._classes.label]
-            scored = Scored.of(scores, labels, self._dataset.classes, self._classes.ignore_label)
+        scored, head = None, self._classes
+        if head is not None:
+            scores = np.moveaxis(found[head.output], head.axis, -1)
+            labels = self._dataset.arrays[head.label]
+            scored = Scored.of(scores, labels, self._dataset.classes, head.ignore_label)
         return Predictions(scored, tuple(self._regressed(head, found) for head in self._targets))
 
     def _regressed(self, head: TargetHead, found: Weights) -> Regressed:
@@ -208,8 +248,21 @@ class Judge:
         return Regressed(head.output, predictions.reshape(shape), target.reshape(shape))
 
 
-def judge(experiment: Experiment, *, device: str | Device = "auto") -> Judge:
+def _check_head(net: Net, head: ClassHead | None) -> None:
+    """UsageError unless views of an image can be asked for its class."""
+    if head is None:
+        raise UsageError("views are for classes, and the net has no scores of any")
+    labels = net.inputs[head.label].sample
+    if prod(labels) > 1:
+        raise UsageError(
+            f"views are for one class of an image, and `{head.label}` has {size(labels)}"
+        )
+
+
+def judge(
+    experiment: Experiment, *, device: str | Device = "auto", views: Views | None = None
+) -> Judge:
     """For the test data of an experiment, which must have some."""
     assert experiment.test is not None
-    net = experiment.nets.test.net
-    return Judge(net, experiment.test, choose_device(device), experiment.test_for_batch)
+    net, for_batch = experiment.nets.test.net, experiment.test_for_batch
+    return Judge(net, experiment.test, choose_device(device), for_batch, views=views)

@@ -133,6 +133,16 @@ class Run:
         return self.path / "log.csv"
 
     @property
+    def events(self) -> Path:
+        """What happened in its training."""
+        return self.path / "events.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The page about it."""
+        return self.path / "report.html"
+
+    @property
     def checkpoints(self) -> Keeper:
         """The checkpoints of its training."""
         return Keeper(self.path / "checkpoints")
@@ -146,6 +156,16 @@ class Run:
     def model_file(self) -> Path:
         """The trained network as ONNX; made at the end."""
         return self.path / "model.onnx"
+
+    @property
+    def best_weights_file(self) -> Path:
+        """The weights and statistics that tested best; made at the end, if there were tests."""
+        return self.path / "best.safetensors"
+
+    @property
+    def best_model_file(self) -> Path:
+        """The network that tested best, as ONNX; made at the end, if there were tests."""
+        return self.path / "best.onnx"
 
     def spec_hash(self) -> str:
         """A hash of the spec's texts and their names; a checkpoint carries it."""
@@ -179,18 +199,40 @@ class Run:
 
         The same training gives the same bytes, resumed or not.
         """
+        self._write(state, self.weights_file, model, self.model_file)
+
+    def finish_best(
+        self, state: State | None, model: Callable[[State], bytes] | None = None
+    ) -> None:
+        """The same of the weights that tested best, beside them; None if they are the last."""
+        if state is not None:
+            self._write(state, self.best_weights_file, model, self.best_model_file)
+            return
+        write_durably(self.best_weights_file, [self.weights_file.read_bytes()])
+        if model is not None:
+            write_durably(self.best_model_file, [self.model_file.read_bytes()])
+
+    def _write(
+        self,
+        state: State,
+        weights: Path,
+        model: Callable[[State], bytes] | None,
+        model_file: Path,
+    ) -> None:
         assert self.locked
         assert not set(state.weights) & set(state.statistics)
         facts = {"net": self.settings.name, "spec": self.spec_hash()}
-        write_tensors(
-            self.weights_file, "weights", {"": {**state.weights, **state.statistics}}, facts
-        )
+        write_tensors(weights, "weights", {"": {**state.weights, **state.statistics}}, facts)
         if model is not None:
-            write_durably(self.model_file, [model(state)])
+            write_durably(model_file, [model(state)])
 
-    def weights(self) -> dict[str, NDArray[Any]]:
-        """The trained weights and statistics by name, verified; DataError if there are none."""
-        sections, _ = read_tensors(self.weights_file, "weights")
+    def weights(self, *, best: bool = False) -> dict[str, NDArray[Any]]:
+        """The trained weights and statistics by name, verified; DataError if there are none.
+
+        Those of the end, or those that tested best.
+        """
+        file = self.best_weights_file if best else self.weights_file
+        sections, _ = read_tensors(file, "weights")
         return sections[""]
 
 

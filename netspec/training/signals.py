@@ -15,8 +15,14 @@ class _Abandoned(BaseException):
     """A signal cut work short."""
 
 
+_HEEDED = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+]
+"""SIGUSR1 is what Slurm can be told to send before the time is over; Windows lacks it."""
+
+
 class Signals:
-    """SIGINT and SIGTERM as a wish to stop, while this is entered in the main thread.
+    """SIGINT, SIGTERM and SIGUSR1 as a wish to stop, while this is entered in the main thread.
 
     A second one raises KeyboardInterrupt where it falls.
     """
@@ -29,7 +35,7 @@ class Signals:
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _HEEDED:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and `&` mean it
                     self._previous[number] = signal.signal(number, self._heed)
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from struct import pack
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,14 @@ class Writer:
         if values.size:
             packed = np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8)
             self.content(number, packed.data)
+
+    def single(self, number: int, value: float) -> None:
+        """A 32-bit float."""
+        self._add(_varint(number << 3 | Wire.FIXED32) + pack("<f", value))
+
+    def double(self, number: int, value: float) -> None:
+        """A 64-bit float."""
+        self._add(_varint(number << 3 | Wire.FIXED64) + pack("<d", value))
 
     def text(self, number: int, value: str) -> None:
         """A string."""

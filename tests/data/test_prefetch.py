@@ -207,3 +207,20 @@ class TestEnds:
         prefetch.close()
         assert (prefetch.take(1, batch(1))["label"] == batch(1) * 10).all()
         prefetch.close()
+
+
+class TestLikeAnArray:
+    def test_a_sample_and_several(self) -> None:
+        source = lazy()
+        assert source[7].shape == SMALL
+        assert (source[7] == 7).all()
+        assert source[batch(3)][:, 0, 0, 0].tolist() == batch(3).tolist()
+        assert source[-1][0, 0, 0] == COUNT - 1
+        with pytest.raises(DataError, match=r"^3\.png: damaged image$"):
+            lazy(decode=broken(3))[3]
+
+    def test_some_of_it(self) -> None:
+        source = lazy().chosen(np.array([9, 3, 5]))
+        assert len(source) == 3
+        assert [source.name(i) for i in range(3)] == ["9.png", "3.png", "5.png"]
+        assert source[1][0, 0, 0] == source.natural(1)[0, 0, 0] == 3

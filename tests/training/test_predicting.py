@@ -178,4 +178,4 @@ def test_what_memory_does_not_hold_is_refused(
     monkeypatch.setattr(predicting, "MOST_BYTES", 100)
     said = "3 for each of 11 samples takes 132 bytes, more than 100"
     with pytest.raises(NetspecError, match=said):
-        judge(prepare(written(tmp_path, NET)), device="cpu")
+        judged(spec := written(tmp_path, NET), weights_of(spec))

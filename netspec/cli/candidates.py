@@ -1,0 +1,88 @@
+"""The nets that a verb is to run on data: run folders, or a spec with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netspec.cli import options
+from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
+from netspec.cli.wishes import caffe_options, read_spec
+from netspec.diagnostics import UsageError
+from netspec.ir.layer import Phase
+
+if TYPE_CHECKING:
+    from netspec.caffe.upgrade import Wishes
+    from netspec.training.candidate import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """Opens what the command line names, with the weights and data of its options."""
+
+    weights: str | None
+    ignore_mismatch: bool
+    data: Path | None
+    sets: tuple[str, ...]
+    include_paths: tuple[Path, ...]
+    wishes: Wishes | None
+
+    def one(self, name: str, phase: Phase = Phase.TEST) -> Candidate:
+        """The net of a run folder or a spec, beside the data of a phase."""
+        from netspec.training.candidate import Candidate
+
+        if self.weights is None:
+            return self._of_run(Path(name), phase)
+        spec = read_spec(
+            name,
+            sets=self.sets,
+            include_paths=self.include_paths,
+            wishes=self.wishes,
+            data=self.data,
+        )
+        given = partial(load, self.weights, ignore_mismatch=self.ignore_mismatch)
+        return Candidate.of_spec(spec, given, data=self.data, phase=phase)
+
+    def all(self, names: Sequence[str]) -> list[Candidate]:
+        """Several run folders, or one spec."""
+        if self.weights is not None and len(names) > 1:
+            raise UsageError("--weights goes with one spec, and an ensemble is of run folders")
+        return [self.one(name) for name in names]
+
+    def _of_run(self, path: Path, phase: Phase) -> Candidate:
+        from netspec.training.candidate import Candidate
+        from netspec.training.run import Run
+
+        if self.sets or self.include_paths or self.wishes or self.ignore_mismatch:
+            raise UsageError("a run folder has all that it needs: the other options go with a spec")
+        if path.is_file():
+            raise UsageError(f"{path}: is no run folder; a spec takes --weights")
+        return Candidate.of_run(Run.open(path), data=self.data, phase=phase)
+
+
+def candidate_options(command: Callable[..., int]) -> Callable[..., int]:
+    """The options that say which weights and data, gathered as its argument `opener`."""
+
+    @WEIGHTS
+    @IGNORE_MISMATCH
+    @options.DATA
+    @options.SETS
+    @options.INCLUDES
+    @caffe_options
+    @wraps(command)
+    def gathered(
+        weights: str | None,
+        ignore_mismatch: bool,
+        data: Path | None,
+        sets: tuple[str, ...],
+        include_paths: tuple[Path, ...],
+        wishes: Wishes | None,
+        **others: Any,
+    ) -> int:
+        opener = Opener(weights, ignore_mismatch, data, sets, include_paths, wishes)
+        return command(opener=opener, **others)
+
+    return gathered

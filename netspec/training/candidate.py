@@ -1,0 +1,126 @@
+"""A trained net beside data: what is tested, alone or with others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspec.compiler import Elaborated, Spec, elaborate
+from netspec.data import Dataset
+from netspec.diagnostics import UsageError
+from netspec.ir.layer import Phase
+from netspec.ir.net import Net
+from netspec.ir.types import size
+from netspec.ir.views import Views
+from netspec.runtime.device import Device
+from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.experiment import open_phase, run_spec, trained_weights
+from netspec.training.predicting import Judge, Predictions
+from netspec.training.run import Run
+from netspec.training.scored import Scored, averaged
+from netspec.weights import check_weights
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A net of phase TEST with weights that fit it, and data that feed it."""
+
+    name: str
+    """What the user calls it."""
+    spec: Spec
+    net: Net
+    dataset: Dataset
+    weights: Arrays
+
+    @classmethod
+    def of_run(cls, run: Run, *, data: Path | None = None, phase: Phase = Phase.TEST) -> Candidate:
+        """A run's newest weights, and the data of `phase`, or `data`.
+
+        UsageError if the spec has no such data, DataError if weights or data are damaged.
+        """
+        spec = run_spec(run)
+        net = _fed_by(elaborate(spec), phase)
+        source = run.settings.data.get(phase)
+        dataset, _ = open_phase(spec, net, phase, data=data, source=source)
+        return cls(str(run.path), spec, net, dataset, trained_weights(run, net))
+
+    @classmethod
+    def of_spec(
+        cls,
+        spec: Spec,
+        weights: Callable[[Net], Arrays],
+        *,
+        data: Path | None = None,
+        phase: Phase = Phase.TEST,
+    ) -> Candidate:
+        """A spec with what `weights` gives for its net; DataError if weights or data do not fit."""
+        net = _fed_by(elaborate(spec), phase)
+        given = weights(net)
+        check_weights(net, given)
+        dataset, _ = open_phase(spec, net, phase, data=data)
+        return cls(str(spec.path), spec, net, dataset, given)
+
+    def for_batch(self, batch: int) -> Net:
+        """The net for the samples that its own batch size leaves over."""
+        if batch == self.net.batch:
+            return self.net
+        net = elaborate(self.spec, batch=batch).test.net
+        return net.model_copy(update={"data": self.net.data})
+
+    def evaluated(self, device: Device, batches: int | None = None) -> Evaluation:
+        """Loss and metrics; see `Evaluator`."""
+        evaluator = Evaluator.of_weights(
+            self.net, self.dataset.fed, self.weights, device, self.for_batch
+        )
+        return evaluator.run(batches)
+
+    def judged(self, device: Device, views: Views | None = None) -> Predictions:
+        """What it says of every sample; see `Judge`."""
+        judge = Judge(self.net, self.dataset, device, self.for_batch, views=views)
+        return judge.predictions(self.weights)
+
+
+def _fed_by(nets: Elaborated, phase: Phase) -> Net:
+    """The test net, its samples those of a phase, treated as the test's are."""
+    net = nets.test.net
+    section = nets[phase].net.data
+    if section is not None and net.data is not None:
+        section = section.model_copy(update={"transform": net.data.transform})
+    return net.model_copy(update={"data": section})
+
+
+def ensemble(members: Sequence[Candidate], said: Sequence[Scored]) -> Scored:
+    """The mean of what several nets say of the same samples; UsageError if it makes no sense."""
+    first, *others = zip(members, said, strict=True)
+    for other in others:
+        if clash := _clash(*first, *other):
+            raise UsageError(f"no ensemble of `{first[0].name}` and `{other[0].name}`: {clash}")
+    return averaged(said)
+
+
+def _clash(one: Candidate, says: Scored, other: Candidate, answers: Scored) -> str | None:
+    """Why two nets cannot be averaged."""
+    taken, given = _inputs(one.net), _inputs(other.net)
+    classes, theirs = says.scores.shape[1], answers.scores.shape[1]
+    if taken != given:
+        return f"they take {taken}, and {given}"
+    if classes != theirs:
+        return f"they tell {classes:,} and {theirs:,} classes apart"
+    if not np.array_equal(says.labels, answers.labels):
+        return "the labels of their test data differ"
+    if says.probable != answers.probable:
+        return "one gives probabilities, the other does not"
+    return None
+
+
+def _inputs(net: Net) -> str:
+    """The shapes of what a net takes, the label left out."""
+    fed = {name: type for name, type in net.inputs.items() if name != "label"}
+    return " and ".join(f"`{name}` of {size(type.sample)}" for name, type in fed.items())

@@ -1,0 +1,60 @@
+"""How large weights, gradients and updates are: what tells a rate that is too high or too low."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspec.training.events import Norm
+from netspec.training.held import Held
+from netspec.training.listener import Listener
+
+Measured = Callable[[int, Mapping[str, Norm]], None]
+
+
+class Norms(Listener):
+    """Measures the first step, and those of which `wanted` says so by the iterations then done.
+
+    An update is what the weights were changed by, whatever the solver: they are copied before such
+    a step, and nothing is done in the others.
+    """
+
+    def __init__(self, held: Held, wanted: Callable[[int], bool], measured: Measured) -> None:
+        self._held = held
+        self._wanted = wanted
+        self._measured = measured
+        self._before: dict[str, NDArray[np.float32]] | None = None
+
+    def started(self, iteration: int, length: int, run: object) -> None:
+        if iteration == 0 or self._wanted(iteration + 1):
+            self._before = self._held.weights.dump()
+
+    def progressed(self, iteration: int, loss: float, rate: float) -> None:
+        if self._before is not None:
+            self._measured(iteration, self._norms(self._before))
+            self._before = None
+        if self._wanted(iteration + 1):
+            self._before = self._held.weights.dump()
+
+    def _norms(self, before: Mapping[str, NDArray[np.float32]]) -> dict[str, Norm]:
+        gradients, after = self._held.total.dump(), self._held.weights.dump()
+        return {
+            name: Norm(
+                weight=_norm(weight),
+                gradient=_norm(gradients[name]),
+                update=_norm(after[name] - weight),
+            )
+            for name, weight in before.items()
+        }
+
+
+def _norm(values: NDArray[np.float32]) -> float | None:
+    """√Σx² to six digits, by way of the largest, whose square a float32 may not hold."""
+    largest = float(np.abs(values).max(initial=0))
+    if not isfinite(largest):
+        return None
+    scaled = (values / np.float32(largest or 1)).reshape(-1)
+    return float(f"{largest * float(np.dot(scaled, scaled)) ** 0.5:.6g}")
