@@ -66,7 +66,7 @@ def test_the_fault_is_shown_as_it_is_printed(
 
 
 def test_every_verb_and_no_other() -> None:
-    shown = re.findall(r"^netspec (\w+)", block("netspec check SPEC     "), re.MULTILINE)
+    shown = re.findall(r"^netspec ([\w-]+)", block("netspec check SPEC     "), re.MULTILINE)
     assert list(dict.fromkeys(shown)) == cli.list_commands(click.Context(cli))
 
 

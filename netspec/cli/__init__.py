@@ -15,6 +15,8 @@ _VERBS = {
     "check": "Shapes, parameters, arithmetic and memory of a spec, or its errors.",
     "compile": "Write the inference network as ONNX.",
     "train": "Train a spec on its data.",
+    "overfit": "Whether a spec can learn one batch by heart.",
+    "lr-range": "The learning rates at which a spec learns.",
     "test": "Accuracy and loss of a run on its test data.",
     "report": "Write the page of a run: curves, classes, mistakes, filters.",
     "predict": "Classes of images, with probabilities.",
@@ -27,6 +29,7 @@ _VERBS = {
     "upgrade": "Print a Caffe net, and its solver, as a native spec.",
     "layers": "The reference of every layer type.",
     "init": "Begin a spec from one of the zoo.",
+    "init-check": "How a net begins: means and deviations of every layer, the first loss.",
     "data": "Data before a network sees them.",
     "doctor": "Versions, devices that really work, a short training.",
 }

@@ -8,6 +8,8 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from netspec.cli import options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
 from netspec.cli.wishes import caffe_options, read_spec
@@ -25,6 +27,7 @@ class Opener:
 
     weights: str | None
     ignore_mismatch: bool
+    best: bool
     data: Path | None
     sets: tuple[str, ...]
     include_paths: tuple[Path, ...]
@@ -36,6 +39,8 @@ class Opener:
 
         if self.weights is None:
             return self._of_run(Path(name), phase)
+        if self.best:
+            raise UsageError("--best is for a run folder: --weights says which weights to take")
         spec = read_spec(
             name,
             sets=self.sets,
@@ -46,11 +51,10 @@ class Opener:
         given = partial(load, self.weights, ignore_mismatch=self.ignore_mismatch)
         return Candidate.of_spec(spec, given, data=self.data, phase=phase)
 
-    def all(self, names: Sequence[str]) -> list[Candidate]:
-        """Several run folders, or one spec."""
+    def check(self, names: Sequence[str]) -> None:
+        """UsageError unless they are run folders, or one spec."""
         if self.weights is not None and len(names) > 1:
             raise UsageError("--weights goes with one spec, and an ensemble is of run folders")
-        return [self.one(name) for name in names]
 
     def _of_run(self, path: Path, phase: Phase) -> Candidate:
         from netspec.training.candidate import Candidate
@@ -60,7 +64,7 @@ class Opener:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
         if path.is_file():
             raise UsageError(f"{path}: is no run folder; a spec takes --weights")
-        return Candidate.of_run(Run.open(path), data=self.data, phase=phase)
+        return Candidate.of_run(Run.open(path), data=self.data, phase=phase, best=self.best)
 
 
 def candidate_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -68,6 +72,10 @@ def candidate_options(command: Callable[..., int]) -> Callable[..., int]:
 
     @WEIGHTS
     @IGNORE_MISMATCH
+    @click.option(
+        "--best", is_flag=True, show_default="off",
+        help="Of a run folder, take the weights that tested best instead of the last.",
+    )  # fmt: skip
     @options.DATA
     @options.SETS
     @options.INCLUDES
@@ -76,13 +84,14 @@ def candidate_options(command: Callable[..., int]) -> Callable[..., int]:
     def gathered(
         weights: str | None,
         ignore_mismatch: bool,
+        best: bool,
         data: Path | None,
         sets: tuple[str, ...],
         include_paths: tuple[Path, ...],
         wishes: Wishes | None,
         **others: Any,
     ) -> int:
-        opener = Opener(weights, ignore_mismatch, data, sets, include_paths, wishes)
+        opener = Opener(weights, ignore_mismatch, best, data, sets, include_paths, wishes)
         return command(opener=opener, **others)
 
     return gathered

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -23,6 +24,7 @@ from netspec.caffe.match import Match
 from netspec.cli.options import print_json
 from netspec.cli.weights import tell
 from netspec.diagnostics import printable
+from netspec.ir.duration import spoken
 from netspec.training.listener import Listener
 from netspec.training.outcome import Outcome
 
@@ -49,17 +51,10 @@ class Progress(_Told):
     def __init__(self) -> None:
         self._console = console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+            *_columns(), console=console, transient=True, disable=not console.is_terminal
         )
-        self._task = self._bar.add_task("training", total=None, rate="", loss="")
+        self._task = self._bar.add_task("training", total=None, rate="", told="")
+        self._score = ""
         self._begin = self._shown = 0.0
         self._first = 0
 
@@ -87,16 +82,25 @@ class Progress(_Told):
             return
         self._shown = now
         speed = (iteration - self._first) / max(now - self._begin, 1e-9)
-        self._bar.update(
-            self._task, completed=iteration, rate=f"{speed:.1f} it/s", loss=f"loss {loss:.4f}"
-        )
+        told = f"loss {loss:.4f}  lr {rate:.3g}{self._score}"
+        self._bar.update(self._task, completed=iteration, rate=f"{speed:.1f} it/s", told=told)
 
     def tested(self, iteration: int, values: Mapping[str, float]) -> None:
         shown = _line(values)
+        scores = [f"{n} {number(n, v)}" for n, v in results(values).items() if n != "loss"]
+        self._score = f"  test {scores[-1]}" if scores else ""
         elapsed = time.monotonic() - self._begin
         self._console.print(
             f"iteration {iteration:>6,}  {elapsed:6.1f} s  test {shown}", markup=False
         )
+
+    def rolled_back(self, iteration: int, to: int, why: str) -> None:
+        self.warned(why)
+        self.warned(f"back from iteration {iteration:,} to {to:,}")
+        self._first, self._begin = to, time.monotonic()
+
+    def noted(self, message: str) -> None:
+        self._console.print(printable(message), markup=False)
 
     def warned(self, message: str) -> None:
         self._console.print(f"warning: {printable(message)}", markup=False)
@@ -109,11 +113,58 @@ class Progress(_Told):
         if outcome.bad_samples:
             self.warned(f"{outcome.bad_samples} samples that cannot be read were passed over")
         if outcome.waited is not None:
-            said = f"steps waited {1000 * outcome.waited:.2f} ms for their samples, in the mean"
-            self._console.print(said, markup=False)
-        shown = _line(outcome.test) or "no test data"
-        said = f"{'done' if outcome.ran else 'done before'}: {shown}\n{run}/model.onnx"
-        heard(lambda: click.echo(said))
+            waited = f"{1000 * outcome.waited:.2f} ms"
+            self.noted(f"steps waited {waited} for their samples, in the mean")
+        if outcome.ending:
+            self.noted(outcome.ending)
+        said = "done" if outcome.ran else "done before"
+        lines = [f"{said}: {_line(outcome.test) or 'no test data'}  ({spoken(outcome.seconds)})"]
+        if outcome.best is not None:
+            name = "accuracy" if outcome.higher else "loss"
+            at = f"of iteration {outcome.best_iteration:,}"
+            lines.append(f"best: {name} {number(name, outcome.best)} {at}: {run}/best.onnx")
+        lines.append(f"{run}/model.onnx")
+        heard(lambda: click.echo("\n".join(lines)))
+
+
+class Steps:
+    """A bar for the steps of a verb that leaves no run: rate, remaining time, loss, rate."""
+
+    def __init__(self, word: str, total: int, *, quiet: bool) -> None:
+        console = Console(stderr=True, highlight=False)
+        shown = console.is_terminal and not quiet
+        self._bar = Bar(*_columns(), console=console, transient=True, disable=not shown)
+        self._task = self._bar.add_task(word, total=total, rate="", told="")
+        self._begin = time.monotonic()
+        self._shown = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def told(self, done: int, loss: float, rate: float) -> None:
+        """So many steps are done."""
+        now = time.monotonic()
+        if now - self._shown < _REFRESH:
+            return
+        self._shown = now
+        speed = f"{done / max(now - self._begin, 1e-9):.1f} it/s"
+        told = f"loss {loss:.4f}  lr {rate:.3g}"
+        self._bar.update(self._task, completed=done, rate=speed, told=told)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    return (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}"),
+    )
 
 
 def _line(values: Mapping[str, float]) -> str:
@@ -140,6 +191,12 @@ class JsonLines(_Told):
     def saved(self, iteration: int, path: Path) -> None:
         self._event("saved", iteration=iteration, path=str(path))
 
+    def rolled_back(self, iteration: int, to: int, why: str) -> None:
+        self._event("rolled_back", iteration=iteration, to=to, why=why)
+
+    def noted(self, message: str) -> None:
+        self._event("note", message=message)
+
     def warned(self, message: str) -> None:
         self._event("warning", message=message)
 
@@ -152,6 +209,10 @@ class JsonLines(_Told):
             bad_samples=outcome.bad_samples,
             waited=outcome.waited,
             test=results(outcome.test),
+            best=outcome.best,
+            best_iteration=outcome.best_iteration,
+            seconds=outcome.seconds,
+            ending=outcome.ending or None,
         )
 
     def _event(self, event: str, **facts: object) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from netspec.diagnostics import printable
 from netspec.report.table import Table
 from netspec.training.predicting import Predictions
-from netspec.training.scored import Regressed, Scored
+from netspec.training.scored import Mistake, Regressed, Scored
 
 TOP = (1, 5)
 """The k of the top-k that are shown, where there are more classes."""
@@ -23,8 +24,8 @@ _PAIRS = 20
 _MATRIX = 100
 """Classes up to which JSON holds the confusion matrix unasked."""
 
-Called = Callable[[int], str | None]
-"""What a sample is called, None if only by its number."""
+Files = Sequence[Path]
+"""The file of each sample; empty where samples have only numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def errors_line(head: Regressed) -> str:
     return f"{printable(head.name)}: mean absolute error {mean:.4g}  RMSE {root:.4g}{over}"
 
 
-def tables(found: Predictions, shown: Shown, called: Called) -> Iterator[Table]:
+def tables(found: Predictions, shown: Shown, files: Files) -> Iterator[Table]:
     """What was asked for, as tables."""
     scored = found.scored
     if shown.per_class:
@@ -73,10 +74,10 @@ def tables(found: Predictions, shown: Shown, called: Called) -> Iterator[Table]:
         whole = scored.scores.shape[1] <= _WIDEST
         yield _confusion(scored) if whole else _most_confused(scored)
     if scored and shown.mistakes:
-        yield _mistakes(scored, shown.mistakes, called)
+        yield _mistakes(scored, shown.mistakes, files)
 
 
-def data(found: Predictions, shown: Shown, called: Called) -> dict[str, Any]:
+def data(found: Predictions, shown: Shown, files: Files) -> dict[str, Any]:
     """The same for programs; the confusion matrix of many classes only if it is asked for."""
     heads = [
         {
@@ -91,7 +92,7 @@ def data(found: Predictions, shown: Shown, called: Called) -> dict[str, Any]:
         return {"scores": None, "heads": heads}
     whole = shown.confusion or scored.scores.shape[1] <= _MATRIX
     mistakes = [
-        {**asdict(mistake), "file": called(mistake.sample)}
+        {**asdict(mistake), "file": _file(mistake, files)}
         for mistake in scored.mistakes(shown.mistakes)
     ]
     scores = {
@@ -140,15 +141,19 @@ def _most_confused(scored: Scored) -> Table:
     return table
 
 
-def _mistakes(scored: Scored, count: int, called: Called) -> Table:
+def _mistakes(scored: Scored, count: int, files: Files) -> Table:
     confidence = "probability" if scored.probable else "score"
     table = Table([("sample", False), ("true", False), ("predicted", False), (confidence, True)])
     for mistake in scored.mistakes(count):
-        sample = called(mistake.sample) or f"{mistake.sample:,}"
+        sample = _file(mistake, files) or f"{mistake.sample:,}"
         names = scored.name(mistake.label), scored.name(mistake.predicted)
         sure = mistake.confidence
         table.add(sample, *names, f"{sure:.2%}" if scored.probable else f"{sure:.4g}")
     return table
+
+
+def _file(mistake: Mistake, files: Files) -> str | None:
+    return str(files[mistake.sample]) if files else None
 
 
 def _percent(share: float) -> str:

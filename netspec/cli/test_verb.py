@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,10 +69,10 @@ def command(
     shown = Shown(confusion, per_class, mistakes)
     if iterations and (shown.anything or views or scales or len(runs) > 1):
         raise UsageError("--iterations is for loss and metrics of one net, which count batches")
-    members = opener.all(runs)
+    opener.check(runs)
     tested = []
-    for run, member in zip(runs, members, strict=True):
-        tested.append(_tested(run, member, device, iterations, views, scales))
+    for run in runs:  # one by one: memory holds the data of one
+        tested.append(_tested(run, opener.one(run), device, iterations, views, scales))
         if not as_json:
             click.echo(tested[-1].line)
     if as_json:
@@ -86,11 +87,12 @@ class _Tested:
     """How a net did."""
 
     run: str
-    member: Candidate
+    net: Net
     evaluation: Evaluation
     found: Predictions | None
     """None if only batches were counted."""
     views: int
+    files: Sequence[Path]
 
     @property
     def line(self) -> str:
@@ -101,7 +103,7 @@ class _Tested:
         told = [f"{n} {number(n, value)}" for n, value in results(values(self.evaluation)).items()]
         samples = f"{self.evaluation.samples:,} samples"
         if self.found and self.found.scored:
-            known = _counted(self.member.net) if self.views == 1 else set()
+            known = _counted(self.net) if self.views == 1 else set()
             told += percentages(self.found.scored, known)
             samples += f", {self.views} views of each" if self.views > 1 else ""
         return f"{printable(self.run)}: {'  '.join(told)}  ({samples})"
@@ -134,7 +136,8 @@ def _tested(
     place = choose_device(device)
     seen = chosen(views, scales, transform_of(member.net).seen)
     found = None if iterations else member.judged(place, seen)
-    return _Tested(run, member, member.evaluated(place, iterations), found, len(seen))
+    evaluation = member.evaluated(place, iterations)
+    return _Tested(run, member.net, evaluation, found, len(seen), member.dataset.files)
 
 
 def _report(tested: Sequence[_Tested], shown: Shown) -> dict[str, Any]:
@@ -142,12 +145,12 @@ def _report(tested: Sequence[_Tested], shown: Shown) -> dict[str, Any]:
     from netspec.cli import scores
 
     reports = [
-        each.data | (scores.data(each.found, shown, each.member.dataset.name) if each.found else {})
+        each.data | (scores.data(each.found, shown, each.files) if each.found else {})
         for each in tested
     ]
     if len(tested) == 1:
         return reports[0]
-    together = scores.data(_ensemble(tested), shown, tested[0].member.dataset.name)
+    together = scores.data(_ensemble(tested), shown, tested[0].files)
     return {"runs": reports, "ensemble": together}
 
 
@@ -165,19 +168,23 @@ def _print(tested: Sequence[_Tested], shown: Shown) -> None:
         return
     for head in found.regressed:
         click.echo(errors_line(head))
-    for table in tables(found, shown, tested[0].member.dataset.name):
+    for table in tables(found, shown, tested[0].files):
         click.echo()
         print_table(table)
 
 
 def _ensemble(tested: Sequence[_Tested]) -> Predictions:
-    from netspec.training.candidate import ensemble
+    from netspec.training.candidate import Voice, ensemble
     from netspec.training.predicting import Predictions
 
-    said = [each.found.scored for each in tested if each.found and each.found.scored]
-    if len(said) < len(tested):
+    voices = [
+        Voice(each.run, each.net, each.found.scored)
+        for each in tested
+        if each.found and each.found.scored
+    ]
+    if len(voices) < len(tested):
         raise UsageError("an ensemble is of nets with scores of classes")
-    return Predictions(ensemble([each.member for each in tested], said), ())
+    return Predictions(ensemble(voices), ())
 
 
 def _counted(net: Net) -> set[int]:

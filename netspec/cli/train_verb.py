@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
 from netspec.cli import options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS
 from netspec.cli.wishes import caffe_options, read_spec
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import UsageError, printable
+from netspec.ir.duration import seconds
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
+    from netspec.compiler import Spec
 
 
 @click.command("train")
 @options.SPEC
 @click.option("--resume", is_flag=True, help="Go on with the last run of this spec.")
+@click.option(
+    "--force", is_flag=True, show_default="off",
+    help="Go on though the spec has changed since, with the weights that fit.",
+)  # fmt: skip
+@click.option(
+    "--epochs", metavar="N",
+    help="Passes over the training data; +N with --resume: so many beyond what it was to have.",
+)  # fmt: skip
+@click.option(
+    "--max-time", metavar="TIME", help="End after a time such as 90m, tested and written."
+)
+@click.option(
+    "--batch", metavar="N", help="Samples of a training batch; `auto`: as many as memory holds."
+)
+@click.option(
+    "--restarts", type=click.IntRange(2, 1000), metavar="N",
+    help="Train with N seeds, and say which was the best.",
+)  # fmt: skip
 @WEIGHTS
 @IGNORE_MISMATCH
 @click.option(
@@ -57,6 +78,11 @@ if TYPE_CHECKING:
 def command(
     spec: str,
     resume: bool,
+    force: bool,
+    epochs: str | None,
+    max_time: str | None,
+    batch: str | None,
+    restarts: int | None,
     weights: str | None,
     ignore_mismatch: bool,
     snapshot: Path | None,
@@ -77,24 +103,56 @@ def command(
 ) -> int:
     """Train SPEC on its data, test every epoch, keep everything in a run folder.
 
-    SIGINT and SIGTERM finish the step, save, and exit 75: `--resume` goes on from there.
+    SIGINT, SIGTERM and SIGUSR1 finish the step, save, and exit 75: `--resume` goes on from there.
     """
     if sum(map(bool, (resume, weights, snapshot))) > 1:
         raise UsageError("--resume, --snapshot and --weights each say how the training begins")
     folder = snapshot if snapshot is not None and snapshot.is_dir() else None
+    if force and not (resume or folder):
+        raise UsageError("--force goes with --resume")
+    if restarts and snapshot:
+        raise UsageError("--restarts begins several runs, and --snapshot goes on with one")
+    if restarts and batch == "auto":
+        raise UsageError("--restarts compares runs of one batch size: give --batch a number")
+    amount, samples = _seconds(max_time), _batch(batch)
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
     from netspec.cli.progress import JsonLines, Progress
     from netspec.training.launch import train
+    from netspec.training.outcome import Outcome
 
     listener = JsonLines() if as_json else Progress()
-    with listener:
-        train(
-            source, runs=runs, resume=folder or resume, data=data, device=device, target=target,
+
+    def one(spec: Spec, again: bool | Path) -> Outcome:
+        return train(
+            spec, runs=runs, resume=again, data=data, device=device, target=target,
             threads=threads, recompute=options.names(recompute, "--recompute"),
             tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
-            skip_bad=skip_bad,
+            epochs=epochs, max_time=amount, batch=samples, force=force, skip_bad=skip_bad,
             listener=listener,
         )  # fmt: skip
+
+    with listener:
+        if restarts:
+            from netspec.cli.restarts import tell_restarts, train_restarts
+
+            tell_restarts(train_restarts(source, restarts, one, runs, resume, listener), as_json)
+        else:
+            one(source, folder or resume)
     return 0
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else seconds(text)
+    except ValueError as fault:
+        raise UsageError(f"--max-time {fault}") from None
+
+
+def _batch(text: str | None) -> int | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return cast("Literal['auto'] | None", text)
+    if not re.fullmatch("[1-9][0-9]{0,6}", text):
+        raise UsageError(f"--batch takes a number of samples, or auto, not `{printable(text)}`")
+    return int(text)

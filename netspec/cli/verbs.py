@@ -15,7 +15,10 @@ class Verbs(click.Group):
     """Imports a verb's module when it is wanted: `check` must not wait for `train`."""
 
     def __init__(self, *, modules: str = "", verbs: Mapping[str, str] | None = None, **said: Any):
-        """`modules` is where the verb `{verb}` is, as `command`; `verbs` says what each does."""
+        """`modules` is where the verb `{verb}` is, as `command`; `verbs` says what each does.
+
+        A module's name has `_` where the verb has `-`.
+        """
         super().__init__(**said)
         self._modules = modules
         self._verbs = dict(verbs or {})
@@ -26,7 +29,7 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._verbs:
             return None
-        command = import_module(self._modules.format(verb=cmd_name)).command
+        command = import_module(self._modules.format(verb=cmd_name.replace("-", "_"))).command
         assert isinstance(command, click.Command)
         return command
 

@@ -18,7 +18,7 @@ from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
 from netspec.codegen.transform import Transforming
 from netspec.codegen.unpooling import before_unpooling
-from netspec.codegen.watch import Watch
+from netspec.codegen.watch import Watching
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
 from netspec.ir.layer import Phase
@@ -94,7 +94,7 @@ def gradient_graph(
     grad: Differentiate,
     planner: Planner = plan,
     segments: Sequence[Collection[str]] = (),
-    watch: Watch | None = None,
+    watch: Watching | None = None,
 ) -> BatchStep:
     """What `evaluation_graph` gives, and the gradients and batch statistics of phase TRAIN.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from netspec.codegen.averaging import Averaging
 from netspec.codegen.builder import Builder
 from netspec.codegen.simplify import prune
 from netspec.codegen.solvers import UpdateRule
@@ -47,7 +48,9 @@ class UpdateStep:
 
     Inputs are, for each weight group, `weights:<group>`, `gradients:<group>` and `<slot>:<group>`;
     for each statistic group `running:<group>` and `batch:<group>`; the rule's scalars by name; and,
-    if it guards itself, `finite`. The output `next:<input>` is that input's new value.
+    if it guards itself, `finite`. With `ema_decay` there are `average:<group>` of weights,
+    `running_average:<group>` of statistics, and the scalar of `Averaging`. The output
+    `next:<input>` is that input's new value.
     """
 
     graph: Graph
@@ -68,6 +71,8 @@ def update_graph(
 
     w, g, slots → rule → w', slots'        running, batch → running + fraction · (batch - running)
 
+    With the solver's `ema_decay` the means of the new values move towards them, see `Averaging`.
+
     With the solver's `clip_gradients` or `iter_size`, g is first shortened and divided, see
     `_shortened`; with `iter_size`, g is a sum over batches and `batch` their mean, as
     `accumulate_graph` makes them.
@@ -83,10 +88,17 @@ def update_graph(
 
     finite = op.Cast(feed("finite"), to="bool") if guarded else None
     scalars = {name: feed(name) for name in rule.scalars}
+    averaging = Averaging.of(rule.solver)
+    fresh = feed(averaging.SCALAR) if averaging else None
     aliases: dict[Value, Value] = {}
 
     def replace_with(new: Value, old: Value) -> None:
         aliases[new if finite is None else op.Where(finite, new, old)] = old
+
+    def average(kind: str, group: WeightGroup | StatisticGroup, new: Value) -> None:
+        if averaging and fresh:
+            old = feed(f"{kind}:{group.name}", group.numel)
+            replace_with(averaging.fold(op, old, new, fresh), old)
 
     gradients = {group.name: feed(f"gradients:{group.name}", group.numel) for group in groups}
     factor = _shortened(op, tuple(gradients.values()), rule.solver)
@@ -102,11 +114,14 @@ def update_graph(
         moved, kept = rule.update(op, w, g, slots, own, decay=decay)
         for new, old in zip((*kept, moved), (*slots, w), strict=True):
             replace_with(new, old)
+        average("average", group, moved)
     for folded in statistics:
         batch = feed(f"batch:{folded.name}", folded.numel)
         running = feed(f"running:{folded.name}", folded.numel)
         share = op.Mul(op.Sub(batch, running), op.scalar(folded.share(rule.solver.iter_size)))
-        replace_with(op.Add(running, share), running)
+        moved = op.Add(running, share)
+        replace_with(moved, running)
+        average("running_average", folded, moved)
     graph = prune(op.graph(tuple(aliases), name="update"))
     assert_in_place(graph, aliases)
     return UpdateStep(graph, {new: f"next:{old.name}" for new, old in aliases.items()}, aliases)

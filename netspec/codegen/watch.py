@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from netspec.codegen.builder import Builder
 from netspec.codegen.lower import Lowered
@@ -22,6 +22,23 @@ class Mark:
     """The layer that made it; or what is fed; or a parameter, of a gradient."""
     gradient: bool
     numel: int
+
+
+class Watching(Protocol):
+    """Adds numbers about values on the way to the metrics of a step."""
+
+    def values(self, lowered: Lowered, wrt: Sequence[Value]) -> Sequence[Value]:
+        """What it wants the gradients of, beside `wrt`."""
+        ...
+
+    def numbers(
+        self,
+        op: Builder,
+        pulled: Sequence[Value | None],
+        parameters: Mapping[str, Value | None],
+    ) -> Mapping[str, Value]:
+        """Scalars by name, given the gradients of `values` and of the parameters."""
+        ...
 
 
 class Watch:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from netspec.data.file import fault, read_whole
 from netspec.data.image import MAX_BYTES
-from netspec.data.lazy import Lazy
+from netspec.data.lazy import Lazy, Rows
 from netspec.data.manifest import Manifest
 from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError, printable
@@ -58,6 +58,11 @@ class Dataset:
         """All that the graph of a batch reads."""
         return {**self._all, **({} if self.mean is None else {MEAN: self.mean})}
 
+    def taken(self, rows: Rows) -> dict[str, Array]:
+        """What the graph of a batch reads if these samples are the whole data set."""
+        arrays = {name: np.ascontiguousarray(found[rows]) for name, found in self._all.items()}
+        return {**arrays, **({} if self.mean is None else {MEAN: self.mean})}
+
     @property
     def shapes(self) -> dict[str, Shape]:
         """Of a sample, by array, in memory or not."""
@@ -66,10 +71,6 @@ class Dataset:
     @property
     def _all(self) -> dict[str, Array | Lazy]:
         return {**self.streamed, **self.arrays}
-
-    def name(self, sample: int) -> str | None:
-        """The file of a sample, if the source has one for each."""
-        return str(self.files[sample]) if self.files else None
 
     def __len__(self) -> int:
         return int(next(iter(self._all.values())).shape[0])

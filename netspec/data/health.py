@@ -84,7 +84,9 @@ class SplitHealth:
 
     def name(self, sample: int) -> str:
         """What to call a sample."""
-        return self.dataset.name(sample) or f"{self.split} sample {sample:,}"
+        for lazy in self.dataset.streamed.values():
+            return lazy.name(sample)
+        return f"{self.split} sample {sample:,}"
 
 
 def examine(split: str, dataset: Dataset) -> SplitHealth:

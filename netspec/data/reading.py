@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from netspec.data.dataset import Dataset
-from netspec.data.room import half_of_what_is_free
 from netspec.data.tolerance import Tolerance
 from netspec.ir.sections import DataSection
 
@@ -15,14 +14,12 @@ class Reading:
     """What may stay on the disk, and what may be passed over."""
 
     room: int | None = None
-    """Bytes that decoded images may take in memory; unless given, half of what is free."""
+    """Bytes that decoded images may take in memory; None for no limit."""
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def holds(self, dataset: Dataset, section: DataSection) -> bool:
         """Whether the images of a data set are to be in memory."""
         if section.cache is not None:
             return section.cache == "MEMORY"
-        if not dataset.streamed:
-            return True
-        room = half_of_what_is_free() if self.room is None else self.room
-        return sum(lazy.nbytes for lazy in dataset.streamed.values()) <= room
+        needed = sum(lazy.nbytes for lazy in dataset.streamed.values())
+        return self.room is None or needed <= self.room

@@ -70,7 +70,7 @@ def build(
     try:
         _Builder(c, declared).body(tree.items, frame)
         report_missing(c)
-        settle_multipliers(c)
+        settle_multipliers(c, declared.solver)
         if not c.faulty and not lenient:
             _report_idle(c, tree, frame)
     except Exhausted:

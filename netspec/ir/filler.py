@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from netspec.ir.fields import Fields, NonNegativeReal, Real, Says, whole
+from netspec.ir.fields import Fields, NonNegativeReal, PositiveReal, Real, Says, whole
 from netspec.ir.types import Shape, size
 
 if TYPE_CHECKING:
@@ -20,11 +20,14 @@ class Filler(Fields):
     """`weight_filler { type: msra }`: the distribution a weight is drawn from."""
 
     type: Literal[
-        "constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball", "bilinear"
-    ] = "constant"
+        "constant", "uniform", "gaussian", "xavier", "msra", "positive_unitball", "bilinear",
+        "orthogonal",
+    ] = "constant"  # fmt: skip
     """`xavier` draws U(±√(3/n)), `msra` N(0, √(2/n)), n as `variance_norm` says;
     `positive_unitball` draws U(0, 1) and divides by the sum over each output; `bilinear` makes of
-    every window the weights with which a `deconv` interpolates."""
+    every window the weights with which a `deconv` interpolates; `orthogonal`, which Caffe lacks,
+    draws a matrix with a row for each index of the first axis, whose rows are orthonormal, or its
+    columns where these are fewer (Saxe et al. 2014, arXiv:1312.6120)."""
     value: Real = 0.0
     """What `constant` fills with."""
     min: Real = 0.0
@@ -35,6 +38,8 @@ class Filler(Fields):
     """Mean of `gaussian`."""
     std: NonNegativeReal = 1.0
     """Standard deviation of `gaussian`."""
+    gain: PositiveReal = 1.0
+    """Multiplies what `orthogonal` draws; √2 makes up for what a ReLU loses."""
     sparse: Annotated[int, BeforeValidator(whole(-1)), Says("whole number from 0, or -1")] = -1
     """Of `gaussian`: how many weights of an output are not 0, to be expected; -1: all."""
     variance_norm: Literal["FAN_IN", "FAN_OUT", "AVERAGE"] = "FAN_IN"
@@ -53,6 +58,10 @@ class Filler(Fields):
         """Why it cannot fill a weight of `shape`, if so."""
         if self.type == "bilinear" and len(shape) < 3:
             return f"bilinear fills windows, and a weight of {size(shape)} has none"
+        if self.type == "orthogonal" and len(shape) < 2:
+            return f"orthogonal fills matrices, and a weight of {size(shape)} is none"
+        if "gain" in self.model_fields_set and self.type != "orthogonal":
+            return f"orthogonal alone has a gain, not {self.type}"
         if self.sparse >= 0 and self.type != "gaussian":
             return f"gaussian alone may be sparse, not {self.type}"
         if self.sparse > (shape[0] if shape else 1):
@@ -83,7 +92,23 @@ class Filler(Fields):
             case "bilinear":
                 tents = reduce(np.multiply.outer, map(_tent, shape[2:]))
                 drawn = np.broadcast_to(tents, shape)
+            case "orthogonal":
+                drawn = self.gain * _orthogonal(shape[0], prod(shape[1:]), generator).reshape(shape)
         return np.array(drawn, np.float32)
+
+
+def _orthogonal(rows: int, columns: int, generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """A random matrix with QᵀQ or QQᵀ the identity, as `torch.nn.init.orthogonal_` draws it.
+
+    Q of a QR decomposition of normal numbers, in float64; with R's diagonal above 0 it is unique,
+    and no orthogonal matrix is likelier than another (Mezzadri 2007, arXiv:math-ph/0609050).
+    """
+    import numpy as np
+
+    tall, flat = max(rows, columns), min(rows, columns)
+    q, r = np.linalg.qr(generator.normal(size=(tall, flat)))
+    q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return q if rows >= columns else q.T
 
 
 def _tent(cells: int) -> npt.NDArray[np.float64]:

@@ -19,6 +19,7 @@ from netspec.ir.fields import (
     Real,
     Reals,
     Says,
+    Share,
     Text,
     Texts,
     many,
@@ -27,7 +28,7 @@ from netspec.ir.fields import (
     threshold,
     whole,
 )
-from netspec.ir.schedule import POLICIES
+from netspec.ir.schedule import conflict
 from netspec.ir.views import MAX_SCALE, Views, ViewsKind
 
 ColourOrder: TypeAlias = Literal["BGR", "RGB"]
@@ -156,6 +157,9 @@ class DataSection(Fields):
         return self.transform.channel_order or ("BGR" if caffe else None)
 
 
+_Norm: TypeAlias = Annotated[
+    float, BeforeValidator(threshold), Says("number above 0, or -1 for none")
+]
 _Window: TypeAlias = Annotated[
     int, BeforeValidator(whole(1, MAX_WINDOW)), Says(f"whole number from 1 to {MAX_WINDOW:,}")
 ]
@@ -175,16 +179,46 @@ class Solver(Fields):
     Nesterov, corrects Adam's √v before it adds delta, and knows RMSProp with momentum."""
     base_lr: PositiveReal
     """The learning rate that the policy starts from."""
-    lr_policy: Literal["fixed", "step", "multistep", "inv", "exp", "poly", "sigmoid"] = "fixed"
-    """How the rate follows the iteration."""
+    lr_policy: Literal[
+        "fixed", "step", "multistep", "inv", "exp", "poly", "sigmoid",
+        "inverse_time", "cosine", "plateau", "one_cycle",
+    ] = "fixed"  # fmt: skip
+    """How the rate follows the iteration: Caffe's seven, 1 / (1 + gamma·t), and PyTorch's
+    CosineAnnealingLR over all iterations, ReduceLROnPlateau by the tests' score, and OneCycleLR,
+    whose peak is base_lr and which leaves the momentum alone."""
+    lr_unit: Literal["ITERATION", "EPOCH"] = "ITERATION"
+    """What stepsize, stepvalue and warmup are counted in, and t of exp, inv, inverse_time and
+    sigmoid; epochs in parts, iteration by iteration."""
     gamma: Real | None = None
-    """Factor of step, multistep and exp; growth of inv; slope of sigmoid, below 0 to fall."""
+    """Factor of step, multistep, exp and plateau; growth of inv and inverse_time; slope of
+    sigmoid, below 0 to fall."""
     power: NonNegativeReal | None = None
     """Exponent of inv and poly."""
     stepsize: Positive | None = None
     """Iterations between two steps of `step`; where `sigmoid` is at half of its way."""
     stepvalue: Annotated[tuple[Positive, ...], BeforeValidator(many)] = ()
     """Iterations at which `multistep` multiplies the rate by gamma, rising."""
+    warmup: NonNegativeReal = 0.0
+    """Iterations over which the rate rises to the policy's in a line; the policy counts them,
+    and plateau does not blame a test among them."""
+    warmup_factor: Share = 1 / 3
+    """Share of the policy's rate that warm-up begins with."""
+    min_lr: NonNegativeReal = 0.0
+    """Where cosine ends, and below which plateau does not go."""
+    patience: NonNegative | None = None
+    """Tests in a row without a better score that plateau bears; at one more it cuts the rate."""
+    threshold: NonNegativeReal = 1e-4
+    """By how much a score has to beat the best one to count for plateau."""
+    threshold_mode: Literal["REL", "ABS"] = "REL"
+    """Whether plateau's threshold is a share of the best score or a difference."""
+    cooldown: NonNegative = 0
+    """Tests after a cut that plateau does not blame."""
+    pct_start: Share = 0.3
+    """Share of all iterations in which one_cycle rises."""
+    div_factor: PositiveReal = 25.0
+    """one_cycle begins at base_lr over it."""
+    final_div_factor: PositiveReal = 1e4
+    """one_cycle ends at its beginning over it."""
     momentum: Probability | None = None
     """Share of the last update that goes on; Adam's β1; AdaDelta's decay.
 
@@ -201,15 +235,26 @@ class Solver(Fields):
     """Factor λ of the penalty's gradient, times a parameter's decay_mult."""
     regularization_type: Literal["L2", "L1"] = "L2"
     """The penalty: L2 is λ/2·Σ w², L1 is λ·Σ |w|."""
+    decay_norm_and_bias: Flag = True
+    """Whether the penalty is for vectors, too: biases, and what a normalisation or a prelu has
+    for each channel. If not, their decay_mult is 0, whatever is said of it."""
+    ema_decay: Probability = 0.0
+    """Share d of the weights' running mean that stays at each update, w̄' = d·w̄ + (1 - d)·w';
+    0: there is none.
+
+    It begins at the initial weights, holds running statistics too, and is what is tested, written
+    and compiled; Caffe's snapshots have the weights themselves.
+    """
+    ema_warmup: Flag = False
+    """Whether d is (1 + t) / (10 + t) at most, t the updates before, so that the initial weights
+    are soon forgotten."""
     freeze: Texts = ()
     """Layers, blocks or patterns such as `"stage*/*"` that learn nothing, as if all their lr_mult
     were 0, and infer in training, too: batch norm reads its running statistics, nothing is dropped.
 
     What only frozen layers lead to keeps no activations and computes no gradients.
     """
-    clip_gradients: Annotated[
-        float, BeforeValidator(threshold), Says("number above 0, or -1 for none")
-    ] = -1.0
+    clip_gradients: _Norm = -1.0
     """The largest L2 norm of all gradients together; longer ones are shortened to it.
 
     As in Caffe, of the sum over iter_size batches, before it is divided and before the penalty.
@@ -295,10 +340,14 @@ class Solver(Fields):
             raise ValueError("rollback repeats itself with rollback_factor 1 and rollback_skip 0")
 
     def _check_policy(self) -> None:
-        needs = POLICIES[self.lr_policy].needs
-        missing = [n for n in needs if getattr(self, n) in (None, ())]
-        if missing:
-            raise ValueError(f"lr_policy {self.lr_policy} needs {' and '.join(missing)}")
+        fields = Solver.model_fields.items()
+        said = {name for name, field in fields if getattr(self, name) != field.default}
+        if misfit := conflict(self, said):
+            raise ValueError(misfit)
+        if self.lr_policy == "plateau" and self.test_interval == 0:
+            raise ValueError("lr_policy plateau needs tests, and test_interval 0 is none")
+        if self.ema_warmup and not self.ema_decay:
+            raise ValueError("ema_warmup needs an ema_decay above 0")
         if self.gamma is not None and self.gamma < 0 and self.lr_policy != "sigmoid":
             raise ValueError(f"gamma must be at least 0, not {shown(self.gamma)}")
 

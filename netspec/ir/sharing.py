@@ -12,6 +12,7 @@ from netspec.ir.expression import Poisoned
 from netspec.ir.flow import Frame
 from netspec.ir.layer import Layer, Weight
 from netspec.ir.net import Parameter
+from netspec.ir.sections import Solver
 from netspec.ir.types import TensorType, size
 from netspec.ir.wiring import Param, Wiring, field_span
 
@@ -116,19 +117,23 @@ def _note(c: Construction, name: str, spec: Param, span: Span) -> None:
             )
 
 
-def settle_multipliers(c: Construction) -> None:
+def settle_multipliers(c: Construction, solver: Solver | None) -> None:
     """Give every layer that shares a parameter the multipliers that any of them names.
 
     One that names none takes those of the others, whichever comes first (Caffe,
-    `Net::AppendParam`).
+    `Net::AppendParam`). A solver without `decay_norm_and_bias` has the last word on vectors.
     """
-    for i, node in enumerate(c.nodes if c.multipliers else ()):
+    spared = solver is not None and not solver.decay_norm_and_bias
+
+    def multiplier(p: Parameter, key: str) -> float:
+        first, _ = c.parameters[p.name]
+        if spared and key == "decay_mult" and len(first.shape) <= 1:
+            return 0.0
+        return c.multipliers.get((p.name, key), (1.0,))[0]
+
+    for i, node in enumerate(c.nodes if c.multipliers or spared else ()):
         settled = tuple(
-            replace(
-                p,
-                lr_mult=c.multipliers.get((p.name, "lr_mult"), (1.0,))[0],
-                decay_mult=c.multipliers.get((p.name, "decay_mult"), (1.0,))[0],
-            )
+            replace(p, lr_mult=multiplier(p, "lr_mult"), decay_mult=multiplier(p, "decay_mult"))
             for p in node.parameters
         )
         if settled != node.parameters:

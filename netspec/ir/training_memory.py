@@ -35,9 +35,10 @@ class TrainingMemory:
     gradients: int
     """Of the weights that are trained; with `iter_size` their sum over the batches, too."""
     solver: int
-    """What the solver keeps from step to step, such as the momentum."""
+    """What the solver keeps from step to step, such as the momentum and the means of weights."""
     statistics: int
-    """The running ones, those of the batch and, with `iter_size`, those of all its batches."""
+    """The running ones, those of the batch and, with `iter_size`, those of all its batches; with
+    `ema_decay` the means of the running ones."""
     activations: int
     """Values kept for the way back, and what else is alive at that moment."""
     workspace: int
@@ -69,13 +70,14 @@ def training_memory(
     master = FLOAT * trained if value_bytes < FLOAT else 0
     several = solver is not None and solver.iter_size > 1
     pytorch = solver is not None and solver.arithmetic == "PYTORCH"
+    averaged = solver is not None and solver.ema_decay > 0
     type = optimizer or (solver.type if solver else "SGD")
     return TrainingMemory(
         batch=net.batch,
         weights=value_bytes * parameters + master,
         gradients=value_bytes * trained + (FLOAT * trained if several else 0),
-        solver=FLOAT * (SLOTS[type] + (type == "RMSProp" and pytorch)) * trained,
-        statistics=(3 if several else 2) * FLOAT * statistics,
+        solver=FLOAT * (SLOTS[type] + (type == "RMSProp" and pytorch) + averaged) * trained,
+        statistics=(2 + several + averaged) * FLOAT * statistics,
         activations=_peak_backward(net, value_bytes),
         workspace=0,
         exact=False,

@@ -54,6 +54,8 @@ class DummyData(SeveralTops):
         for shape, filler in self._each():
             if misfit := filler.misfit(shape):
                 raise ShapeError(misfit, field="data_filler")
+            if filler.type == "orthogonal":
+                raise ShapeError("orthogonal fills weights, not data", field="data_filler")
         return checked(*(TensorType(shape) for shape, _ in self._each()))
 
     def bound(self, bottoms: Types) -> bool:
@@ -72,7 +74,8 @@ class DummyData(SeveralTops):
         )
 
     def _filled(self, draw: _Draw, shape: Shape, filler: Filler) -> Value:
-        op, y = draw.context.op, None
+        op = draw.context.op
+        y: Value | None = None
         match filler.type:
             case "constant":
                 y = op.Expand(op.scalar(filler.value), op.ints(*shape))

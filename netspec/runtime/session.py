@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,21 @@ _NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 """How onnxruntime, CUDA and cuBLAS say that memory is full."""
+
+
+_WANTED = re.compile(r"buffer of size (\d{1,18})")
+
+
+class OutOfMemory(NetspecError):
+    """A device's memory does not hold what is to run on it."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(
+            "the device's memory does not hold a training step; a smaller batch_size will do"
+        )
+        found = _WANTED.search(said)
+        self.wanted = int(found[1]) if found else None
+        """The bytes that were asked for at once, if that is known."""
 
 
 def make_session(model: onnx.ModelProto, device: Device) -> ort.InferenceSession:
@@ -71,10 +87,8 @@ def translated_errors() -> Iterator[None]:
         yield
     except Exception as error:
         message = str(error)
-        if any(sign in message for sign in _NO_MEMORY):
-            raise NetspecError(
-                "the device's memory does not hold a training step; a smaller batch_size will do"
-            ) from error
+        if isinstance(error, MemoryError) or any(sign in message for sign in _NO_MEMORY):
+            raise OutOfMemory(message) from error
         if "cuDNN is unavailable" in message:
             raise UsageError(f"CUDA is at hand, but not cuDNN; {INSTALL}") from error
         raise

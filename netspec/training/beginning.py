@@ -46,6 +46,7 @@ def start_from(
             state,
             weights={**state.weights, **given},
             statistics={**state.statistics, **kept},
+            averages={},
         )
     )
     listener.matched(match)
@@ -83,7 +84,9 @@ def create_run(
     threads: int | None,
     recompute: Sequence[str],
     skip_bad: int,
+    given: Sequence[str] = (),
 ) -> Run:
+    """The folder of a new run; `given` is what options set over the spec."""
     settings = Settings(
         name=experiment.nets.train.net.name,
         command=tuple(sys.argv),
@@ -100,6 +103,7 @@ def create_run(
         skip_bad=skip_bad,
         solver=plain(experiment.solver),
         versions=environment(),
+        given=tuple(given),
     )
     return Run.create(runs, settings, run_texts(experiment.spec))
 
@@ -107,3 +111,8 @@ def create_run(
 def run_texts(spec: Spec) -> dict[str, str]:
     """The files that a run keeps: the spec with its overrides, and what it includes."""
     return {SPEC: to_text(spec.tree), **spec.library.included}
+
+
+def texts_in(run: Run, spec: Spec) -> dict[str, str]:
+    """What the run would keep of the spec, with what options set when it began."""
+    return run_texts(replace(spec, tree=override(spec.tree, run.settings.given)))

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from netspec.codegen.averaging import Averaging
 from netspec.codegen.emit import emit
 from netspec.codegen.solvers import UpdateRule
 from netspec.codegen.step import BatchStep
@@ -126,7 +127,8 @@ class BoundUpdate:
         """
         self._rule = rule
         self._results = results
-        self._scalars = Scalars(device, rule.scalars)
+        self._averaging = averaging = Averaging.of(rule.solver)
+        self._scalars = Scalars(device, (*rule.scalars, *([averaging.SCALAR] if averaging else [])))
         addresses = {
             **state,
             **{f"next:{name}": pointer for name, pointer in state.items()},
@@ -141,7 +143,10 @@ class BoundUpdate:
         """One update, unless the gradients are not finite."""
         if not self._guarded and not self._results.number("finite"):
             return
-        self._scalars.write(self._rule.feeds(rate, iteration))
+        numbers = self._rule.feeds(rate, iteration)
+        if self._averaging:
+            numbers[self._averaging.SCALAR] = self._averaging.fresh(iteration)
+        self._scalars.write(numbers)
         self._update.run()
 
 

@@ -18,6 +18,7 @@ from netspec.ir.net import Net
 from netspec.ir.types import size
 from netspec.ir.views import Views
 from netspec.runtime.device import Device
+from netspec.training.bound import transform_of
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.experiment import open_phase, run_spec, trained_weights
 from netspec.training.predicting import Judge, Predictions
@@ -40,8 +41,15 @@ class Candidate:
     weights: Arrays
 
     @classmethod
-    def of_run(cls, run: Run, *, data: Path | None = None, phase: Phase = Phase.TEST) -> Candidate:
-        """A run's newest weights, and the data of `phase`, or `data`.
+    def of_run(
+        cls,
+        run: Run,
+        *,
+        data: Path | None = None,
+        phase: Phase = Phase.TEST,
+        best: bool = False,
+    ) -> Candidate:
+        """A run's newest weights, or its best ones, and the data of `phase`, or `data`.
 
         UsageError if the spec has no such data, DataError if weights or data are damaged.
         """
@@ -49,7 +57,7 @@ class Candidate:
         net = _fed_by(elaborate(spec), phase)
         source = run.settings.data.get(phase)
         dataset, _ = open_phase(spec, net, phase, data=data, source=source)
-        return cls(str(run.path), spec, net, dataset, trained_weights(run, net))
+        return cls(str(run.path), spec, net, dataset, trained_weights(run, net, best=best))
 
     @classmethod
     def of_spec(
@@ -82,7 +90,11 @@ class Candidate:
         return evaluator.run(batches)
 
     def judged(self, device: Device, views: Views | None = None) -> Predictions:
-        """What it says of every sample; see `Judge`."""
+        """What it says of every sample, in the views of its test section unless others are given.
+
+        See `Judge`.
+        """
+        views = transform_of(self.net).seen if views is None else views
         judge = Judge(self.net, self.dataset, device, self.for_batch, views=views)
         return judge.predictions(self.weights)
 
@@ -96,28 +108,36 @@ def _fed_by(nets: Elaborated, phase: Phase) -> Net:
     return net.model_copy(update={"data": section})
 
 
-def ensemble(members: Sequence[Candidate], said: Sequence[Scored]) -> Scored:
+@dataclass(frozen=True)
+class Voice:
+    """What one net of an ensemble says."""
+
+    name: str
+    net: Net
+    scored: Scored
+
+    def clash(self, other: Voice) -> str | None:
+        """Why the two cannot be averaged, None if they can."""
+        taken, given = _inputs(self.net), _inputs(other.net)
+        classes, theirs = self.scored.scores.shape[1], other.scored.scores.shape[1]
+        if taken != given:
+            return f"they take {taken}, and {given}"
+        if classes != theirs:
+            return f"they tell {classes:,} and {theirs:,} classes apart"
+        if not np.array_equal(self.scored.labels, other.scored.labels):
+            return "the labels of their test data differ"
+        if self.scored.probable != other.scored.probable:
+            return "one gives probabilities, the other does not"
+        return None
+
+
+def ensemble(voices: Sequence[Voice]) -> Scored:
     """The mean of what several nets say of the same samples; UsageError if it makes no sense."""
-    first, *others = zip(members, said, strict=True)
+    first, *others = voices
     for other in others:
-        if clash := _clash(*first, *other):
-            raise UsageError(f"no ensemble of `{first[0].name}` and `{other[0].name}`: {clash}")
-    return averaged(said)
-
-
-def _clash(one: Candidate, says: Scored, other: Candidate, answers: Scored) -> str | None:
-    """Why two nets cannot be averaged."""
-    taken, given = _inputs(one.net), _inputs(other.net)
-    classes, theirs = says.scores.shape[1], answers.scores.shape[1]
-    if taken != given:
-        return f"they take {taken}, and {given}"
-    if classes != theirs:
-        return f"they tell {classes:,} and {theirs:,} classes apart"
-    if not np.array_equal(says.labels, answers.labels):
-        return "the labels of their test data differ"
-    if says.probable != answers.probable:
-        return "one gives probabilities, the other does not"
-    return None
+        if clash := first.clash(other):
+            raise UsageError(f"no ensemble of `{first.name}` and `{other.name}`: {clash}")
+    return averaged([voice.scored for voice in voices])
 
 
 def _inputs(net: Net) -> str:

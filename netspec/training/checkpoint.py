@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from netspec.diagnostics import DataError, printable
 from netspec.training.metrics import Averages
+from netspec.training.plateau import Plateau
 from netspec.training.tensors import damaged, read_tensors, write_tensors
 
 _SUFFIX = ".safetensors"
@@ -26,6 +27,23 @@ class State:
     slots: dict[str, dict[str, NDArray[np.float32]]]
     """The solver's memory, such as `momentum`: a tensor per trained weight."""
     statistics: dict[str, NDArray[np.float32]]
+    averages: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """With `ema_decay`, the running mean of each trained weight and of each statistic that moves;
+    where they are left out, they begin at the weights."""
+
+    @property
+    def result(self) -> State:
+        """What is tested and written: the running means, where there are any, as the weights."""
+        return State(
+            {n: self.averages.get(n, w) for n, w in self.weights.items()},
+            {},
+            {n: self.averages.get(n, s) for n, s in self.statistics.items()},
+        )
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are numbers: an update may overflow though its gradient did not."""
+        return all(bool(np.isfinite(array).all()) for array in self.weights.values())
 
 
 class Ending(BaseModel):
@@ -59,6 +77,7 @@ class Progress(BaseModel):
     best: float | None = None
     """The best test accuracy so far, or the lowest test loss where there is no metric."""
     best_iteration: NonNegativeInt | None = None
+    plateau: Plateau = Plateau()
     bad: NonNegativeInt = 0
     """Updates skipped in a row, up to now, because something was not finite."""
     skipped: NonNegativeInt = 0
@@ -91,12 +110,15 @@ class Progress(BaseModel):
 def save(path: Path, state: State, progress: Progress) -> None:
     """Write a checkpoint; when this returns, it survives a power cut.
 
-    Tensors are `weights/<name>`, `slots/<slot>/<name>` and `statistics/<name>`. Nothing is copied:
-    the file is written from the arrays themselves. Raises DataError, the file that was there kept.
+    Tensors are `weights/<name>`, `slots/<slot>/<name>`, `statistics/<name>` and, where there are
+    means, `averages/<name>`. Nothing is copied: the file is written from the arrays themselves.
+    Raises DataError, the file that was there kept.
     """
     assert not any("/" in slot for slot in state.slots)
     slots = {f"slots/{slot}": tensors for slot, tensors in state.slots.items()}
     sections = {"weights": state.weights, **slots, "statistics": state.statistics}
+    if state.averages:
+        sections["averages"] = state.averages
     write_tensors(path, "checkpoint", sections, {"progress": progress.model_dump_json()})
 
 
@@ -106,10 +128,11 @@ def load(path: Path) -> tuple[State, Progress]:
     try:
         progress = Progress.model_validate_json(facts["progress"])
         weights, statistics = sections.pop("weights"), sections.pop("statistics")
+        averages = sections.pop("averages", {})
         slots = {name.removeprefix("slots/"): tensors for name, tensors in sections.items()}
     except (KeyError, ValidationError):
         raise damaged(path, "header", "is not that of a checkpoint") from None
-    return State(weights, slots, statistics), progress
+    return State(weights, slots, statistics, averages), progress
 
 
 @dataclass(frozen=True)

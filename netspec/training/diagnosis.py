@@ -14,7 +14,6 @@ from netspec.codegen.recompute import segments
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.watch import Mark, Watch
 from netspec.diagnostics import NetspecError, printable
-from netspec.ir.sections import MEAN
 from netspec.training.bound import BoundBatch, array_types, transform_of
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
@@ -89,10 +88,7 @@ class Diagnosis:
     def _look(self, iteration: int, indices: NDArray[np.int64]) -> list[Seen]:
         """One batch again, with the random numbers that it had."""
         net = self.experiment.nets.train.net
-        arrays = {
-            name: np.ascontiguousarray(array if name == MEAN else array[indices])
-            for name, array in self.experiment.train.fed.items()
-        }
+        arrays = self.experiment.train.taken(indices)
         watch = Watch(dependent)
         again, device = segments(self.recompute, net), self.machine.device
         step = gradient_graph(

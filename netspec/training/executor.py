@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from netspec.data.prefetch import Ahead
 from netspec.diagnostics import DataError
 from netspec.ir.net import Net
 from netspec.runtime.device import Device, choose_device
+from netspec.runtime.state import FlatBuffer
 from netspec.training.accumulation import Accumulated
 from netspec.training.bound import BoundBatch, BoundUpdate, transform_of
 from netspec.training.checkpoint import State
@@ -86,7 +87,10 @@ class Executor:
         rule = update_rule(train.solver)
         several = train.solver.iter_size > 1
         nets = [train] if test is None else [train, test]
-        self._held = held = Held(nets, step, rule.slots, self.device, several=several)
+        averaged = bool(train.solver.ema_decay)
+        self._held = held = Held(
+            nets, step, rule.slots, self.device, several=several, averaged=averaged
+        )
         held.fill(seed)
         batch = BoundBatch(step, held.addresses(), samples, self.device, seed)
         self._batch: BoundBatch | Accumulated = batch
@@ -114,7 +118,7 @@ class Executor:
             self._evaluator = Evaluator(
                 test,
                 test_arrays,
-                self._held.addresses(),
+                self._held.tested_addresses(),
                 self.device,
                 test_for_batch,
                 target=self.target,
@@ -166,6 +170,10 @@ class Executor:
         """
         self.gradients(iteration, indices)
         self.update(iteration, rate)
+        return self.results()
+
+    def results(self) -> StepResult:
+        """What the last gradients came with."""
         numbers = self._batch.numbers()
         losses, metrics = self._batch.sort(numbers)
         return StepResult(numbers["loss"], losses, metrics, bool(numbers["finite"]))
@@ -196,6 +204,7 @@ class Executor:
             {name: weights[name] for name in held.shapes},
             {slot: buffer.dump() for slot, buffer in held.slots.items()},
             held.running.dump(),
+            {n: mean for buffer in held.averages.values() for n, mean in buffer.dump().items()},
         )
 
     def restore(self, state: State) -> None:
@@ -210,10 +219,19 @@ class Executor:
             (held.fixed, {n: w for n, w in state.weights.items() if n in fixed}),
             (held.running, state.statistics),
             *((buffer, state.slots[slot]) for slot, buffer in held.slots.items()),
+            *self._means(state),
         ]
         packed = [(buffer, buffer.packed(tensors)) for buffer, tensors in parts]
         for buffer, flat in packed:
             buffer.memory.write(flat)
+
+    def _means(self, state: State) -> Iterator[tuple[FlatBuffer, Mapping[str, NDArray[Any]]]]:
+        """The running means of a state; one that has none begins them at its weights."""
+        if state.averages and not self._held.averages:
+            raise DataError("the state holds running means, and this solver has no ema_decay")
+        means = state.averages or {**state.weights, **state.statistics}
+        for buffer in self._held.averages.values():
+            yield buffer, {n: means[n] for n in buffer.layout.places if n in means}
 
 
 def _foretold(batches: Batches, iter_size: int) -> Ahead:

@@ -22,11 +22,13 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
+from netspec.ir.override import override
 from netspec.ir.sections import MEAN, Solver
 from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
-from netspec.runtime.device import choose_device
-from netspec.training.checkpoint import State
+from netspec.runtime.device import Device, choose_device
+from netspec.runtime.free import free_memory
+from netspec.training.checkpoint import State, load
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.run import Run
 from netspec.weights import check_weights
@@ -104,6 +106,8 @@ def prepare(
         raise UsageError(f"{spec.path}: training needs a `solver {{ … }}`")
     if net.data is None:
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
+    if net.solver.lr_policy == "plateau" and nets.test.net.data is None:
+        raise UsageError(f'{spec.path}: lr_policy plateau looks at tests: it needs a `data "test"`')
     opened = {
         phase: open_phase(
             spec, built, phase, data=data, source=(sources or {}).get(phase), reading=reading
@@ -152,7 +156,7 @@ def open_phase(
         shape=images.sample if images else None,
         section=section,
         folder=spec.base,
-        reading=reading or Reading(),
+        reading=_with_room(reading or Reading()),
     )
     dataset = _suited(dataset, net, spec.base)
     if net.hung and phase is Phase.TEST and len(dataset) % net.batch:
@@ -164,9 +168,18 @@ def open_phase(
     return dataset, str(found) if name and found.exists() else name
 
 
+def _with_room(reading: Reading) -> Reading:
+    """With half of what is free for images, unless it says how much: a training needs more."""
+    free = free_memory(Device("cpu"))
+    if reading.room is not None or free is None:
+        return reading
+    return replace(reading, room=free // 2)
+
+
 def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
-    """A run's own copy of its spec, with the paths in it as they were."""
+    """A run's own copy of its spec as amended since, with the paths in it as they were."""
     spec = read(str(run.spec), include_paths=include_paths)
+    spec = replace(spec, tree=override(spec.tree, run.settings.amended))
     folder = run.settings.folder
     return spec if folder is None else replace(spec, folder=Path(folder))
 
@@ -221,20 +234,32 @@ def _evaluated(
     return evaluator.run(batches)
 
 
-def trained_weights(run: Run, net: Net) -> Mapping[str, NDArray[Any]]:
-    """The final weights of a run, or those of its newest checkpoint while it is not finished."""
-    if run.weights_file.exists():
-        weights: Mapping[str, NDArray[Any]] = run.weights()
-    else:
-        found = run.checkpoints.newest()
-        if found is None:
-            raise UsageError(f"{run.path}: has no weights yet")
-        weights = {**found.state.weights, **found.state.statistics}
+def trained_weights(run: Run, net: Net, *, best: bool = False) -> Mapping[str, NDArray[Any]]:
+    """The final weights of a run, or those of its newest checkpoint while it is not finished.
+
+    `best` are those that tested best so far. UsageError if there are none.
+    """
+    weights: Mapping[str, NDArray[Any]] | None = run.trained(best=best)
+    if weights is None:
+        weights = _of_checkpoint(run, best)
     try:
         check_weights(net, weights)
     except DataError as error:
         raise DataError(f"{run.path}: {error}") from None
     return weights
+
+
+def _of_checkpoint(run: Run, best: bool) -> dict[str, NDArray[Any]]:
+    found = run.checkpoints.newest()
+    if found is None:
+        raise UsageError(f"{run.path}: has no weights yet")
+    state, iteration = found.state, found.progress.best_iteration
+    if best:
+        if iteration is None:
+            raise UsageError(f"{run.path}: has no test yet, of which weights were the best")
+        state, _ = load(run.checkpoints.path(iteration))
+    result = state.result
+    return {**result.weights, **result.statistics}
 
 
 def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:

@@ -26,12 +26,17 @@ class Feeding:
     tolerance: Tolerance
 
     @classmethod
-    def of(cls, skip_bad: int, tell: Callable[[str], None], run: Run | None = None) -> Feeding:
-        """With what a run that goes on met before: it counts on from there."""
+    def of(cls, skip_bad: int, tell: Callable[[str], None]) -> Feeding:
+        """For a new run."""
+        return cls(Tolerance(skip_bad, tell))
+
+    def again(self, run: Run, skip_bad: int | None) -> Feeding:
+        """For a run that goes on: it counts on from those that it met before."""
+        limit = run.settings.skip_bad if skip_bad is None else skip_bad
         known: tuple[str, ...] = ()
-        if run is not None and (run.path / BAD).is_file():
+        if (run.path / BAD).is_file():
             known = (*(run.path / BAD).read_text("utf-8", "replace").splitlines(),)
-        return cls(Tolerance(skip_bad, tell, known))
+        return Feeding(Tolerance(limit, self.tolerance.tell, known))
 
     @property
     def reading(self) -> Reading:

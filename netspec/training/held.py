@@ -28,10 +28,12 @@ class Held:
         device: Device,
         *,
         several: bool,
+        averaged: bool = False,
     ) -> None:
         """The first net is TRAIN's; parameters of the others alone stay as they are initialised.
 
-        `several` batches in an iteration are added up, which takes memory of its own.
+        `several` batches in an iteration are added up, which takes memory of its own, and so do the
+        means of weights and statistics over the iterations if they are `averaged`.
         """
         self._nets = nets
         train = nets[0]
@@ -71,9 +73,12 @@ class Held:
             StatisticGroup(name, folded.groups[name].shape[0], share)
             for name, share in zip(folded.groups, by_share, strict=True)
         ]
+        kept = {"average": trained, "running_average": folded} if averaged else {}
+        self.averages = {kind: FlatBuffer(layout, device) for kind, layout in kept.items()}
+        """Means of what an update changes, by what its graph calls them."""
 
     def fill(self, seed: int) -> None:
-        """Initial weights and statistics; solver memory is zero."""
+        """Initial weights and statistics, and their means; solver memory is zero."""
         weights: dict[str, NDArray[np.float32]] = {}
         statistics: dict[str, NDArray[np.float32]] = {}
         for net in reversed(self._nets):
@@ -82,14 +87,19 @@ class Held:
         self.weights.load({n: weights[n] for n in self.weights.layout.places})
         self.fixed.load({n: weights[n] for n in self.fixed.layout.places})
         self.running.load(statistics)
+        initial = weights | statistics
+        for buffer in self.averages.values():
+            buffer.load({n: initial[n] for n in buffer.layout.places})
 
     def net(self) -> dict[str, NDArray[np.float32]]:
-        """A copy of all that the net computes with: weights, fixed ones too, and statistics."""
-        return self.weights.dump() | self.fixed.dump() | self.running.dump()
+        """A copy of all that a test computes with: weights, fixed ones too, and statistics."""
+        held = (self.weights, self.fixed, self.running, *self.averages.values())
+        return {name: tensor for buffer in held for name, tensor in buffer.dump().items()}
 
     def written(self) -> list[Memory]:
         """What an update changes."""
-        return [b.memory for b in (self.weights, self.running, *self.slots.values())]
+        kept = (*self.slots.values(), *self.averages.values())
+        return [b.memory for b in (self.weights, self.running, *kept)]
 
     def addresses(self) -> dict[str, int]:
         """Each tensor's address, by the port of a batch's graph."""
@@ -106,10 +116,22 @@ class Held:
             for name in buffer.layout.places
         }
 
+    def tested_addresses(self) -> dict[str, int]:
+        """The same for a test, which reads the means instead if there are any."""
+        kinds = zip(("weight", "running"), self.averages.values(), strict=False)
+        return self.addresses() | {
+            f"{kind}:{name}": buffer.pointer(name)
+            for kind, buffer in kinds
+            for name in buffer.layout.places
+        }
+
     def updated_addresses(self) -> dict[str, int]:
         """Each group's address, by the port of the update's graph."""
         trained = {"weights": self.weights, "gradients": self.total, **self.slots}
-        return self._groups(trained, {"running": self.running, "batch": self.folded})
+        folded = {"running": self.running, "batch": self.folded}
+        for means, kind in zip((trained, folded), self.averages, strict=False):
+            means[kind] = self.averages[kind]
+        return self._groups(trained, folded)
 
     def accumulated_addresses(self) -> dict[str, int]:
         """The same, by the port of the graph that adds up batches."""

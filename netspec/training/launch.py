@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from netspec.codegen.layout import Planner, plan
+from netspec.codegen.layout import Planner
 from netspec.compiler import Spec
-from netspec.ir.layer import Phase
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
-from netspec.training.beginning import create_run, go_on_from, new_tuner, seeded, start_from
+from netspec.training.amendments import Amendments, rate_note
+from netspec.training.batch_size import memory_explained, shortage
+from netspec.training.beginning import create_run, go_on_from, start_from
 from netspec.training.caffe_snapshot import caffe_snapshots
+from netspec.training.checkpoint import Progress
 from netspec.training.diagnosis import Diagnosis
 from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, idle_classes, prepare, run_spec
-from netspec.training.feeding import Feeding, check_manifests, manifests
+from netspec.training.experiment import Experiment, idle_classes
+from netspec.training.feeding import Feeding
 from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
 from netspec.training.machine import Machine, find_machine
 from netspec.training.outcome import Outcome
+from netspec.training.ready import Ready, Wanted, anew, going_on
 from netspec.training.records import recording
 from netspec.training.restoring import restore
-from netspec.training.resumption import machine_again, planner_again, run_again
+from netspec.training.resumption import run_again
 from netspec.training.run import Run
 from netspec.training.snapshot import Snapshot
 
@@ -46,6 +50,10 @@ def train(
     weights: Sequence[str | Path] = (),
     ignore_mismatch: bool = False,
     solverstate: str | Path | None = None,
+    epochs: int | str | None = None,
+    max_time: float | None = None,
+    batch: int | Literal["auto"] | None = None,
+    force: bool = False,
     skip_bad: int | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
@@ -61,64 +69,97 @@ def train(
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
     see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A `random_seed`
     below 0 is taken from the clock, and stands in the run's copy of the spec.
+
+    `epochs` and `max_time` (seconds) stand for the solver's fields; a run that goes on takes them,
+    too, `"+10"` epochs beyond its length. `batch` stands for the training's batch_size; `"auto"` is
+    what memory holds, see `chosen_batch`. A run whose spec has changed goes on with it by `force`,
+    with the weights that fit. Of images that cannot be read `skip_bad` are passed over: none unless
+    given, and in a run that goes on as many as it began with.
+
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
     listener = Listeners(listener or Listener())
-    data = None if data is None else Path(data)
-    find = partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned)
+    wanted = Wanted(
+        Path(runs),
+        None if data is None else Path(data),
+        Amendments(None if epochs is None else str(epochs), max_time, batch),
+        partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned),
+        device,
+        target,
+        threads,
+        recompute,
+        autotune,
+        listener,
+        Feeding.of(skip_bad or 0, listener.warned),
+    )
     if resume:
-        run = run_again(spec, Path(runs), resume if isinstance(resume, Path) else None)
-        sources = {Phase(phase): where for phase, where in run.settings.data.items()}
-        saved = run_spec(run, spec.library.include_paths)
-        skip_bad = run.settings.skip_bad if skip_bad is None else skip_bad
-        feeding = Feeding.of(skip_bad, listener.warned, run)
-        experiment = prepare(saved, data=data, sources=sources, reading=feeding.reading)
-        check_manifests(run, manifests(experiment))
-        machine = machine_again(run, find, device, target, threads, listener)
-        recompute = recompute or run.settings.recompute
-        planner = planner_again(run, machine, autotune, listener)
-        executor = _executor(experiment, machine, planner, recompute, listener)
+        folder = resume if isinstance(resume, Path) else None
+        again = run_again(spec, Path(runs), folder, force=force)
+        ready = going_on(replace(wanted, feeding=wanted.feeding.again(again.run, skip_bad)), again)
     else:
-        feeding = Feeding.of(skip_bad or 0, listener.warned)
-        experiment = prepare(spec, data=data, reading=feeding.reading)
-        if experiment.solver.random_seed < 0:
-            spec = seeded(spec, time.time_ns() % 2**31)
-            experiment = prepare(spec, data=data, reading=feeding.reading)
-        machine = find(device, target=target, threads=threads)
-        name = experiment.nets.train.net.name
-        planner = new_tuner(Path(runs), name, machine, listener) if autotune else plan
+        ready = anew(wanted, spec)
+    experiment, machine = ready.experiment, ready.machine
+    if short := shortage(experiment, machine, ready.free):
+        listener.warned(short)
+    with memory_explained(experiment, machine, ready.free):
         # May fail, and then no folder is left.
-        executor = _executor(experiment, machine, planner, recompute, listener)
-        start_from(
-            executor, experiment, [Path(file) for file in weights], ignore_mismatch, listener
-        )
-        run = create_run(experiment, Path(runs), device, machine, threads, recompute, skip_bad or 0)
-    snapshot = None
-    if experiment.solver.snapshot_prefix is not None:
-        snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
-    with run.lock(), feeding.during(executor, run):
-        if isinstance(planner, tuning.Tuner):
-            tuned.write(run.path, planner.tuned(tuned.Circumstances.here(machine)))
-        progress = restore(executor, run, listener) if resume else None
-        if solverstate is not None:
-            progress = go_on_from(executor, experiment, Path(solverstate), run)
-        with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
-            return loop.train(
-                executor,
-                experiment.batches,
-                experiment.solver,
-                run,
-                length=experiment.length,
-                resume=progress,
-                listener=listener,
-                model=experiment.model,
-                tests=experiment.test is not None,
-                snapshot=snapshot,
-                diagnose=Diagnosis(experiment, machine, planner, recompute, executor),
-                keep_start=bool(weights or solverstate),
-                complete=feeding.complete(executor),
-            )
+        executor = _executor(experiment, machine, ready.planner, ready.recompute, listener)
+        if ready.again is None:
+            files = [Path(file) for file in weights]
+            start_from(executor, experiment, files, ignore_mismatch, listener)
+            run = create_run(
+                experiment, Path(runs), device, machine, threads, recompute, skip_bad or 0,
+                ready.given,
+            )  # fmt: skip
+        else:
+            run = ready.again.run
+        snapshot = None
+        if experiment.solver.snapshot_prefix is not None:
+            snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
+        with run.lock(), ready.feeding.during(executor, run):
+            progress = _state(ready, run, executor, solverstate, listener)
+            with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
+                return loop.train(
+                    executor,
+                    experiment.batches,
+                    experiment.solver,
+                    run,
+                    length=experiment.length,
+                    resume=progress,
+                    listener=listener,
+                    model=experiment.model,
+                    tests=experiment.test is not None,
+                    snapshot=snapshot,
+                    diagnose=Diagnosis(
+                        experiment, machine, ready.planner, ready.recompute, executor
+                    ),
+                    keep_start=bool(weights or solverstate),
+                    complete=ready.feeding.complete(executor),
+                )
+
+
+def _state(
+    ready: Ready,
+    run: Run,
+    executor: Executor,
+    solverstate: str | Path | None,
+    listener: Listener,
+) -> Progress | None:
+    """Where the locked run stands, its state in the executor; None at its beginning."""
+    if isinstance(ready.planner, tuning.Tuner):
+        tuned.write(run.path, ready.planner.tuned(tuned.Circumstances.here(ready.machine)))
+    if solverstate is not None:
+        return go_on_from(executor, ready.experiment, Path(solverstate), run)
+    if ready.again is None:
+        return None
+    ready.again.keep(ready.experiment, ready.given)
+    progress = restore(executor, run, listener)
+    if progress is not None and ready.before is not None:
+        note = rate_note(ready.before, ready.experiment, progress.iteration)
+        if note:
+            listener.noted(note)
+    return progress
 
 
 def _caffes(experiment: Experiment, run: Run, listener: Listener) -> Snapshot:

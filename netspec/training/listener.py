@@ -50,6 +50,9 @@ class Listener:
     def rolled_back(self, iteration: int, to: int, why: str) -> None:
         """After a divergence: of `iteration` done, those behind `to` are taken back."""
 
+    def noted(self, message: str) -> None:
+        """What was chosen for the user, and why."""
+
     def warned(self, message: str) -> None:
         """Something the user should know, such as a damaged checkpoint."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from netspec.diagnostics import UsageError
-from netspec.ir.schedule import learning_rate
+from netspec.ir.schedule import Course, learning_rate, warming_up
 from netspec.ir.sections import Solver
 from netspec.training.best import write_best
 from netspec.training.checkpoint import Progress, State
@@ -114,7 +115,7 @@ class _Loop:
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
-        self.saved = self.progress if self.run.checkpoints.paths() else None
+        self.saved = None if self.progress.anchor is None else self.progress  # or it would be there
         self.saved_at = self.clock()
         self.started = self.saved_at - self.progress.seconds
         self.enter()
@@ -149,6 +150,11 @@ class _Loop:
                 self.fall_back()
 
     @property
+    def course(self) -> Course:
+        epoch = Fraction(self.batches.samples, self.batches.batch_size)
+        return Course(self.length, epoch, self.progress.plateau.reductions)
+
+    @property
     def complete(self) -> bool:
         return self.progress.recorded >= self.end
 
@@ -166,11 +172,11 @@ class _Loop:
     @property
     def starts(self) -> bool:
         """Whether this is a start that is to be kept, and is not yet."""
-        return self.saved is None and self.keep_start
+        return self.keep_start and self.progress.anchor is None
 
     def rate(self, iteration: int) -> float:
         """The learning rate of an iteration, counted from 0."""
-        rate = learning_rate(self.solver, iteration, self.length)
+        rate = learning_rate(self.solver, iteration, self.course)
         return rate * self.progress.rate_factor
 
     def indices(self, iteration: int) -> NDArray[Any]:
@@ -246,13 +252,14 @@ class _Loop:
         done = self.progress.iteration
         if done <= self.progress.recorded:
             return
+        rate = self.rate(max(done - 1, 0))  # a test may cut it
         test = self.test() if self.tests and self.due.test(done) else {}
         if test is None:
             return  # a signal came; the test is run when the training goes on
-        self.end_early()
+        if test:
+            self.end_early()
         if self.due.line(done):
             epoch = done * self.batches.batch_size / self.batches.samples
-            rate = self.rate(max(done - 1, 0))
             train = self.progress.averages.means() | self.smoothed
             self.log.append(done, epoch=epoch, rate=rate, train=train, test=test)
             self.listener.recorded(done, epoch, rate, train)
@@ -270,6 +277,12 @@ class _Loop:
         # The last metric is that of the main chain: heads stand before its end.
         score = next(reversed(metrics.values()), scores["loss"])
         change = judged(self.progress, self.solver, score, higher=bool(metrics))
+        change["plateau"] = self.progress.plateau.tested(
+            score,
+            self.solver,
+            higher=bool(metrics),
+            warming_up=warming_up(self.solver, self.progress.iteration, self.course),
+        )
         self.progress = self.progress.model_copy(update={"test": scores, **change})
         self.listener.tested(self.progress.iteration, scores)
         return scores
@@ -285,7 +298,8 @@ class _Loop:
             self.snapshot(state, self.progress.iteration)
         now = self.clock()
         change: dict[str, Any] = {"seconds": now - self.started}
-        if not self.progress.bad and (self.starts or self.due.checkpoint(self.progress.iteration)):
+        due = self.starts or self.due.checkpoint(self.progress.iteration)
+        if due and not self.progress.bad and state.finite:
             change["anchor"] = self.progress.iteration
         self.progress = self.progress.model_copy(update=change)
         path = self.run.checkpoints.save(state, self.progress)

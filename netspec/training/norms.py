@@ -41,14 +41,15 @@ class Norms(Listener):
 
     def _norms(self, before: Mapping[str, NDArray[np.float32]]) -> dict[str, Norm]:
         gradients, after = self._held.total.dump(), self._held.weights.dump()
-        return {
-            name: Norm(
-                weight=_norm(weight),
-                gradient=_norm(gradients[name]),
-                update=_norm(after[name] - weight),
-            )
-            for name, weight in before.items()
-        }
+        with np.errstate(invalid="ignore", over="ignore"):  # what overflowed has no norm
+            return {
+                name: Norm(
+                    weight=_norm(weight),
+                    gradient=_norm(gradients[name]),
+                    update=_norm(after[name] - weight),
+                )
+                for name, weight in before.items()
+            }
 
 
 def _norm(values: NDArray[np.float32]) -> float | None:

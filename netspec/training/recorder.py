@@ -76,6 +76,10 @@ class Recorder(Listener):
         else:
             self._early.append(message)
 
+    def rolled_back(self, iteration: int, to: int, why: str) -> None:
+        self.warned(f"back from iteration {iteration} to {to}: {why}")
+        self._iteration = to
+
     def finished(self, outcome: Outcome) -> None:
         self._note(
             events.Finished,

@@ -22,8 +22,10 @@ from netspec.training.predicting import Judge
 from netspec.training.report import RunPage
 from netspec.training.run import Run
 
-_SHARE = 0.01
-"""Of the time, at most, that goes into pages before the end."""
+_SHARE = 0.004
+"""Of the time, at most, that goes into pages before the end; into judgements, too."""
+_PAGE, _JUDGEMENT = 0.04, 0.2
+"""Seconds that each may take, before it is known."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -31,10 +33,9 @@ Arrays = Mapping[str, NDArray[Any]]
 class Reporter:
     """Hears a training's events, and writes `report.html` where it is worth the time.
 
-    The first page comes with the first row of the log, the last one at the end. In between one is
-    written with a row as soon as the one before took less than a hundredth of the time since.
-    Predictions of the test samples, which take as long as a test, follow the same rule on their
-    own, and begin with the first test.
+    The last page comes at the end. Before, one is written with a row of the log as soon as the one
+    before took less than a small share of the time since; the first after ten seconds. Predictions
+    of the test samples, which take as long as a test, follow the same rule on their own.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Reporter:
         self._make_judge = judge
         self._warn = warn
         self._warned = False
-        self._pages, self._judgements = Budget(clock), Budget(clock)
+        self._pages, self._judgements = Budget(clock, _PAGE), Budget(clock, _JUDGEMENT)
         self._judged: Judged | None = None
 
     def hear(self, event: Event) -> None:
@@ -103,18 +104,19 @@ class Reporter:
 class Budget:
     """A share of the time for something that is done again and again; within it, it is done."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], cost: float) -> None:
+        """`cost` are the seconds that the first time may take."""
         self._clock = clock
-        self._begun = self._ended = self._cost = 0.0
-        self._done = False
+        self._cost = cost
+        self._begun = self._ended = clock()
 
     def allows(self) -> bool:
-        """Whether what it took the last time is little beside the time since; at first it is."""
-        return not self._done or self._cost <= _SHARE * (self._clock() - self._ended)
+        """Whether what it took the last time is little beside the time since."""
+        return self._cost <= _SHARE * (self._clock() - self._ended)
 
     def __enter__(self) -> None:
         self._begun = self._clock()
 
     def __exit__(self, *_: object) -> None:
-        self._ended, self._done = self._clock(), True
+        self._ended = self._clock()
         self._cost = self._ended - self._begun

@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec, elaborate
-from netspec.diagnostics import Source, UsageError
-from netspec.grammar.parser import parse
+from netspec.diagnostics import UsageError
+from netspec.ir.fields import plain
+from netspec.ir.layer import Phase
+from netspec.ir.override import override
 from netspec.training import autotune as tuning
 from netspec.training import tuned
+from netspec.training.amendments import joined
 from netspec.training.beginning import run_texts, seeded
+from netspec.training.changed import changed_texts, difference, shortened
+from netspec.training.experiment import Experiment, run_spec
+from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
 from netspec.training.run import SPEC, Run, latest_run
 
 
-def run_again(spec: Spec, runs: Path, folder: Path | None = None) -> Run:
+@dataclass(frozen=True)
+class Again:
+    """A run that is gone on with, and the spec with which that is."""
+
+    run: Run
+    spec: Spec
+    texts: Mapping[str, str] | None = None
+    """The texts that take the place of the run's, if it is made to go on with others."""
+
+    @property
+    def sources(self) -> dict[Phase, str]:
+        """Where the samples came from so far; nothing for a spec that may say otherwise."""
+        kept = {} if self.texts is not None else self.run.settings.data
+        return {Phase(phase): where for phase, where in kept.items()}
+
+    def keep(self, experiment: Experiment, sets: Sequence[str]) -> None:
+        """Let the locked run remember what is other than before."""
+        run, settings = self.run, self.run.settings
+        change: dict[str, Any] = {"amended": joined(settings.amended, sets)}
+        if self.texts is not None:
+            change |= {
+                "seed": experiment.solver.random_seed,
+                "folder": str(self.spec.base.absolute()),
+                "data": {phase.value: source for phase, source in experiment.sources.items()},
+                "manifests": manifests(experiment),
+                "overrides": dict(text.split("=", 1) for text in self.spec.sets),
+            }
+        if sets or self.texts is not None:
+            change["solver"] = plain(experiment.solver)
+            settings = settings.model_copy(update=change)
+        if self.texts is not None:
+            run.change(self.texts, difference(run, self.texts), settings)
+        elif settings != run.settings:
+            run.amend(settings)
+
+
+def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool = False) -> Again:
     """The last run of this spec, or that of a folder.
 
-    Refused if the spec, or what it includes, has changed since.
+    Refused, with the difference, if the spec, or what it includes, has changed since, unless the
+    run is forced to go on with it.
     """
     net = elaborate(spec).train.net
     run = latest_run(runs, net.name) if folder is None else Run.open(folder)
@@ -29,21 +74,19 @@ def run_again(spec: Spec, runs: Path, folder: Path | None = None) -> Run:
         raise UsageError(f"there is no run of {net.name} under {runs} to go on with")
     if net.solver is not None and net.solver.random_seed < 0:
         spec = seeded(spec, run.settings.seed)
-    for file, text in run_texts(spec).items():
-        if not _says(run.path / file, text):
-            what = "the spec" if file == SPEC else f"the included `{file}`"
-            raise UsageError(
-                f"{run.path}: {what} has changed since; `netspec train {run.spec}` starts anew"
-            )
-    return run
-
-
-def _says(file: Path, text: str) -> bool:
-    """Whether a spec's file means what `text` does: layout and comments may differ."""
-    if not file.is_file():
-        return False
-    kept = file.read_text("utf-8")
-    return kept == text or parse(Source(str(file), kept)) == parse(Source(str(file), text))
+    spec = replace(spec, tree=override(spec.tree, run.settings.given))
+    texts = run_texts(spec)
+    changed = changed_texts(run, texts)
+    if not changed:
+        return Again(run, run_spec(run, spec.library.include_paths))
+    if force:
+        later = override(spec.tree, run.settings.amended)
+        return Again(run, replace(spec, tree=later), texts)
+    what = "the spec" if changed[0] == SPEC else f"the included `{changed[0]}`"
+    raise UsageError(
+        f"{run.path}: {what} has changed since; `netspec train {run.spec}` starts anew, and "
+        f"--force goes on with it where weights fit\n{shortened(difference(run, texts))}"
+    )
 
 
 def machine_again(

@@ -36,6 +36,17 @@ _TEXTS = (".net", ".prototxt")
 _NAME_LENGTH = 64
 
 
+class Change(BaseModel):
+    """Another spec that the run was made to go on with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: str
+    """The hash of the one before."""
+    difference: str
+    """Line by line."""
+
+
 class Settings(BaseModel):
     """What a run was started with, beyond its spec."""
 
@@ -66,6 +77,11 @@ class Settings(BaseModel):
     solver: dict[str, Any] = {}
     """The solver's fields as resolved."""
     versions: dict[str, str] = {}
+    given: tuple[str, ...] = ()
+    """What options such as `--epochs` set, as `path=value`; the run's spec has it."""
+    amended: tuple[str, ...] = ()
+    """What they set since, over the run's spec."""
+    changes: tuple[Change, ...] = ()
 
 
 def environment() -> dict[str, str]:
@@ -104,9 +120,33 @@ class Run:
             write_durably(target, [text.encode()])
         with _reaching(path):
             (path / "checkpoints").mkdir(exist_ok=True)
-        text = json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
-        write_durably(path / _SETTINGS, [f"{text}\n".encode()])
+        write_durably(path / _SETTINGS, [_text(settings)])
         return cls(path, settings)
+
+    def amend(self, settings: Settings) -> None:
+        """Keep other settings from now on."""
+        assert self.locked
+        write_durably(self.path / _SETTINGS, [_text(settings)])
+        self.settings = settings
+
+    def change(self, files: Mapping[str, str], difference: str, settings: Settings) -> None:
+        """Go on with other texts, see `create`; the settings remember those before.
+
+        They come first, so that checkpoints of the texts before are known whatever happens.
+        """
+        change = Change(spec=self.spec_hash(), difference=difference)
+        self.amend(settings.model_copy(update={"changes": (*settings.changes, change)}))
+        places = {self.path / _place(name): text for name, text in files.items()}
+        for target, text in places.items():
+            with _reaching(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(target, [text.encode()])
+        for file in self._texts():
+            if file not in places:
+                file.unlink()
+
+    def _texts(self) -> list[Path]:
+        return [file for file in sorted(self.path.rglob("*")) if file.suffix in _TEXTS]
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -170,8 +210,7 @@ class Run:
     def spec_hash(self) -> str:
         """A hash of the spec's texts and their names; a checkpoint carries it."""
         total = sha256()
-        files = [file for file in sorted(self.path.rglob("*")) if file.suffix in _TEXTS]
-        for file in files:
+        for file in self._texts():
             with _reaching(file, "read"):
                 text = file.read_bytes()
             total.update(f"{len(text)} {file.relative_to(self.path).as_posix()}\n".encode())
@@ -220,6 +259,7 @@ class Run:
         model_file: Path,
     ) -> None:
         assert self.locked
+        state = state.result
         assert not set(state.weights) & set(state.statistics)
         facts = {"net": self.settings.name, "spec": self.spec_hash()}
         write_tensors(weights, "weights", {"": {**state.weights, **state.statistics}}, facts)
@@ -231,19 +271,39 @@ class Run:
 
         Those of the end, or those that tested best.
         """
+        weights, _ = self._read(best)
+        return weights
+
+    def trained(self, *, best: bool = False) -> dict[str, NDArray[Any]] | None:
+        """The same; None if the run is not finished, or goes on with another spec since."""
+        if not (self.best_weights_file if best else self.weights_file).exists():
+            return None
+        weights, facts = self._read(best)
+        return weights if facts.get("spec") == self.spec_hash() else None
+
+    def _read(self, best: bool) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         file = self.best_weights_file if best else self.weights_file
-        sections, _ = read_tensors(file, "weights")
-        return sections[""]
+        sections, facts = read_tensors(file, "weights")
+        return sections[""], facts
+
+
+def _text(settings: Settings) -> bytes:
+    text = json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    return f"{text}\n".encode()
 
 
 def latest_run(root: Path, name: str) -> Run | None:
     """The last run of the net of this name that was completely made."""
+    return next(runs_of(root, name), None)
+
+
+def runs_of(root: Path, name: str) -> Iterator[Run]:
+    """All that were completely made, the last one first."""
     folder = root / folder_name(name)
     for number in sorted(_numbers(folder), reverse=True):
         path = folder / str(number)
         if (path / _SETTINGS).is_file():
-            return Run.open(path)
-    return None
+            yield Run.open(path)
 
 
 def folder_name(name: str) -> str:

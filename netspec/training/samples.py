@@ -15,7 +15,7 @@ from netspec.ir.net import Net
 from netspec.ir.sections import MEAN
 from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
-from netspec.runtime.room import has_room
+from netspec.runtime.free import free_memory
 from netspec.runtime.state import Memory
 from netspec.training.bound import array_types, placed, transform_of
 
@@ -93,9 +93,15 @@ def samples_of(net: Net, arrays: Arrays, device: Device, ahead: Ahead) -> Reside
     if not loaded.keys() >= set(net.inputs):
         return Streamed(net, arrays, device, ahead)
     needed = sum(loaded[name].nbytes for name in net.inputs)
-    if not has_room(device, needed):
+    if not _has_room(device, needed):
         return Streamed(net, arrays, device, ahead)
     return Resident(net, loaded, device)
+
+
+def _has_room(device: Device, needed: int) -> bool:
+    """Whether data take no more than half of what is free: on the CPU they are there already."""
+    free = free_memory(device) if device.cuda else None
+    return free is None or needed <= free // 2
 
 
 def _count(net: Net, arrays: Arrays) -> int:

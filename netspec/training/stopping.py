@@ -25,7 +25,7 @@ def judged(progress: Progress, solver: Solver, score: float, *, higher: bool) ->
 def ending(progress: Progress, solver: Solver, length: int, seconds: float) -> Ending | None:
     """Why the training ends here, `seconds` old, if it does so before its planned length."""
     done = progress.iteration
-    if progress.ending is not None or done >= length:
+    if progress.ending is not None or not 0 < done < length:
         return progress.ending
     if solver.early_stopping is not None and progress.stalled >= solver.early_stopping:
         return Ending(reason="early_stopping", iteration=done, length=length)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 
 from netspec.compiler import elaborate, read
-from netspec.ir.schedule import learning_rate
+from netspec.ir.schedule import Course, learning_rate
 from netspec.ir.sections import Solver
 from netspec.training.checkpoint import State
 from netspec.training.executor import Executor
@@ -201,7 +201,7 @@ def test_thirty_steps_by_every_rule_policy_and_penalty(
     start = on.state()
     solver = Solver.model_validate({**fields, "lr_policy": policy, **more, "max_iter": LONG})
     for iteration, (weight, _) in zip(range(LONG), reference(start, fields, factor), strict=False):
-        on.step(iteration, np.arange(SAMPLES), learning_rate(solver, iteration, LONG))
+        on.step(iteration, np.arange(SAMPLES), learning_rate(solver, iteration, Course(LONG)))
         found = on.state().weights["innerprod.weight"].ravel()
         assert np.linalg.norm(found - weight) <= 1e-5 * np.linalg.norm(weight)
     first = start.weights["innerprod.weight"].ravel()

@@ -14,7 +14,7 @@ from netspec.codegen.accumulate import accumulate_graph
 from netspec.codegen.emit import emit
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.update import UpdateStep, WeightGroup, update_graph
-from netspec.ir.schedule import learning_rate
+from netspec.ir.schedule import Course, learning_rate
 from netspec.ir.sections import Solver
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
@@ -77,7 +77,7 @@ class Walk:
             assert total["sound"] == 1
             summed = total["total:0"]
         fed = self.state | {"gradients:0": summed, "finite": np.array(1, np.float32)}
-        rate = learning_rate(solver, iteration, 4)
+        rate = learning_rate(solver, iteration, Course(4))
         scalars = self.rule.feeds(rate, iteration)
         fed |= {name: np.array(number, np.float32) for name, number in scalars.items()}
         self.state |= run(self.update, fed, in_place=self.in_place)
@@ -111,7 +111,7 @@ def test_every_trace_is_walked(name: str, in_place: bool) -> None:
 def test_every_policy_is_caffes(policy: str) -> None:
     solver = Solver(base_lr=0.01, lr_policy=policy, max_iter=1000, **POLICIES[policy])
     for iteration, rate in DERIVED["lr_policy"]["values"][policy].items():
-        assert learning_rate(solver, int(iteration), 1000) == pytest.approx(rate, rel=1e-12)
+        assert learning_rate(solver, int(iteration), Course(1000)) == pytest.approx(rate, rel=1e-12)
 
 
 def test_nothing_of_the_file_is_left_out() -> None:

@@ -16,15 +16,15 @@ Netspec = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def ip1(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The features of LeNet's `ip1`, by split."""
+def hidden(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The features of LeNet's `relu1`, by split."""
     from netspec.cli import main
 
     folder = tmp_path_factory.mktemp("features")
     files = {split: folder / f"{split}.npz" for split in ("train", "test")}
     for split, file in files.items():
         assert (
-            main(["features", str(trained), "--layer", "ip1", "--split", split, "-o", str(file)])
+            main(["features", str(trained), "--layer", "relu1", "--split", split, "-o", str(file)])
             == 0
         )
     return files
@@ -32,18 +32,19 @@ def ip1(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 @pytest.mark.parametrize(("split", "count"), [("train", 10_000), ("test", 2_000)])
 def test_they_are_what_the_compiled_net_puts_out(
-    split: str, count: int, ip1: dict[str, Path], trained: Path, netspec: Netspec, tmp_path: Path
+    split: str, count: int, hidden: dict[str, Path], trained: Path, netspec: Netspec, tmp_path: Path
 ) -> None:
-    model = tmp_path / "ip1.onnx"
+    model = tmp_path / "relu1.onnx"
     weights = trained / "weights.safetensors"
     assert (
-        netspec("compile", "lenet", "--output", "ip1", "--weights", weights, "-o", model).code == 0
+        netspec("compile", "lenet", "--output", "relu1", "--weights", weights, "-o", model).code
+        == 0
     )
     digits = open_dataset("mnist", split=split, base=tmp_path).arrays
     session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     fed = digits["data"][-50:].astype(np.float32) / 255
-    (wanted,) = session.run(["ip1"], {"data": fed})
-    archive = np.load(ip1[split])
+    (wanted,) = session.run(["relu1"], {"data": fed})
+    archive = np.load(hidden[split])
     assert archive["data"].shape == (count, 500)
     assert archive["data"].dtype == np.float32
     assert archive["data"][-50:] == pytest.approx(wanted, abs=1e-4)
@@ -51,9 +52,9 @@ def test_they_are_what_the_compiled_net_puts_out(
     assert archive["classes"].tolist() == list("0123456789")
 
 
-def test_they_are_a_data_set(ip1: dict[str, Path], tmp_path: Path) -> None:
-    dataset = open_dataset(str(ip1["test"]), split="test", base=tmp_path)
-    assert (dataset.arrays["data"] == np.load(ip1["test"])["data"]).all()
+def test_they_are_a_data_set(hidden: dict[str, Path], tmp_path: Path) -> None:
+    dataset = open_dataset(str(hidden["test"]), split="test", base=tmp_path)
+    assert (dataset.arrays["data"] == np.load(hidden["test"])["data"]).all()
     assert dataset.classes == tuple("0123456789")
     assert dataset.arrays["label"].dtype == np.int64
 
@@ -66,12 +67,15 @@ input "data" {{ shape: {shape} }}
 fc "score" {{ num_output: 10 }}
 hinge_loss {{ multiclass: true }}
 accuracy
-solver {{ type: SGD  base_lr: 0.002  momentum: 0.9  weight_decay: 0.001  max_epoch: 3 }}
+solver {{
+  type: SGD  base_lr: 0.01  momentum: 0.9  weight_decay: 0.001
+  lr_policy: poly  power: 1  max_epoch: 3
+}}
 """
 
 
 def test_a_support_vector_machine_on_features_beats_one_on_pixels(
-    ip1: dict[str, Path], netspec: Netspec, tmp_path: Path
+    hidden: dict[str, Path], netspec: Netspec, tmp_path: Path
 ) -> None:
     """The linear classifier of the lectures, and what a network's features do for it."""
     said = {}
@@ -82,14 +86,14 @@ def test_a_support_vector_machine_on_features_beats_one_on_pixels(
             "shape": "1x28x28",
             "transform": "transform { scale: 1/255 }",
         },
-        "features": {**{k: str(f) for k, f in ip1.items()}, "shape": "500", "transform": ""},
+        "features": {**{k: str(f) for k, f in hidden.items()}, "shape": "500", "transform": ""},
     }.items():
         spec = tmp_path / f"{name}.net"
         spec.write_text(SVM.format(name=name, **facts))
         result = netspec("train", spec, "--runs", tmp_path / "runs", "--device", "cpu", "--json")
         said[name] = result.lines[-1]["test"]["accuracy"]
-    assert said["features"] > 0.95
-    assert said["features"] > said["pixels"] + 0.03
+    assert said["features"] > 0.94
+    assert said["features"] > said["pixels"] + 0.05
 
 
 NET = """

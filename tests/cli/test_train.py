@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -57,9 +58,9 @@ def test_for_people(netspec: Netspec, tiny: Path, tmp_path: Path) -> None:
     result = netspec("train", tiny, "--runs", tmp_path / "runs")
     run = tmp_path / "runs/Tiny/1"
     assert result.code == 0
-    done, model = result.out.splitlines()
-    assert done.startswith("done: loss ")
-    assert done.endswith("%")
+    done, best, model = result.out.splitlines()
+    assert re.fullmatch(r"done: loss \d\.\d+  accuracy \d+\.\d+%  \(\d+\.\d s\)", done)
+    assert re.fullmatch(rf"best: accuracy \d+\.\d+% of iteration 30: {run}/best.onnx", best)
     assert Path(model) == run / "model.onnx"
     assert result.err.startswith(f"training in {run}: 30 iterations\n")
     assert "\x1b" not in result.out + result.err

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from netspec.codegen.averaging import Averaging
 from netspec.codegen.emit import emit
 from netspec.codegen.solvers import PYTORCH, SOLVERS, UpdateRule, update_rule
 from netspec.codegen.target import CUDA
@@ -82,9 +83,11 @@ def fresh(rule: UpdateRule, rate: float, iteration: int, groups: Sequence[Weight
     for name in fed:
         if name.partition(":")[0] in ROOTS:
             fed[name] = np.abs(fed[name])
-    for kind in ("running", "batch"):
+    for kind in ("running", "batch", "running_average"):
         fed[f"{kind}:0"] = rng.normal(size=64).astype(np.float32)
-    scalars = {"finite": 1.0, **rule.feeds(rate, iteration)}
+    for group in groups:
+        fed[f"average:{group.name}"] = rng.normal(size=group.numel).astype(np.float32)
+    scalars = {"finite": 1.0, Averaging.SCALAR: 0.1, **rule.feeds(rate, iteration)}
     return fed | {name: np.array(value, np.float32) for name, value in scalars.items()}
 
 
@@ -104,10 +107,16 @@ def test_walks_as_caffe_does(name: str, guarded: bool) -> None:
         assert fed["weights:0"][0] == pytest.approx(w, abs=2e-6)
 
 
-@pytest.mark.parametrize(("penalty", "clip", "size"), [("L2", -1, 1), ("L1", 5, 1), ("L2", 5, 3)])
+@pytest.mark.parametrize(
+    ("penalty", "clip", "size", "mean"),
+    [("L2", -1, 1, 0), ("L1", 5, 1, 0), ("L2", 5, 3, 0), ("L2", -1, 1, 0.9), ("L1", 5, 3, 0.9)],
+)
 @pytest.mark.parametrize("kind", RULES)
-def test_in_place_is_out_of_place(kind: str, penalty: str, clip: float, size: int) -> None:
-    rule = rule_of(kind, regularization_type=penalty, clip_gradients=clip, iter_size=size)
+def test_in_place_is_out_of_place(
+    kind: str, penalty: str, clip: float, size: int, mean: float
+) -> None:
+    fields = {"regularization_type": penalty, "clip_gradients": clip, "iter_size": size}
+    rule = rule_of(kind, ema_decay=mean, **fields)
     guarded, bare = (update_graph(GROUPS, STATISTICS, rule, guarded=g) for g in (True, False))
     apart = run(guarded, fresh(rule, 0.1, 7, GROUPS), in_place=False)
     for step, in_place in ((guarded, True), (bare, True), (bare, False)):
@@ -120,7 +129,7 @@ def test_in_place_is_out_of_place(kind: str, penalty: str, clip: float, size: in
 @pytest.mark.parametrize("where", ["gradients:0", "gradients:1", "batch:0"])
 @pytest.mark.parametrize("kind", RULES)
 def test_what_is_not_finite_changes_nothing(kind: str, where: str, bad: float) -> None:
-    rule = rule_of(kind)
+    rule = rule_of(kind, ema_decay=0.9)
     fed, before = (fresh(rule, 0.1, 3, GROUPS) for _ in range(2))
     fed[where][17] = bad
     fed["finite"][...] = 0
@@ -144,7 +153,8 @@ def test_a_gap_of_zeros_stays_zero(kind: str, penalty: str) -> None:
 @pytest.mark.parametrize("penalty", ["L2", "L1"])
 @pytest.mark.parametrize("kind", RULES)
 def test_cuda_has_every_operator(kind: str, penalty: str) -> None:
-    rule = rule_of(kind, regularization_type=penalty, clip_gradients=1, iter_size=2)
+    fields = {"clip_gradients": 1, "iter_size": 2, "ema_decay": 0.9}
+    rule = rule_of(kind, regularization_type=penalty, **fields)
     assert all(CUDA.runs(op) for op in update_graph(GROUPS, STATISTICS, rule).graph.ops)
 
 
@@ -207,6 +217,15 @@ def test_statistics_move_by_their_share() -> None:
     run(update_graph(GROUPS, STATISTICS, rule), fed, in_place=True)
     expected = 0.9 * before["running:0"] + 0.1 * before["batch:0"]
     np.testing.assert_allclose(fed["running:0"], expected, atol=1e-6)
+
+
+def test_without_means_the_update_has_no_operator_for_them() -> None:
+    plain, mean = (
+        update_graph(GROUPS, STATISTICS, rule_of("SGD", ema_decay=decay)).graph
+        for decay in (0.0, 0.9)
+    )
+    assert len(mean.ops) - len(plain.ops) == 4 * len(GROUPS) + 4 * len(STATISTICS)
+    assert len(mean.inputs) - len(plain.inputs) == 1 + len(GROUPS) + len(STATISTICS)
 
 
 def test_adam_in_double_precision() -> None:

@@ -322,6 +322,18 @@ def test_solver_state_is_what_the_solvers_keep() -> None:
         held = training_memory(net, net.solver)
         assert held is not None
         assert held.solver == len(update_rule(net.solver).slots) * held.gradients
+    sets = ["solver.iter_size=2", "solver.ema_decay=0.99"]
+    plain, *others = (
+        elaborate(read("resnet20", sets=given)).train.net
+        for given in ([], sets[:1], sets[1:], sets)
+    )
+    memory = [training_memory(net, net.solver) for net in (plain, *others)]
+    one, several, averaged, both = (m for m in memory if m is not None)
+    weights = averaged.solver - one.solver
+    assert weights == one.solver == one.gradients
+    statistics = several.statistics - one.statistics
+    assert averaged.statistics - one.statistics == statistics == one.statistics / 2
+    assert both.statistics == 4 * statistics
     assert set(SLOTS) == set(get_args(Solver.model_fields["type"].annotation))
 
 

@@ -8,7 +8,7 @@ import random
 import resource
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,21 @@ def test_load_gives_what_was_saved(tmp_path: Path) -> None:
     assert same(found, state())
     assert told == noted
     assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_running_means_lie_beside_the_weights(tmp_path: Path) -> None:
+    """They are what is tested and written; a state without them is its own result."""
+    path, plain = tmp_path / "a.safetensors", state()
+    means = {n: a + 1 for n, a in {**plain.weights, **plain.statistics}.items() if n != "none"}
+    save(path, replace(plain, averages=means), progress())
+    found, _ = load(path)
+    assert same(found, plain)
+    assert all(np.array_equal(found.averages[n], a) for n, a in means.items())
+    result = found.result
+    assert np.array_equal(result.weights["scale"], plain.weights["scale"] + 1)
+    assert np.array_equal(result.statistics["bn.mean"], plain.statistics["bn.mean"] + 1)
+    assert result.weights["none"] is found.weights["none"]
+    assert plain.result.weights == plain.weights
 
 
 def test_any_safetensors_reader_reads_it(tmp_path: Path) -> None:

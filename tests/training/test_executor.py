@@ -58,6 +58,7 @@ SOLVERS = [
     *((kind, {}) for kind in PLAIN),
     *((kind, {"arithmetic": "PYTORCH"}) for kind in PYTORCH),
     *((kind, CAREFUL) for kind in ("SGD", "AdaDelta", "Adam")),
+    ("Nesterov", {"ema_decay": 0.9, "iter_size": 2}),
 ]
 each_solver = pytest.mark.parametrize(
     ("solver", "fields"), SOLVERS, ids=[" ".join([k, *f]) for k, f in SOLVERS]
@@ -161,7 +162,8 @@ def steps(
 
 def flat(state: State) -> dict[str, npt.NDArray[np.float32]]:
     slots = {f"{s}/{n}": a for s, tensors in state.slots.items() for n, a in tensors.items()}
-    return {**state.weights, **slots, **state.statistics}
+    means = {f"means/{n}": a for n, a in state.averages.items()}
+    return {**state.weights, **slots, **state.statistics, **means}
 
 
 def same(a: State, b: State) -> bool:

@@ -141,6 +141,25 @@ def test_all_is_there_and_nothing_acts(spec: Path) -> None:
     assert "one for each core" in found.texts["td"]
 
 
+def test_a_page_while_it_trains(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Reader(Ear):
+        def saving(self, iteration: int) -> None:
+            (page,) = spec.parent.glob("runs/*/1/report.html")
+            seen.append(page.read_text("utf-8"))
+
+    monkeypatch.setattr(Budget, "allows", lambda _: True)
+    ear = Reader()
+    trained(spec, ear)
+    assert ear.warnings == []
+    said = [Strict(text).texts["p"] for text in seen]
+    assert [p[0].split(", 2")[0] for p in said] == [
+        f"training, {i} of 12 iterations" for i in (3, 6, 9, 12)
+    ]
+    assert [p[1].split(":")[0] for p in said] == [f"After iteration {i}" for i in (3, 6, 9, 12)]
+
+
 def test_it_is_made_again_from_the_folder(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,13 +214,15 @@ def test_a_page_that_fails_costs_one_warning(spec: Path, monkeypatch: pytest.Mon
         assert (run.weights()[name] == whole.weights()[name]).all()
 
 
-def test_a_page_takes_a_hundredth_of_the_time() -> None:
+def test_a_page_takes_a_small_share_of_the_time() -> None:
     now = 0.0
-    budget = Budget(lambda: now)
+    budget = Budget(lambda: now, 0.04)
+    assert not budget.allows()
+    now += 10
     assert budget.allows()
     with budget:
         now += 2
-    now += 199
+    now += 499
     assert not budget.allows()
     now += 1
     assert budget.allows()

@@ -186,7 +186,7 @@ def test_arrays_without_room_on_the_device_are_sent_by_batch(
 ) -> None:
     spec = written(tmp_path, in_folders(tmp_path), "MEMORY")
     one = trained(spec)
-    monkeypatch.setattr(samples, "has_room", lambda *_: False)
+    monkeypatch.setattr(samples, "_has_room", lambda *_: False)
     same(one, trained(spec))
 
 

@@ -12,9 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from netspec.codegen.prediction import prediction_graph
+from netspec.codegen.target import CUDA
 from netspec.compiler import Spec, compile_spec, drawn_weights, elaborate, read
 from netspec.diagnostics import DataError, SpecErrors, UsageError
+from netspec.ir.deploy import deploy
 from netspec.ir.views import Views
+from netspec.runtime.device import choose_device
+from netspec.training.bound import array_types, transform_of
+from netspec.training.candidate import Candidate
 from netspec.training.experiment import prepare
 from netspec.training.predicting import judge
 
@@ -30,12 +36,14 @@ SAMPLES, SIDE, CROP = 7, 12, 8
 Images = NDArray[Any]
 
 
-def written(folder: Path, transform: str, layers: str = NET, side: int = SIDE) -> Spec:
+def written(
+    folder: Path, transform: str, layers: str = NET, side: int = SIDE, samples: int = SAMPLES
+) -> Spec:
     rng = np.random.default_rng(0)
     np.savez(
         folder / "samples.npz",
-        data=rng.integers(0, 256, (SAMPLES, 3, side, side + 3 * (side > CROP)), np.uint8),
-        label=rng.integers(0, 3, SAMPLES),
+        data=rng.integers(0, 256, (samples, 3, side, side + 3 * (side > CROP)), np.uint8),
+        label=rng.integers(0, 3, samples),
     )
     path = folder / "net.net"
     test = f'source: "samples.npz"  batch_size: 13  transform {{ scale: 1/64  {transform} }}'
@@ -52,8 +60,9 @@ def stored(folder: Path) -> Images:
 
 
 def scores(spec: Spec, views: Views | None = None) -> Images:
-    weights = drawn_weights(elaborate(spec).test.net, 1)
-    found = judge(prepare(spec), device="cpu", views=views).predictions(weights).scored
+    """In the views of the spec unless others are given."""
+    candidate = Candidate.of_spec(spec, lambda net: drawn_weights(net, 1))
+    found = candidate.judged(choose_device("cpu"), views).scored
     assert found is not None
     return found.scores
 
@@ -147,6 +156,38 @@ def test_views_of_the_caller_go_before_those_of_the_spec(tmp_path: Path) -> None
     spec = written(tmp_path, "crop_size: 8  views: TEN_CROP")
     wanted = through_the_model(spec, centre(stored(tmp_path)))
     assert scores(spec, Views()) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_what_tells_of_a_training_sees_one_view(tmp_path: Path) -> None:
+    spec = written(tmp_path, "crop_size: 8  views: TEN_CROP")
+    weights = drawn_weights(elaborate(spec).test.net, 1)
+    found = judge(prepare(spec), device="cpu").predictions(weights).scored
+    assert found is not None
+    assert (found.scores == scores(spec, Views())).all()
+
+
+def test_cuda_has_a_kernel_for_every_operator(tmp_path: Path) -> None:
+    np.save(tmp_path / "mean.npy", np.zeros((3, SIDE, SIDE + 3), np.float32))
+    said = 'crop_size: 8  mean_file: "mean.npy"  views: TEN_CROP  scales: [12, 14]'
+    spec = written(tmp_path, said)
+    experiment = prepare(spec)
+    assert experiment.test is not None
+    net, outputs = deploy(elaborate(spec, batch=40).test.net)
+    types, transform = array_types(experiment.test.fed), transform_of(net)
+    made = prediction_graph(net, outputs, types, transform, CUDA, transform.seen)
+    assert {"Resize", "Slice", "Concat"} <= {op.op_type for op in made.graph.ops}
+    assert made.outputs["prob"].type.shape == (2, 3)
+
+
+def test_a_layer_that_holds_the_batch_has_no_views(tmp_path: Path) -> None:
+    layers = """
+        input "data" { shape: 3x8x8 }
+        reshape { shape { dim: [13, 192] } }
+        fc { num_output: 3 }
+        softmax_loss
+    """
+    with pytest.raises(UsageError, match="views: layer `reshape1` holds the batch size 13"):
+        scores(written(tmp_path, "views: FLIP", layers, side=CROP, samples=13))
 
 
 def test_a_compiled_model_sees_one_view(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""All that a training needs before it takes memory: of a new run, or of one that goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netspec.codegen.layout import Planner, plan
+from netspec.compiler import Spec
+from netspec.runtime.free import free_memory
+from netspec.training.amendments import Amendments, amended, batch_set
+from netspec.training.batch_size import chosen_batch
+from netspec.training.beginning import new_tuner, seeded
+from netspec.training.experiment import Experiment, prepare
+from netspec.training.feeding import Feeding, check_manifests, manifests
+from netspec.training.listener import Listener
+from netspec.training.machine import Machine
+from netspec.training.resumption import Again, machine_again, planner_again
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the spec."""
+
+    runs: Path
+    data: Path | None
+    amendments: Amendments
+    find: Callable[..., Machine]
+    device: str
+    target: str | None
+    threads: int | None
+    recompute: Sequence[str]
+    autotune: bool
+    listener: Listener
+    feeding: Feeding
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that a training needs before it takes memory."""
+
+    experiment: Experiment
+    machine: Machine
+    planner: Planner
+    recompute: Sequence[str]
+    given: Sequence[str]
+    """What options set over the spec, as `--set` has it."""
+    free: int | None
+    """The device's memory, in bytes."""
+    feeding: Feeding
+    again: Again | None = None
+    before: Experiment | None = None
+    """What goes on, as it was until now."""
+
+
+def anew(wanted: Wanted, spec: Spec) -> Ready:
+    """A new run."""
+    reading = wanted.feeding.reading
+    experiment = prepare(spec, data=wanted.data, reading=reading)
+    if experiment.solver.random_seed < 0:
+        spec = seeded(spec, time.time_ns() % 2**31)
+        experiment = prepare(spec, data=wanted.data, reading=reading)
+    machine = wanted.find(wanted.device, target=wanted.target, threads=wanted.threads)
+    free, listener = free_memory(machine.device), wanted.listener
+    given = wanted.amendments.of_new(experiment)
+    if wanted.amendments.batch == "auto":
+        choice = chosen_batch(experiment, machine, free)
+        listener.noted(f"batch {choice.batch:,}: {choice.why}")
+        given.append(batch_set(choice.batch))
+    experiment = amended(experiment, given)
+    name = experiment.nets.train.net.name
+    planner = new_tuner(wanted.runs, name, machine, listener) if wanted.autotune else plan
+    return Ready(experiment, machine, planner, wanted.recompute, given, free, wanted.feeding)
+
+
+def going_on(wanted: Wanted, again: Again) -> Ready:
+    """A run that goes on."""
+    reading = wanted.feeding.reading
+    before = prepare(again.spec, data=wanted.data, sources=again.sources, reading=reading)
+    if again.texts is None:
+        check_manifests(again.run, manifests(before))
+    given = wanted.amendments.of_run(before, again.run)
+    machine = machine_again(
+        again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener
+    )
+    planner = planner_again(again.run, machine, wanted.autotune, wanted.listener)
+    recompute = wanted.recompute or again.run.settings.recompute
+    experiment, free = amended(before, given), free_memory(machine.device)
+    return Ready(
+        experiment, machine, planner, recompute, given, free, wanted.feeding, again, before
+    )
