@@ -43,7 +43,7 @@ class Preprocessing:
         self,
     ) -> tuple[dict[str, Any], dict[str, Any] | None, npt.NDArray[np.float32] | None]:
         """What is left to do, what the model does, and the mean image."""
-        whole = plain(self.transform)
+        whole = plain(self.transform.tested)
         if self.stored is None:
             return whole, None, self.mean
         order = {key: whole.pop(key) for key in ("channel_order",) if key in whole}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -51,10 +51,12 @@ class Opener:
         given = partial(load, self.weights, ignore_mismatch=self.ignore_mismatch)
         return Candidate.of_spec(spec, given, data=self.data, phase=phase)
 
-    def check(self, names: Sequence[str]) -> None:
-        """UsageError unless they are run folders, or one spec."""
+    def all(self, names: Sequence[str]) -> Iterator[Candidate]:
+        """Several run folders, or one spec: each opened when its turn comes."""
         if self.weights is not None and len(names) > 1:
             raise UsageError("--weights goes with one spec, and an ensemble is of run folders")
+        for name in names:
+            yield self.one(name)
 
     def _of_run(self, path: Path, phase: Phase) -> Candidate:
         from netspec.training.candidate import Candidate

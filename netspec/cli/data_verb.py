@@ -11,5 +11,6 @@ command = Verbs(
     verbs={
         "lock": "Write what the files of a source are, so that changes are noticed.",
         "inspect": "Counts, sizes, means, copies and labels of a source; a contact sheet.",
+        "preview": "Draw training images beside what augmentation makes of them.",
     },
 )

@@ -9,11 +9,12 @@ from netspec.diagnostics import UsageError, suggest
 from netspec.layers import LAYERS
 from netspec.report.json import VERSION
 from netspec.report.reference import (
+    SECTIONS,
     FieldReference,
     LayerReference,
     reference,
     references,
-    solver_reference,
+    section_reference,
 )
 from netspec.report.table import print_definitions
 
@@ -22,15 +23,15 @@ from netspec.report.table import print_definitions
 @click.argument("layer", required=False)
 @options.JSON
 def command(layer: str | None, as_json: bool) -> int:
-    """The reference of every layer type, or of LAYER alone, which may also be `solver`."""
+    """The reference of every layer type, or of LAYER alone, or of `solver`, `data`, `transform`."""
     if layer is None:
         shown = references(LAYERS)
-    elif layer == "solver":
-        shown = (solver_reference(),)
+    elif layer in SECTIONS:
+        shown = (section_reference(layer),)
     elif layer in LAYERS:
         shown = (reference(LAYERS[layer]),)
     else:
-        known = suggest(layer, [*LAYERS, "solver"])
+        known = suggest(layer, [*LAYERS, *SECTIONS])
         raise UsageError(f"there is no layer type `{layer}`{known}")
     if as_json:
         options.print_json({"version": VERSION, "layers": [r.as_data() for r in shown]})

@@ -69,10 +69,10 @@ def command(
     shown = Shown(confusion, per_class, mistakes)
     if iterations and (shown.anything or views or scales or len(runs) > 1):
         raise UsageError("--iterations is for loss and metrics of one net, which count batches")
-    opener.check(runs)
+    members = opener.all(runs)
     tested = []
-    for run in runs:  # one by one: memory holds the data of one
-        tested.append(_tested(run, opener.one(run), device, iterations, views, scales))
+    for run, member in zip(runs, members, strict=True):
+        tested.append(_tested(run, member, device, iterations, views, scales))
         if not as_json:
             click.echo(tested[-1].line)
     if as_json:

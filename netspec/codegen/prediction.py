@@ -92,7 +92,7 @@ def _fed(
             elif views.plain:
                 x = Transforming(op, transform, training=False, mean=mean, drawn=False)(name, x)
             else:
-                x = viewed(op, x, views, type.spatial, transform.pad, mean)
+                x = viewed(op, x, views, type.spatial, transform, mean)
                 cut = transform.model_copy(update=_CUT)
                 x = Transforming(op, cut, training=False, drawn=False)(name, x)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
@@ -100,5 +100,5 @@ def _fed(
     return fed
 
 
-_CUT = {"pad": 0, "crop_size": 0, "mirror": False, "mean_file": ""}
+_CUT = {"pad": 0, "crop_size": 0, "mirror": False, "mean_file": "", "resize": None}
 """What a transform has left to do with views: nothing of these."""

@@ -10,20 +10,19 @@ from typing import TypeAlias
 import numpy as np
 
 from netspec.codegen.builder import Builder
+from netspec.codegen.feed import feed
 from netspec.codegen.formulate import formulate
 from netspec.codegen.layout import Planner, plan
 from netspec.codegen.lower import Lowered, Observation, lower
 from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
-from netspec.codegen.transform import Transforming
 from netspec.codegen.unpooling import before_unpooling
 from netspec.codegen.watch import Watching
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
-from netspec.ir.layer import Phase
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import TensorType
 
 Differentiate: TypeAlias = Callable[
@@ -124,28 +123,13 @@ def gradient_graph(
 
 def _lower_batch(
     op: Builder, net: Net, data: Mapping[str, TensorType], transform: Transform
-) -> tuple[dict[str, Value], Value, Lowered]:
+) -> tuple[Mapping[str, Value], Value, Lowered]:
     """Gather, transform, lower: the arrays, the indices, and the net behind them."""
-    indices = op.input("indices", TensorType((net.batch,), "int64"))
-    arrays: dict[str, Value] = {}
-    if transform.mean_file:
-        arrays[MEAN] = op.input(MEAN, data[MEAN])
-    transforming = Transforming(op, transform, net.phase is Phase.TRAIN, arrays.get(MEAN))
-    fed: dict[str, Value] = {}
-    transformed = net.transformed
-    for name, type in net.inputs.items():
-        arrays[name] = array = op.input(name, data[name])
-        with op.scope(name):
-            x = op.Gather(array, indices, axis=0)
-            if name in transformed:
-                x = transforming(name, x)
-            elif x.type.dtype != type.dtype:
-                x = op.Cast(x, to=type.dtype)
-        assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
-        fed[name] = x
+    made = feed(op, net, data, transform)
+    fed = made.values
     lowered = lower(net, op, fed)
-    lowered.randoms.update(transforming.randoms)
-    return arrays, indices, lowered
+    lowered.randoms.update(made.randoms)
+    return made.arrays, made.indices, lowered
 
 
 def _seeds(lowered: Lowered) -> dict[Value, Value]:

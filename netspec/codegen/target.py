@@ -15,8 +15,8 @@ Kind = Literal["cpu", "cuda"]
 _ON_CUDA = frozenset(
     {
         "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv",
-        "ConvTranspose", "Cos", "CumSum", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "Gather",
-        "GatherElements", "Gemm", "Greater", "GreaterOrEqual", "Identity", "IsNaN", "LRN",
+        "ConvTranspose", "Cos", "CumSum", "Div", "Elu", "Equal", "Erf", "Exp", "Expand", "Floor",
+        "Gather", "GatherElements", "Gemm", "Greater", "GreaterOrEqual", "Identity", "IsNaN", "LRN",
         "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min",
         "Mul", "Neg", "Not", "OneHot", "PRelu", "Pad", "Pow", "RandomUniform", "Reciprocal",
         "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize", "ScatterElements",

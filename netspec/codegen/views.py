@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netspec.codegen.augment.sampling import framed, resized
 from netspec.codegen.builder import Builder
 from netspec.ir.graph import Value
 from netspec.ir.phrases import cast_to
+from netspec.ir.sections import Transform
 from netspec.ir.types import Shape
 from netspec.ir.views import View, Views
 
 
 def viewed(
-    op: Builder, x: Value, views: Views, window: Shape, pad: int, mean: Value | None
+    op: Builder, x: Value, views: Views, window: Shape, transform: Transform, mean: Value | None
 ) -> Value:
     """All views of the images `x`, one view after the other on the batch axis.
 
     N x C x H x W → views·N x C x window. Images less the `mean` are resized bilinearly with
-    half-pixel centres (PyTorch's `interpolate`, `align_corners=False`), then padded with 0.
+    half-pixel centres (PyTorch's `interpolate`, `align_corners=False`), then padded.
     """
     if mean is not None or views.scales:
         x = _float(op, x)
@@ -28,7 +30,7 @@ def viewed(
     for view in views:
         extent = view.resized(x.type.spatial)
         if extent not in canvases:
-            canvases[extent] = _canvas(op, x, extent, pad)
+            canvases[extent] = _canvas(op, x, extent, transform)
         seen.append(_cut(op, canvases[extent], view, window))
     joined: Value = op.Concat(*seen, axis=0) if len(seen) > 1 else seen[0]
     return joined
@@ -47,15 +49,13 @@ def averaged(op: Builder, x: Value, views: int) -> Value:
     return mean
 
 
-def _canvas(op: Builder, x: Value, extent: Sequence[int], pad: int) -> Value:
+def _canvas(op: Builder, x: Value, extent: Sequence[int], transform: Transform) -> Value:
     """The images at one size."""
     if tuple(extent) != tuple(x.type.spatial):
-        x = op.Resize(
-            x, None, None, op.ints(*extent), axes=(2, 3),
-            mode="linear", coordinate_transformation_mode="half_pixel",
-        )  # fmt: skip
-    if pad:
-        x = op.Pad(_float(op, x), op.ints(*[pad] * 4), op.scalar(0), op.ints(2, 3))
+        x = resized(op, x, tuple(extent))
+    if transform.pad:
+        around = (transform.pad, transform.pad)
+        x = framed(op, _float(op, x), around, transform.border, transform.fill)
     return x
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Reading",
     "channel_order",
     "check_dataset",
+    "check_order",
     "fitted",
     "manifest_for",
     "mean_image",
@@ -119,6 +120,22 @@ def channel_order(section: DataSection, base: Path) -> ColourOrder | None:
     if section.channel_order or not section.source or not _exists(path):
         return section.channel_order
     return next((reader.order for reader in READERS if reader.claims(path)), None)
+
+
+def check_order(section: DataSection, base: Path) -> None:
+    """Refuse colours to be changed where red and blue are not where the section seems to say.
+
+    DataError: the graph knows the section alone, and an LMDB, as long as nothing else is said,
+    holds BGR.
+    """
+    colours = {*section.transform.coloured} - {"brightness"}
+    found = channel_order(section, base)
+    if colours and not section.channel_order and found == "BGR":
+        raise fault(
+            base / section.source,
+            f"{', '.join(sorted(colours))} take red for red: say `channel_order: BGR`, as its "
+            "images are read, or RGB",
+        )
 
 
 def _reader(path: Path) -> Reader:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
+from netspec.ir.augmentation import Augmentation
 from netspec.ir.duration import Duration
 from netspec.ir.fields import (
     Fields,
@@ -47,11 +48,17 @@ _Scale: TypeAlias = Annotated[
 ]
 
 
-class Transform(Fields):
-    """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it."""
+class Transform(Augmentation):
+    """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it.
+
+    In training colours change before all this, and a square is cut out after it. Each number is
+    drawn for each image; all that moves pixels is one resampling, of which labels that are images
+    take the nearest.
+    """
 
     pad: NonNegative = 0
-    """Cells of value 0 added to each side of each spatial axis, before anything else."""
+    """Cells added to each side of each spatial axis, of value 0 unless `border` or `fill` say
+    otherwise, before it is cut."""
     crop_size: NonNegative = 0
     """Height and width of what is cut out: anywhere in TRAIN, of the middle in TEST; 0: no cut."""
     mirror: Flag = False
@@ -91,15 +98,27 @@ class Transform(Fields):
         """The views of `test` and `predict`."""
         return Views(self.views, self.scales)
 
+    def sized(self, views: Views) -> Views:
+        """Views of images that a `resize` brings to a size, where they name none."""
+        if views.plain or views.scales or not self.resize:
+            return views
+        return Views(views.kind, (self.shorter,))
+
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
         for one, other in (
             ("mean_file", "mean_value"),
             ("mean_file", "pad"),
+            ("mean_file", "fill"),
+            ("resize", "pad"),
             ("force_color", "force_gray"),
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"takes {one} or {other}, not both")
+        if self.resize and not self.crop_size:
+            raise ValueError("resize leaves images of any size: it takes a crop_size")
+        if self.resize and self.resize[0] < self.crop_size:
+            raise ValueError(f"crop_size {self.crop_size} is more than resize {self.resize[0]} has")
         return self
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from netspec.diagnostics import DataError
+from netspec.ir.label_images import label_images
 from netspec.ir.net import Net
 from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import Shape, TensorType, size
@@ -19,9 +20,11 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
     """
     transform = net.data.transform if net.data else Transform()
     pad, crop = transform.pad, transform.crop_size
-    inputs = dict(net.inputs)
-    for name in net.transformed if pad or crop else ():
-        channels, *extent = inputs[name].sample or (1,)
+    inputs, labels = dict(net.inputs), label_images(net)
+    for name in (*net.transformed, *labels) if pad or crop else ():
+        sample = inputs[name].sample or (1,)
+        axes = len(sample) - 2 if name in labels else 1
+        channels, extent = sample[:axes], list(sample[axes:])
         if crop and extent != [crop, crop]:
             taken = size(inputs[name].sample)
             raise DataError(f"transform: crop_size {crop} does not give the {taken} of `{name}`")
@@ -31,7 +34,8 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
             raise DataError(f"transform: pad {pad} leaves nothing of the input `{name}`")
         else:
             extent = [n - 2 * pad for n in extent]
-        inputs[name] = inputs[name].with_shape(inputs[name].batch, channels, *extent)
+        inputs[name] = inputs[name].with_shape(inputs[name].batch, *channels, *extent)
+    _check_labels(labels, net.transformed, inputs)
     if transform.mean_file and net.transformed:
         samples = dict.fromkeys(inputs[name].sample for name in net.transformed)
         if len(samples) > 1:
@@ -42,15 +46,28 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
     return inputs
 
 
-def _uncropped(name: str, found: Shape | None, channels: int, transform: Transform) -> list[int]:
+def _check_labels(
+    labels: tuple[str, ...], images: tuple[str, ...], inputs: Mapping[str, TensorType]
+) -> None:
+    """Refuse label images of another size than the images that they are moved with."""
+    for name in labels:
+        extent, image = inputs[name].sample[-2:], inputs[images[0]].sample[-2:]
+        if extent != image:
+            raise DataError(
+                f"transform: labels `{name}` of {size(extent)} for images of {size(image)}: they "
+                "are cut alike"
+            )
+
+
+def _uncropped(name: str, found: Shape | None, channels: Shape, transform: Transform) -> list[int]:
     """Height and width of the images that are cut, as far as they are known."""
-    crop = transform.crop_size
-    if found is None or len(found) != 3 or found[0] != channels:
+    crop, axes = transform.crop_size, len(channels)
+    if found is None or len(found) != axes + 2 or found[:axes] != channels:
         return [crop, crop]
-    if min(found[1:]) + 2 * transform.pad < crop:
+    if not transform.resize and min(found[axes:]) + 2 * transform.pad < crop:
         padded = f" padded by {transform.pad}" if transform.pad else ""
         raise DataError(
             f"transform: crop_size {crop} is more than the images of `{name}` have, "
             f"{size(found)}{padded}"
         )
-    return list(found[1:])
+    return list(found[axes:])

@@ -1,4 +1,4 @@
-"""The reference of the layer types and of the solver, generated from the types themselves."""
+"""The reference of the layer types and of the sections, generated from the types themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from netspec.ir.fields import Fields, Says, shown
 from netspec.ir.layer import Layer
-from netspec.ir.sections import Solver
+from netspec.ir.sections import DataSection, Solver, Transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,31 @@ def reference(layer: type[Layer]) -> LayerReference:
     return _reference(layer, layer.keyword, caffe, layer.example)
 
 
-def solver_reference() -> LayerReference:
-    """What there is to know of the solver section."""
-    example = "solver {\n  type: SGD  base_lr: 0.01  momentum: 0.9\n  max_epoch: 5\n}"
-    return _reference(Solver, "solver", "SolverParameter", example)
+SECTIONS: Mapping[str, tuple[type[Fields], str, str]] = {
+    "solver": (
+        Solver,
+        "SolverParameter",
+        "solver {\n  type: SGD  base_lr: 0.01  momentum: 0.9\n  max_epoch: 5\n}",
+    ),
+    "data": (
+        DataSection,
+        "DataParameter",
+        'data "train" {\n  source: "mnist"  batch_size: 64  transform { scale: 1/255 }\n}',
+    ),
+    "transform": (
+        Transform,
+        "TransformationParameter",
+        'data "train" {\n  source: "pictures"  batch_size: 64\n'
+        "  transform { pad: 4  crop_size: 32  mirror: true  rotation: 15  brightness: 0.2 }\n}",
+    ),
+}
+"""What has fields and is no layer, by its word: with Caffe's message and an example."""
+
+
+def section_reference(word: str) -> LayerReference:
+    """What there is to know of a section; `word` is one of SECTIONS."""
+    model, caffe, example = SECTIONS[word]
+    return _reference(model, word, caffe, example)
 
 
 def _reference(
@@ -107,7 +128,7 @@ def _default(value: object) -> str:
     if isinstance(value, Fields):
         set_fields = value.model_dump(exclude_defaults=True)
         return "{ " + "  ".join(f"{k}: {shown(v)}" for k, v in set_fields.items()) + " }"
-    if value is None or value == ():
+    if value in (None, (), ""):
         return "-"
     if isinstance(value, str):
         return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -137,7 +137,20 @@ class Classifier:
             image = image[::-1]
         if self._input.type == "tensor(uint8)":
             return image
-        x = np.pad(image.astype(np.float32), ((0, 0), (pad, pad), (pad, pad)))
+        x = _padded(image.astype(np.float32), pad, transform)
         mean = np.asarray(transform.mean_value or (0.0,), np.float32).reshape(-1, 1, 1)
         std = np.asarray(transform.std or (1.0,), np.float64).reshape(-1, 1, 1)
         return ((x - mean) * (transform.scale / std).astype(np.float32)).astype(np.float32)
+
+
+def _padded(x: npt.NDArray[np.float32], pad: int, transform: Transform) -> npt.NDArray[np.float32]:
+    """With cells around every channel, as the transform has them."""
+    ends = ((pad, pad), (pad, pad))
+    if transform.border != "CONSTANT":
+        return np.pad(x, ((0, 0), *ends), mode=_BORDERS[transform.border])
+    fill = np.broadcast_to(np.asarray(transform.fill or (0.0,), np.float32), len(x))
+    return np.stack([np.pad(c, ends, constant_values=v) for c, v in zip(x, fill, strict=True)])
+
+
+_BORDERS: dict[str, Literal["reflect", "edge"]] = {"REFLECT": "reflect", "EDGE": "edge"}
+"""numpy's words."""

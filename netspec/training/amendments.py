@@ -12,6 +12,7 @@ from netspec.compiler import elaborate
 from netspec.diagnostics import UsageError, printable
 from netspec.ir.override import override
 from netspec.ir.schedule import Course, learning_rate
+from netspec.training.checkpoint import Progress
 from netspec.training.experiment import Experiment
 from netspec.training.run import Run
 
@@ -88,9 +89,9 @@ def _path(text: str) -> str:
     return text.partition("=")[0].replace("max_iter", "max_epoch")
 
 
-def rate_note(before: Experiment, after: Experiment, iteration: int) -> str:
+def rate_note(before: Experiment, after: Experiment, progress: Progress) -> str:
     """What another length does to the learning rate where the run goes on; empty if nothing."""
-    old, new = (learning_rate(e.solver, iteration, _course(e)) for e in (before, after))
+    old, new = (_rate(experiment, progress) for experiment in (before, after))
     if old == new:
         return ""
     return (
@@ -99,6 +100,9 @@ def rate_note(before: Experiment, after: Experiment, iteration: int) -> str:
     )
 
 
-def _course(experiment: Experiment) -> Course:
+def _rate(experiment: Experiment, progress: Progress) -> float:
     batches = experiment.batches
-    return Course(experiment.length, Fraction(batches.samples, batches.batch_size))
+    epoch = Fraction(batches.samples, batches.batch_size)
+    course = Course(experiment.length, epoch, progress.plateau.reductions)
+    rate = learning_rate(experiment.solver, progress.iteration, course)
+    return rate * progress.rate_factor

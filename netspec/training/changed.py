@@ -72,9 +72,11 @@ def fitted(saved: State, drawn: State) -> Fit:
         if slot not in saved.slots:
             notes.append(f"the solver's {slot} begins anew")
         slots[slot] = _taken(saved.slots.get(slot, {}), tensors, [], "")
+    began = {**weights, **statistics}  # where a mean begins, if none goes on
+    averages = _taken(saved.averages, {n: began[n] for n in drawn.averages}, [], "")
     gone = [*(saved.weights.keys() - drawn.weights.keys()), *(saved.slots.keys() - slots.keys())]
     notes += [f"`{name}` is dropped" for name in sorted(gone)]
-    return Fit(State(weights, slots, statistics), tuple(notes))
+    return Fit(State(weights, slots, statistics, averages), tuple(notes))
 
 
 def _taken(

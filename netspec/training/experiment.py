@@ -16,7 +16,15 @@ from netspec.compiler import (
     elaborate,
     read,
 )
-from netspec.data import Dataset, Reading, check_dataset, fitted, mean_image, open_dataset
+from netspec.data import (
+    Dataset,
+    Reading,
+    check_dataset,
+    check_order,
+    fitted,
+    mean_image,
+    open_dataset,
+)
 from netspec.data.order import Batches
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
@@ -158,6 +166,7 @@ def open_phase(
         folder=spec.base,
         reading=_with_room(reading or Reading()),
     )
+    check_order(section.model_copy(update={"source": name}), base)
     dataset = _suited(dataset, net, spec.base)
     if net.hung and phase is Phase.TEST and len(dataset) % net.batch:
         raise UsageError(

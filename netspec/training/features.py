@@ -17,7 +17,7 @@ from netspec.ir.net import Net
 from netspec.ir.types import Shape
 from netspec.runtime.device import Device
 from netspec.training.candidate import Candidate
-from netspec.training.predictor import Predictor
+from netspec.training.predicting import Predictor
 
 DATA, LABEL, CLASSES = "data", "label", "classes"
 """The arrays of a file of features, as the reader of `.npz` has them."""

@@ -156,7 +156,7 @@ def _state(
     ready.again.keep(ready.experiment, ready.given)
     progress = restore(executor, run, listener)
     if progress is not None and ready.before is not None:
-        note = rate_note(ready.before, ready.experiment, progress.iteration)
+        note = rate_note(ready.before, ready.experiment, progress)
         if note:
             listener.noted(note)
     return progress

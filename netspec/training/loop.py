@@ -88,7 +88,10 @@ def train(
             diagnose, keep_start or solver.rollback > 0, save_seconds, clock,
         )  # fmt: skip
         loop.run_to_end()
-        run.finish(executor.state(), model)
+        state = executor.state()
+        if not state.finite:
+            raise Diverged(loop.why_diverged())
+        run.finish(state, model)
         write_best(run, loop.progress, model, listener.warned)
     outcome = complete(loop.outcome(progress.iteration))
     listener.finished(outcome)
@@ -235,7 +238,8 @@ class _Loop:
         first, last = done.iteration - done.bad, done.last_loss
         what, seen = f"loss or gradients not finite from iteration {first + 1} on", ""
         if not done.bad:
-            what = f"the test loss is not finite after iteration {done.iteration}"
+            lost = "weights are" if isfinite(done.test.get("loss", 0.0)) else "test loss is"
+            what = f"the {lost} not finite after iteration {done.iteration}"
         elif self.diagnose is not None:  # no update came between, so it happens again
             seen = self.diagnose(first, self.indices(first))
         saved = self.run.checkpoints.paths()

@@ -22,9 +22,9 @@ from netspec.training.predicting import Judge
 from netspec.training.report import RunPage
 from netspec.training.run import Run
 
-_SHARE = 0.004
+_SHARE = 0.003
 """Of the time, at most, that goes into pages before the end; into judgements, too."""
-_PAGE, _JUDGEMENT = 0.04, 0.2
+_PAGE, _JUDGEMENT = 0.03, 0.15
 """Seconds that each may take, before it is known."""
 
 Arrays = Mapping[str, NDArray[Any]]

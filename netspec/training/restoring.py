@@ -42,7 +42,16 @@ def restore(executor: Executor, run: Run, listener: Listener | None = None) -> P
 def _under(progress: Progress, run: Run) -> Progress:
     """What holds under the run's present spec; tests of another one compare with none of its."""
     fresh = Progress()
-    forgotten = ("averages", "best", "best_iteration", "goal", "stalled", "anchor", "test")
+    forgotten = (
+        "averages",
+        "best",
+        "best_iteration",
+        "goal",
+        "stalled",
+        "anchor",
+        "test",
+        "plateau",
+    )
     change = {name: getattr(fresh, name) for name in forgotten}
     change |= {"spec": run.spec_hash(), "seed": run.settings.seed}
     return progress.model_copy(update=change)

@@ -59,6 +59,17 @@ def test_time_and_batch(netspec: Netspec, words: list[object]) -> None:
         assert netspec(*words, option, value).code == 2, (option, value)
 
 
+def test_back_and_named(netspec: Netspec, words: list[object], tiny: Path) -> None:
+    wild = [*words, "--set", "solver.base_lr=1e30"]
+    result = netspec(*wild, "--set", "solver.rollback=1", "--set", "solver.rollback_factor=1e-32")
+    assert result.code == 0, result.err
+    assert "warning: back from iteration " in result.err
+    assert " to 0\n" in result.err
+    gone = netspec(*wild, "--json")
+    assert gone.code == 1
+    assert re.search(rf"\nlayer `\w+` \({tiny}:\d+:1\) went first: |\nan update", gone.err)
+
+
 def test_restarts(netspec: Netspec, words: list[object], tmp_path: Path) -> None:
     result = netspec(*words, "--restarts", "3")
     assert result.code == 0, result.err

@@ -113,5 +113,5 @@ def test_all_images_of_a_net_are_cut_alike() -> None:
     transforming = Transforming(op, Transform(crop_size=3, mirror=True), True)
     for name in ("data", "beside"):
         transforming(name, op.input(name, TensorType(PIXELS.shape, "uint8")))
-    assert sorted(transforming.randoms) == ["transform#crop", "transform#mirror"]
+    assert sorted(transforming.lots.randoms) == ["transform#crop", "transform#mirror"]
     assert [v.name for v in op.inputs].count("random:transform#crop") == 1

@@ -129,3 +129,37 @@ def test_a_mean_of_another_size(tmp_path: Path) -> None:
     spec = written(tmp_path, 'crop_size: 11  mean_file: "mean.npy"', shape="3x11x11")
     with pytest.raises(DataError, match="crop_size 11 is more than the images of `data` have"):
         compile_spec(spec, embed_preprocessing=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "outside"),
+    [("border: EDGE", {"mode": "edge"}), ("border: REFLECT", {"mode": "reflect"}),
+     ("fill: 9", {"constant_values": 9})],
+)  # fmt: skip
+def test_prediction_pads_as_training_does(
+    tmp_path: Path, said: str, outside: dict[str, Any]
+) -> None:
+    picture = RNG.integers(0, 256, (3, 4, 4)).astype(np.uint8)
+    spec = written(tmp_path, f"pad: 1  channel_order: RGB  {said}")
+    plain, whole = (compile_spec(spec, embed_preprocessing=e).model for e in (False, True))
+    padded = np.pad(picture.astype(np.float32), ((0, 0), (1, 1), (1, 1)), **outside)
+    (expected,) = session(plain).run(None, {"data": padded[np.newaxis]})
+    (found,) = session(whole).run(None, {"data": picture[np.newaxis]})
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    classifier = Classifier(plain.SerializeToString(), "m.onnx", choose_device("cpu"))
+    np.testing.assert_allclose(classifier.probabilities(picture), expected[0], rtol=1e-5)
+
+
+def test_a_model_resizes_and_cuts_as_tests_do(tmp_path: Path) -> None:
+    """Whatever the batch; nothing that training draws is in it or told of it."""
+    transform = "resize: [6, 14]  crop_size: 6  rotation: 9  hue: 0.1  mean_value: 3"
+    np.savez(tmp_path / "set.npz", data=IMAGES)
+    spec = written(tmp_path, transform, source="set.npz")
+    model = compile_spec(spec, embed_preprocessing=True).model
+    said = json.loads(metadata(model)["embedded_preprocessing"])
+    assert said == {"resize": [6, 14], "crop_size": 6, "mean_value": [3.0]}
+    assert [port.shape[1:] for port in session(model).get_inputs()] == [[3, 10, 12]]
+    assert "Resize" not in {node.op_type for node in model.graph.node}, "10 is the middle"
+    (one,) = session(model).run(None, {"data": IMAGES[:1]})
+    (all_of_them,) = session(model).run(None, {"data": IMAGES})
+    np.testing.assert_allclose(all_of_them[:1], one, rtol=1e-5)

@@ -12,7 +12,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from netspec.data import open_dataset, probe
+from netspec.data import check_order, open_dataset, probe
 from netspec.data.lmdb import records
 from netspec.diagnostics import DataError
 from netspec.ir.sections import DataSection, Transform
@@ -117,6 +117,14 @@ class TestDatums:
         dataset = open_dataset("set", split="train", base=folder.parent, section=said)
         np.testing.assert_array_equal(dataset.arrays["data"], PIXELS)
         assert probe("set", folder.parent) == {"data": (3, 4, 6), "label": ()}
+
+    def test_colours_that_change_take_a_known_order(self, database: Write) -> None:
+        folder = database(*(datum(x) for x in PIXELS))
+        said = section(hue=0.1).model_copy(update={"source": folder.name})
+        with pytest.raises(DataError, match="hue take red for red: say `channel_order: BGR`"):
+            check_order(said, folder.parent)
+        for known in (section(hue=0.1, channel_order="RGB"), section(brightness=0.1)):
+            check_order(known.model_copy(update={"source": folder.name}), folder.parent)
 
     def test_colours_are_forced(self, database: Write) -> None:
         folder = database(*(datum(encoded=image_bytes(x)) for x in COLOURS))

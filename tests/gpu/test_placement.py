@@ -25,6 +25,7 @@ from netspec.codegen import target
 from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
+from netspec.codegen.step import BatchStep
 from netspec.codegen.target import CUDA
 from netspec.diagnostics import NetspecError
 from netspec.ir.graph import Value
@@ -119,6 +120,47 @@ def test_every_layer_is_fit_for_cuda(keyword: str, tmp_path: Path) -> None:
     assert made
 
 
+AUGMENTED = """
+data "train" {
+  source: "x"  batch_size: 4
+  transform {
+    TRANSFORM  scale: 1/64  mean_value: [1, 2, 3]
+  }
+}
+input "data" { shape: 3x16x16 }
+fc { num_output: 4 }
+softmax_loss
+"""
+TRANSFORMS = {
+    "all": "rotation: 30  zoom: 2  shear: 9  stretch: 2  translation: 3  distortion: 0.1  pad: 2  "
+    "crop_size: 16  mirror: true  flip_vertical: true  border: REFLECT  brightness: 0.2  "
+    "contrast: 0.2  saturation: 0.2  hue: 0.1  cutout: 4",
+    "resized": "resize: [16, 32]  crop_size: 16  mirror: true",
+    "cut": "pad: 4  crop_size: 16  mirror: true  border: EDGE",
+    "filled": "rotation: 30  fill: [1, 2, 3]",
+}
+
+
+def augmented(name: str, folder: Path) -> dict[str, BatchStep]:
+    """The steps of a net whose images are augmented."""
+    spec = folder / f"{name}.net"
+    spec.write_text(AUGMENTED.replace("TRANSFORM", TRANSFORMS[name]))
+    return cuda_graphs.steps(str(spec))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_augmentation_is_fit_for_cuda(name: str, tmp_path: Path) -> None:
+    for step in augmented(name, tmp_path).values():
+        assert not list(cuda_graphs.hazards(step.graph))
+        assert all(CUDA.runs(op) for op in step.graph.ops)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_augmentation_is_on_cuda(name: str, tmp_path: Path, astray: Astray) -> None:
+    made = augmented(name, tmp_path)
+    assert not astray({kind: cuda_graphs.model(step) for kind, step in made.items()})
+
+
 def test_updates_are_on_cuda(astray: Astray) -> None:
     assert not astray({name: cuda_graphs.update_model(name) for name in cuda_graphs.updates()})
 
@@ -182,9 +224,9 @@ def truth(op: Builder) -> Value:
     return x(op, 2, 6, dtype="bool")
 
 
-UNARY = ("Abs", "Cos", "Elu", "Erf", "Exp", "Identity", "IsNaN", "LeakyRelu", "Log", "LogSoftmax",
-         "Neg", "Reciprocal", "Relu", "Sigmoid", "Sin", "Softmax", "Softplus", "Sqrt", "Tanh",
-         "Transpose")  # fmt: skip
+UNARY = ("Abs", "Cos", "Elu", "Erf", "Exp", "Floor", "Identity", "IsNaN", "LeakyRelu", "Log",
+         "LogSoftmax", "Neg", "Reciprocal", "Relu", "Sigmoid", "Sin", "Softmax", "Softplus", "Sqrt",
+         "Tanh", "Transpose")  # fmt: skip
 BINARY = ("Add", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min",
           "Mul", "Pow", "Sub", "Sum")  # fmt: skip
 NODES: dict[str, Node] = {
@@ -240,6 +282,24 @@ INTEGERS: dict[str, Node] = {
     "Gather": lambda op: op.Gather(x(op, 8, dtype="int64"), x(op, 2, dtype="int64"), axis=0),
     "Cast": lambda op: op.Cast(truth(op), to="float32"),
     "Where": lambda op: op.Where(truth(op), x(op, 2, 6), op.scalar(0)),
+    "Cast to int32": lambda op: op.Cast(x(op, 2, 6), to="int32"),
+    "Cast of int32": lambda op: op.Cast(x(op, 2, 6, dtype="int32"), to="float32"),
+    "Add of int32": lambda op: op.Add(x(op, 2, 6, dtype="int32"), op.scalar(3, "int32")),
+    "Mul of int32": lambda op: op.Mul(x(op, 2, 6, dtype="int32"), op.scalar(3, "int32")),
+    "Expand of int32": lambda op: op.Expand(x(op, 1, 6, dtype="int32"), op.ints(4, 6)),
+    "GatherElements by int32": lambda op: op.GatherElements(
+        x(op, 4, 6), x(op, 4, 9, dtype="int32"), axis=1
+    ),
+    "Pad by the edge": lambda op: op.Pad(
+        x(op), op.ints(1, 1, 2, 2), None, op.ints(2, 3), mode="edge"
+    ),
+    "Pad by reflection": lambda op: op.Pad(
+        x(op), op.ints(1, 1, 2, 2), None, op.ints(2, 3), mode="reflect"
+    ),
+    "Max of three": lambda op: op.Max(x(op), x(op), x(op)),
+    "Resize, linear": lambda op: op.Resize(
+        x(op), None, None, op.ints(12, 12), axes=(2, 3), mode="linear"
+    ),
 }
 """Operators with the other types that graphs have for them."""
 ONE_AXIS: dict[str, Node] = {

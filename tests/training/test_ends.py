@@ -234,6 +234,40 @@ def test_what_diverges_too_often_or_at_once(tmp_path: Path) -> None:
     assert late.iterations == LENGTH
 
 
+def test_weights_that_are_lost_are_not_written(tmp_path: Path) -> None:
+    """An update may overflow though its gradient did not, and no test be there to see it."""
+    run, fake = make(tmp_path), Fake()
+    step = fake.step
+
+    def overflow(iteration: int, indices: NDArray[Any], rate: float) -> Any:
+        found = step(iteration, indices, rate)
+        if iteration == LENGTH - 1:
+            fake.w = fake.w + np.float32(np.inf)
+        return found
+
+    fake.step = overflow  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match="the weights are not finite after iteration 12"):
+        go(run, fake, tests=False)
+    assert not run.weights_file.exists()
+
+
+def test_no_anchor_has_lost_weights(tmp_path: Path) -> None:
+    run, fake = make(tmp_path), Staged(wild=6, bound=0.06)
+    step = fake.step
+
+    def overflow(iteration: int, indices: NDArray[Any], rate: float) -> Any:
+        found = step(iteration, indices, rate)
+        if iteration == 4 and rate > 0.06:
+            fake.w = fake.w + np.float32(np.inf)
+        return found
+
+    fake.step = overflow  # type: ignore[method-assign]
+    solver = asking(rollback=1, **FIXED)
+    with np.errstate(invalid="ignore"):
+        assert go(run, fake, solver=solver).iterations == LENGTH
+    assert fake.rates == [0.1] * 9 + [0.05] * 9  # back to 3, not to 5
+
+
 def test_the_fault_of_the_first_bad_iteration_is_looked_for(tmp_path: Path) -> None:
     asked: list[int] = []
 

@@ -113,6 +113,22 @@ def test_an_extended_run_is_the_same_to_the_bit_wherever_it_stops(spec: Path) ->
         assert result(parts.run) == result(whole.run)
 
 
+def test_a_training_that_diverges_goes_back_the_same_wherever_it_stops(spec: Path) -> None:
+    """At a rate that no float32 survives, twice; with averaged weights and dropout."""
+    text = NET.replace("0.1", "1e30").replace("max_epoch: 2", "max_epoch: 4  ema_decay: 0.9")
+    spec.write_text(text.replace("power: 1", "power: 1  rollback: 3  rollback_factor: 1e-16"))
+    ear = Ear()
+    backs: list[tuple[int, int]] = []
+    ear.rolled_back = lambda done, to, why: backs.append((done, to))  # type: ignore[method-assign]
+    whole = go(spec, listener=ear)
+    assert (whole.iterations, len(backs)) == (12, 2)
+    for stop in (1, 5, 9):
+        with pytest.raises(Stopped):
+            go(spec, listener=Ear(stop))
+        parts = go(spec, resume=True)
+        assert result(parts.run) == result(whole.run)
+
+
 def test_a_run_of_iterations_gains_epochs(spec: Path) -> None:
     spec.write_text(NET.replace("max_epoch: 2", "max_iter: 4"))
     go(spec)

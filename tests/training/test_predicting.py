@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from netspec.compiler import Spec, compile_spec, drawn_weights, elaborate, read
 from netspec.diagnostics import NetspecError
 from netspec.ir.heads import ClassHead, TargetHead, class_head, target_heads
-from netspec.training import predictor
+from netspec.training import predicting
 from netspec.training.experiment import evaluate_spec, prepare
 from netspec.training.predicting import Predictions, judge
 
@@ -175,7 +175,7 @@ def test_a_net_without_heads_says_nothing(tmp_path: Path) -> None:
 def test_what_memory_does_not_hold_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predictor, "MOST_BYTES", 100)
+    monkeypatch.setattr(predicting, "MOST_BYTES", 100)
     said = "3 for each of 11 samples takes 132 bytes, more than 100"
     with pytest.raises(NetspecError, match=said):
         judged(spec := written(tmp_path, NET), weights_of(spec))

@@ -222,3 +222,17 @@ def test_vectors_are_spared_the_decay_by_one_field(tmp_path: Path) -> None:
         moved[decay] = on.state().weights
     same = {n for n, w in moved["0"].items() if np.array_equal(w, moved["0.5"][n])}
     assert same == {name for name, multiplier in spared.items() if not multiplier}
+
+
+@pytest.mark.parametrize(("iter_size", "starts"), [(1, [0, 3, 6]), (2, [0, 2, 3])])
+def test_steps_in_epochs_are_where_the_log_has_them(
+    tmp_path: Path, iter_size: int, starts: list[int]
+) -> None:
+    """12 samples in batches of 4: an epoch takes 3 iterations, or 1.5."""
+    solver = "base_lr: 0.5  lr_policy: step  gamma: 0.5  stepsize: 1  lr_unit: EPOCH  display: 1"
+    path = spec(tmp_path, f"{solver}  max_epoch: 3  iter_size: {iter_size}")
+    made = train(read(str(path)), runs=tmp_path / "runs", device="cpu")
+    found = [float(row["lr"]) for row in rows(made.run)]
+    assert len(found) == 9 // iter_size + (iter_size - 1)
+    wanted = [0.5 * 0.5 ** (sum(start <= i for start in starts) - 1) for i in range(len(found))]
+    assert found == wanted

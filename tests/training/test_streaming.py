@@ -19,11 +19,15 @@ from PIL import Image
 from netspec.compiler import read
 from netspec.data import Reading
 from netspec.diagnostics import DataError, UsageError
+from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.training import samples
 from netspec.training.experiment import evaluate_run, prepare
 from netspec.training.feeding import BAD
+from netspec.training.initial import initial_check
 from netspec.training.launch import train
 from netspec.training.loop import Diverged, Listener, Outcome, Stopped
+from netspec.training.predicting import judge
+from netspec.training.previewing import preview
 from netspec.training.run import Run
 
 COUNT, SIDE = 21, 10
@@ -397,3 +401,21 @@ def test_a_run_refuses_other_manifests(tmp_path: Path) -> None:
     in_folders(tmp_path)
     lock.write_text(kept)
     same(whole, trained(spec, resume=True))
+
+
+def test_whatever_reads_samples_reads_them_from_the_disk(tmp_path: Path) -> None:
+    """Predictions, the first batch of a check, a preview: as from memory."""
+    source = in_folders(tmp_path)
+    found = []
+    for cache in ("MEMORY", "NONE"):
+        spec = read(str(written(tmp_path, source, cache, name=f"{cache}net")))
+        experiment = prepare(spec)
+        weights = initial_weights(experiment.nets.test.net, 1)
+        statistics = initial_statistics(experiment.nets.test.net)
+        scored = judge(experiment, device="cpu").predictions({**weights, **statistics}).scored
+        assert scored is not None
+        losses = [loss.loss for loss in initial_check(spec).losses]
+        shown = [image for row in preview(spec, samples=3, draws=2) for image in row.drawn]
+        found.append((scored.scores, np.array(losses), np.array(shown)))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
