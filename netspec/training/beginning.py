@@ -22,7 +22,8 @@ from netspec.training.experiment import Experiment
 from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
-from netspec.training.run import SPEC, Run, Settings, environment, latest_run
+from netspec.training.run import SPEC, Run, latest_run
+from netspec.training.settings import Settings, environment
 from netspec.weights import load_weights
 
 
