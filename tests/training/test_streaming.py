@@ -354,7 +354,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def test_memory_is_that_of_some_batches(tmp_path: Path) -> None:
-    """120 images of 1 MB, in batches of four: in memory they take what is streamed takes less."""
+    """Two sets of 120 images of 1 MB, of which four batches of four or five each are held."""
     image = Image.fromarray(np.zeros((590, 590, 3), np.uint8))
     for row in range(120):
         path = tmp_path / "set" / "abc"[row % 3] / f"{row}.png"
@@ -368,8 +368,7 @@ def test_memory_is_that_of_some_batches(tmp_path: Path) -> None:
         said = subprocess.run(words, capture_output=True, text=True, env=environment, check=True)
         peaks[cache] = int(said.stdout.splitlines()[-1]) >> 10
     held = 2 * 120 * 590 * 590 * 3 >> 20
-    batches = (3 + 1) * (4 + 5) * 590 * 590 * 3 >> 20
-    assert peaks["NONE"] < peaks["MEMORY"] - held + batches + 40, peaks
+    assert peaks["MEMORY"] - peaks["NONE"] > held / 2, peaks
 
 
 def test_a_run_refuses_other_manifests(tmp_path: Path) -> None:
