@@ -111,6 +111,11 @@ class Progress(_Told):
         run = printable(str(outcome.run))
         if outcome.skipped:
             self.warned(f"{outcome.skipped} updates were left out: not finite")
+        if outcome.bad_samples:
+            self.warned(f"{outcome.bad_samples} samples that cannot be read were passed over")
+        if outcome.waited is not None:
+            waited = f"{1000 * outcome.waited:.2f} ms"
+            self.noted(f"steps waited {waited} for their samples, in the mean")
         if outcome.ending:
             self.noted(outcome.ending)
         said = "done" if outcome.ran else "done before"
@@ -202,6 +207,8 @@ class JsonLines(_Told):
             run=str(outcome.run),
             iterations=outcome.iterations,
             skipped=outcome.skipped,
+            bad_samples=outcome.bad_samples,
+            waited=outcome.waited,
             test=results(outcome.test),
             best=outcome.best,
             best_iteration=outcome.best_iteration,

@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     "--autotune", is_flag=True, show_default="off",
     help="Measure first which formulations are the fastest here, in 30 seconds at most.",
 )  # fmt: skip
+@click.option(
+    "--skip-bad", type=click.IntRange(0, 2**31), metavar="N", show_default="0",
+    help="Pass over at most N images that cannot be read, each named and replaced by the next.",
+)  # fmt: skip
 @options.TARGET
 @options.THREADS
 @options.RECOMPUTE
@@ -89,6 +93,7 @@ def command(
     runs: Path,
     folds: int | None,
     autotune: bool,
+    skip_bad: int | None,
     target: str | None,
     threads: int | None,
     recompute: str | None,
@@ -136,6 +141,7 @@ def command(
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
             epochs=epochs, max_time=amount, batch=samples, force=force, fold=fold,
+            skip_bad=skip_bad,
             listener=listener,
         )  # fmt: skip
 

@@ -94,6 +94,13 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     return Dataset({**arrays, "label": labels[kind], **labels}, _classes(files, kind), str(path))
 
 
+def _locked(path: Path, wanted: Wanted) -> list[Path]:  # noqa: ARG001
+    """What a manifest tells of: the archive, or the files of both splits."""
+    if not path.is_dir():
+        return [path]
+    return [path / name for name in sorted(_present(path, "train") | _present(path, "test"))]
+
+
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     form = _Files.of(path, wanted.split).form
     _kind(path, form, wanted)
@@ -216,4 +223,5 @@ READER = Reader(
     _probe,
     frozenset({"label"}),
     order="RGB",
+    files=_locked,
 )

@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]
+from netspec.data.lazy import Lazy
+
+Array: TypeAlias = NDArray[Any] | Lazy
 Reals: TypeAlias = NDArray[np.float64]
 
 _VALUES = 2**21
@@ -32,7 +34,7 @@ def channel_moments(arrays: Sequence[Array]) -> tuple[Reals, Reals]:
     width.
     """
     channels = arrays[0].shape[1]
-    count = sum(array.size for array in arrays) // channels
+    count = sum(prod(array.shape) for array in arrays) // channels
     total, squares = np.zeros(channels), np.zeros(channels)
     for some in _pieces(arrays):
         total += _by_channel(some).sum(axis=1)
@@ -93,8 +95,14 @@ def _pieces(arrays: Sequence[Array]) -> Iterator[Reals]:
     """All samples of all arrays, some at a time."""
     for array in arrays:
         step = max(1, _VALUES // prod(array.shape[1:]))
-        for start in range(0, len(array), step):
-            yield np.asarray(array[start : start + step], np.float64)
+        for rows in pieces(len(array), step):
+            yield np.asarray(array[rows], np.float64)
+
+
+def pieces(count: int, step: int) -> Iterator[NDArray[np.int64]]:
+    """The numbers of samples, `step` at a time."""
+    for start in range(0, count, step):
+        yield np.arange(start, min(start + step, count))
 
 
 def _by_channel(some: Reals) -> Reals:

@@ -98,5 +98,6 @@ def _check(dataset: Dataset, share: Fraction, total: int, given: int, classes: i
 
 def _taken(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
     arrays = {name: array[rows] for name, array in dataset.arrays.items()}
+    streamed = {name: lazy.chosen(rows) for name, lazy in dataset.streamed.items()}
     files = [dataset.files[row] for row in rows] if dataset.files else ()
-    return replace(dataset, arrays=arrays, files=files, rows=rows)
+    return replace(dataset, arrays=arrays, streamed=streamed, files=files, rows=rows)

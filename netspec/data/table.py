@@ -13,16 +13,10 @@ import numpy as np
 
 from netspec.data.classes import class_names
 from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted
-from netspec.data.decoding import decode_all
+from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import (
-    SUFFIXES,
-    decode,
-    decode_resized,
-    image_shape,
-    natural_shape,
-    strict,
-)
+from netspec.data.image import SUFFIXES, image_shape, strict
+from netspec.data.lazy import Lazy
 from netspec.data.lines import located
 from netspec.data.rows import WHOLE, Row, is_finite, is_number, numbers, rows_of
 from netspec.diagnostics import DataError
@@ -61,14 +55,20 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
         labels.add(block, columns.label)
     arrays = {name: np.concatenate(parts) for name, parts in blocks.items()}
     classes: tuple[str, ...] = ()
+    files: list[Path] = []
+    streamed: dict[str, Lazy] = {}
     if columns.image is not None:
-        files = [*names.lines]
-        arrays["data"] = _images(path, [files[code] for code in names.codes], wanted)
+        texts = [*names.lines]
+        files = located(path, [texts[code] for code in names.codes], wanted)
+        images = _encoded(files, wanted)
+        with strict():
+            shape = _shape(path, images, wanted)
+        streamed["data"] = images.lazy(shape, resized=bool(wanted.section.new_height))
     elif wanted.shape and prod(wanted.shape) == arrays["data"].shape[1]:
         arrays["data"] = arrays["data"].reshape(-1, *wanted.shape)
     if columns.label is not None:
         arrays["label"], classes = _labels(path, labels, columns.label, wanted)
-    return Dataset(arrays, classes, str(path))
+    return Dataset(arrays, classes, str(path), streamed=streamed, files=files)
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
@@ -77,8 +77,8 @@ def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     types = {name: TensorType((len(places),)) for name, places in columns.arrays.items()}
     if columns.image is not None:
         with strict():
-            files = located(path, [first.cells[columns.image]], wanted)
-            types["data"] = TensorType(_shape(path, files[0], wanted), "uint8")
+            files = located(path, [first.cells[columns.image].strip()], wanted)
+            types["data"] = TensorType(_shape(path, _encoded(files, wanted), wanted), "uint8")
     if columns.label is not None:
         cell = first.cells[columns.label].strip()
         real = is_number(cell) and not WHOLE.fullmatch(cell)
@@ -199,21 +199,32 @@ def _labels(
     return np.array([classes.index(text) for text in texts], np.int64)[codes], classes
 
 
-def _images(path: Path, names: list[str], wanted: Wanted) -> Array:
-    files, order = located(path, names, wanted), wanted.order("RGB")
-    take = decode_resized if wanted.section.new_height else decode
-    with strict():
-        shape = _shape(path, files[0], wanted)
-        return decode_all(path, len(files), shape, lambda i: take(files[i], shape, order))
+def _encoded(files: list[Path], wanted: Wanted) -> Encoded:
+    return Encoded(
+        len(files),
+        name=lambda i: files[i],
+        content=lambda i: wanted.content(files[i]),
+        order=wanted.order("RGB"),
+        tolerance=wanted.tolerance,
+    )
 
 
-def _shape(path: Path, first: Path, wanted: Wanted) -> Shape:
+def _shape(path: Path, images: Encoded, wanted: Wanted) -> Shape:
     """C x H x W of every image: as the section or the net says, else as the first is."""
     section = wanted.section
-    shape = image_shape(path, wanted.shape) if wanted.shape else natural_shape(first)
+    shape = image_shape(path, wanted.shape) if wanted.shape else images.natural_shape()
     if section.new_height:
         return (shape[0], section.new_height, section.new_width)
-    return (shape[0], *natural_shape(first)[1:]) if wanted.cropped else shape
+    return (shape[0], *images.natural_shape()[1:]) if wanted.cropped else shape
+
+
+def _files(path: Path, wanted: Wanted) -> list[Path]:
+    """The images that a file lists, each once."""
+    columns, rows = _opened(path, wanted)
+    if columns.image is None:
+        return []
+    names = dict.fromkeys(row.cells[columns.image].strip() for row in rows)
+    return located(path, [*names], wanted)
 
 
 READER = Reader(
@@ -221,6 +232,7 @@ READER = Reader(
     _claims,
     _read,
     _probe,
-    frozenset({"label", "root_folder", "new_height", "new_width"}),
+    frozenset({"label", "root_folder", "new_height", "new_width", "cache"}),
     order="RGB",
+    images=_files,
 )

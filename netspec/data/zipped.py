@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
-from netspec.data.decoding import decode_all
+from netspec.data.encoded import Encoded
 from netspec.data.file import fault
 from netspec.data.folder import SPLITS, UNREAD
-from netspec.data.image import SUFFIXES, decode_bytes, image_shape, natural_shape_of, strict
+from netspec.data.image import SUFFIXES, image_shape, strict
 from netspec.data.packed import Archive, read_directory
 from netspec.ir.types import Shape, TensorType
 
@@ -31,35 +31,37 @@ def _claims(path: Path) -> bool:
 def _read(path: Path, wanted: Wanted) -> Dataset:
     archive = read_directory(path)
     classes, entries = _listed(archive, wanted.split)
+    images = _encoded(archive, entries, wanted)
     with strict():
-        shape, order = _shape(archive, entries[0], wanted), wanted.order("RGB")
-
-        def decode(i: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-            file = entries[i].file
-            return decode_bytes(archive.name(file), archive.content(file), shape, order)
-
-        data = decode_all(path, len(entries), shape, decode)
+        data = images.lazy(_shape(path, images, wanted))
     label = np.array([entry.label for entry in entries], np.int64)
-    return Dataset({"data": data, "label": label}, classes, str(path))
+    return Dataset({"label": label}, classes, str(path), streamed={"data": data})
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     archive = read_directory(path)
     _, entries = _listed(archive, wanted.split)
     with strict():
-        return {"data": TensorType(_natural(archive, entries[0]), "uint8"), "label": LABEL}
+        shape = _encoded(archive, entries, wanted).natural_shape()
+        return {"data": TensorType(shape, "uint8"), "label": LABEL}
 
 
-def _natural(archive: Archive, first: _Entry) -> Shape:
-    return natural_shape_of(archive.name(first.file), archive.content(first.file))
+def _encoded(archive: Archive, entries: list[_Entry], wanted: Wanted) -> Encoded:
+    return Encoded(
+        len(entries),
+        name=lambda i: archive.name(entries[i].file),
+        content=lambda i: archive.content(entries[i].file),
+        order=wanted.order("RGB"),
+        tolerance=wanted.tolerance,
+    )
 
 
-def _shape(archive: Archive, first: _Entry, wanted: Wanted) -> Shape:
+def _shape(path: Path, images: Encoded, wanted: Wanted) -> Shape:
     """The shape of every image: as wanted, or as the first is."""
     if not wanted.shape:
-        return _natural(archive, first)
-    shape = image_shape(archive.path, wanted.shape)
-    return (shape[0], *_natural(archive, first)[1:]) if wanted.cropped else shape
+        return images.natural_shape()
+    shape = image_shape(path, wanted.shape)
+    return (shape[0], *images.natural_shape()[1:]) if wanted.cropped else shape
 
 
 def _listed(archive: Archive, split: str) -> tuple[tuple[str, ...], list[_Entry]]:
@@ -140,5 +142,6 @@ READER = Reader(
     _claims,
     _read,
     _probe,
+    frozenset({"cache"}),
     validates=_validates,
 )

@@ -162,6 +162,14 @@ class DataSection(Fields):
     """The images of a list or a CSV are resized to it; 0: not at all."""
     is_color: Flag = True
     """Whether the images of a list are read as three channels, else as one."""
+    cache: Literal["MEMORY", "NONE"] | None = None
+    """Whether images are decoded once, to memory, or again for each batch, by threads ahead of it.
+
+    Unless set, they go to memory if they take no more than half of what is free.
+    """
+    manifest: Text = ""
+    """The file of `netspec data lock` that the source must match, relative to the spec; unless
+    given, `<source>.lock` where that is beside it."""
     transform: Transform = Transform()
     """What happens to the values, carried out in the graph."""
 

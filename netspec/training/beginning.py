@@ -17,12 +17,13 @@ from netspec.training import autotune as tuning
 from netspec.training import tuned
 from netspec.training.caffe_snapshot import restored
 from netspec.training.checkpoint import Progress
-from netspec.training.environment import environment
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
+from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
-from netspec.training.run import SPEC, Run, Settings, latest_run
+from netspec.training.run import SPEC, Run, latest_run
+from netspec.training.settings import Settings, environment
 from netspec.weights import load_weights
 
 
@@ -83,6 +84,7 @@ def create_run(
     machine: Machine,
     threads: int | None,
     recompute: Sequence[str],
+    skip_bad: int,
     given: Sequence[str] = (),
 ) -> Run:
     """The folder of a new run; `given` is what options set over the spec."""
@@ -101,6 +103,8 @@ def create_run(
         classes=experiment.classes,
         folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},
+        manifests=manifests(experiment),
+        skip_bad=skip_bad,
         solver=plain(experiment.solver),
         versions=environment(),
         given=tuple(given),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -35,6 +35,22 @@ _COUNTERS = np.arange(1, 8193, dtype=np.uint64)
 """Of one block of random numbers, small enough that all of Squares stays in the L2 cache."""
 
 
+class Samples(Protocol):
+    """Where the graph of a batch finds its samples."""
+
+    @property
+    def memory(self) -> Mapping[str, Memory]:
+        """The arrays on the device, by blob."""
+        ...
+
+    def rows(self, samples: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+        """The places in the arrays of a batch's samples, once they are there.
+
+        `number` is that of the batch, as it is foretold.
+        """
+        ...
+
+
 class BoundBatch:
     """A batch's graph: indices and random tensors in, losses and metrics out."""
 
@@ -42,13 +58,13 @@ class BoundBatch:
         self,
         step: BatchStep,
         state: Mapping[str, int],
-        arrays: Mapping[str, Memory],
+        samples: Samples,
         device: Device,
         seed: int,
     ) -> None:
         """`state` are the addresses of weights, statistics and gradients, by port."""
         self._seed = seed
-        self._arrays = arrays  # what is bound must outlive the binding
+        self._samples = samples  # what is bound must outlive the binding
         self._losses = {top: f"loss:{top}" for top in step.losses}
         self._metrics = {top: f"metric:{top}" for top in step.metrics}
         self._indices = Feed(device, step.indices.type.shape, np.int64)
@@ -65,7 +81,7 @@ class BoundBatch:
         """Loss, losses, metrics, and whether what an update reads is finite."""
         addresses = {
             **state,
-            **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
+            **{f"array:{name}": memory.pointer for name, memory in samples.memory.items()},
             **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
             **{f"mix:{name}": feed.pointer for name, feed in self._mixture.items()},
             **self.results.pointers,
@@ -77,7 +93,7 @@ class BoundBatch:
         """One batch of the samples `indices`, with the random tensors of `iteration`."""
         host = self._indices.host
         assert indices.shape == host.shape, (indices.shape, host.shape)
-        host[...] = indices
+        host[...] = self._samples.rows(indices, iteration)
         self._indices.send()
         for name, feed in self._randoms.items():
             fill_uniform(feed.host, self._seed, iteration, name)

@@ -18,6 +18,7 @@ from netspec.compiler import (
 )
 from netspec.data import (
     Dataset,
+    Reading,
     check_dataset,
     check_order,
     fitted,
@@ -36,7 +37,8 @@ from netspec.ir.override import override
 from netspec.ir.sections import MEAN, Solver
 from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
-from netspec.runtime.device import choose_device
+from netspec.runtime.device import Device, choose_device
+from netspec.runtime.free import free_memory
 from netspec.training.checkpoint import State, load
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.measured import FILE, NOTHING, Measured, attached, measure, wanted, weighed
@@ -119,13 +121,15 @@ def prepare(
     fold: Fold | None = None,
     measured: Measured | None = None,
     runs: Path | None = None,
+    reading: Reading | None = None,
 ) -> Experiment:
     """Build the nets and open the data; SpecErrors, UsageError or DataError if they do not fit.
 
     `data` is a path relative to the working directory that both phases read; `sources` says it
-    per phase, as a run remembers it. Where samples are held out, a share or a `fold`, they are
-    the experiment's `test`, and `data "test"` is not opened. What transforms read of the training
-    data is `measured` already, or measured now, unless the last run under `runs` had the same.
+    per phase, as a run remembers it, and `reading` how they are read. Where samples are held out, a
+    share or a `fold`, they are the experiment's `test`, and `data "test"` is not opened. What
+    transforms read of the training data is `measured` already, or measured now, unless the last run
+    under `runs` had the same.
     """
     nets = elaborate(spec)
     net = nets.train.net
@@ -137,7 +141,7 @@ def prepare(
         raise UsageError(f'{spec.path}: lr_policy plateau looks at tests: it needs a `data "test"`')
     sources = sources or {}
     base, name = _place(spec, net, Phase.TRAIN, data, sources.get(Phase.TRAIN))
-    train, held = _opened(spec, net, base, name, "train"), ""
+    train, held = _opened(spec, net, base, name, "train", reading), ""
     found, source = {Phase.TRAIN: _found(base, name)}, sources.get(Phase.TEST)
     test: Dataset | None = None
     tested = nets.test.net.data is not None and not nets.test.net.data.val
@@ -147,7 +151,8 @@ def prepare(
         found |= _left(spec, nets.test.net, data, source) if tested else {}
     elif tested:
         base, name = _place(spec, nets.test.net, Phase.TEST, data, source)
-        test = _opened(spec, nets.test.net, base, name, "val" if validates(name, base) else "test")
+        split = "val" if validates(name, base) else "test"
+        test = _opened(spec, nets.test.net, base, name, split, reading)
         same_classes(test, train.classes)
         found[Phase.TEST] = _found(base, name)
     seen = measure(nets, train, runs) if measured is None else measured
@@ -174,14 +179,20 @@ def _left(spec: Spec, net: Net, data: Path | None, source: str | None) -> dict[P
 
 
 def open_phase(
-    spec: Spec, net: Net, phase: Phase, *, data: Path | None = None, source: str | None = None
+    spec: Spec,
+    net: Net,
+    phase: Phase,
+    *,
+    data: Path | None = None,
+    source: str | None = None,
+    reading: Reading | None = None,
 ) -> tuple[Dataset, str]:
     """The data set of a phase, checked against the net, and where it was found.
 
     What its transform reads of the training data is there, see `_measured`.
     """
     base, name = _place(spec, net, phase, data, source)
-    dataset = _opened(spec, net, base, name, _SPLITS[phase])
+    dataset = _opened(spec, net, base, name, _SPLITS[phase], reading)
     return _measured(spec, net, dataset), _found(base, name)
 
 
@@ -261,7 +272,9 @@ def _found(base: Path, name: str) -> str:
     return str(path) if path.exists() else name
 
 
-def _opened(spec: Spec, net: Net, base: Path, name: str, split: str) -> Dataset:
+def _opened(
+    spec: Spec, net: Net, base: Path, name: str, split: str, reading: Reading | None = None
+) -> Dataset:
     """The samples of a phase as its net takes them."""
     images = stored_inputs(net).get(next(iter(net.transformed), "data"))
     dataset = open_dataset(
@@ -271,10 +284,19 @@ def _opened(spec: Spec, net: Net, base: Path, name: str, split: str) -> Dataset:
         shape=images.sample if images else None,
         section=net.data,
         folder=spec.base,
+        reading=_with_room(reading or Reading()),
     )
     assert net.data is not None
     check_order(net.data.model_copy(update={"source": name}), base)
     return _suited(dataset, net, spec.base)
+
+
+def _with_room(reading: Reading) -> Reading:
+    """With half of what is free for images, unless it says how much: a training needs more."""
+    free = free_memory(Device("cpu"))
+    if reading.room is not None or free is None:
+        return reading
+    return replace(reading, room=free // 2)
 
 
 def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
@@ -388,7 +410,7 @@ def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
 
 def _suited(dataset: Dataset, net: Net, base: Path) -> Dataset:
     """The data set as the net takes it, with the mean image; DataError if it does not fit."""
-    inputs = stored_inputs(net, {name: a.shape[1:] for name, a in dataset.arrays.items()})
+    inputs = stored_inputs(net, dataset.shapes)
     fed = {name: type for name, type in inputs.items() if name in net.inputs}
     dataset = fitted(dataset, fed)
     _check(dataset, net, fed)

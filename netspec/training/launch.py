@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from netspec.training.checkpoint import Progress
 from netspec.training.diagnosis import Diagnosis
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes
+from netspec.training.feeding import Feeding
 from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
 from netspec.training.machine import Machine, find_machine
@@ -54,6 +56,7 @@ def train(
     max_time: float | None = None,
     batch: int | Literal["auto"] | None = None,
     force: bool = False,
+    skip_bad: int | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
@@ -73,7 +76,8 @@ def train(
     `epochs` and `max_time` (seconds) stand for the solver's fields; a run that goes on takes them,
     too, `"+10"` epochs beyond its length. `batch` stands for the training's batch_size; `"auto"` is
     what memory holds, see `chosen_batch`. A run whose spec has changed goes on with it by `force`,
-    with the weights that fit.
+    with the weights that fit. Of images that cannot be read `skip_bad` are passed over: none unless
+    given, and in a run that goes on as many as it began with.
 
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
@@ -90,11 +94,13 @@ def train(
         recompute,
         autotune,
         listener,
+        Feeding.of(skip_bad or 0, listener.warned),
         fold,
     )
     if resume:
         folder = resume if isinstance(resume, Path) else None
-        ready = going_on(wanted, run_again(spec, Path(runs), folder, force=force))
+        again = run_again(spec, Path(runs), folder, force=force)
+        ready = going_on(replace(wanted, feeding=wanted.feeding.again(again.run, skip_bad)), again)
     else:
         ready = anew(wanted, spec)
     experiment, machine = ready.experiment, ready.machine
@@ -107,14 +113,15 @@ def train(
             files = [Path(file) for file in weights]
             start_from(executor, experiment, files, ignore_mismatch, listener)
             run = create_run(
-                experiment, Path(runs), device, machine, threads, recompute, ready.given
-            )
+                experiment, Path(runs), device, machine, threads, recompute, skip_bad or 0,
+                ready.given,
+            )  # fmt: skip
         else:
             run = ready.again.run
         snapshot = None
         if experiment.solver.snapshot_prefix is not None:
             snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
-        with run.lock():
+        with run.lock(), ready.feeding.during(executor, run):
             progress = _state(ready, run, executor, solverstate, listener)
             with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
                 return loop.train(
@@ -132,6 +139,7 @@ def train(
                         experiment, machine, ready.planner, ready.recompute, executor
                     ),
                     keep_start=bool(weights or solverstate),
+                    complete=ready.feeding.complete(executor),
                 )
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from netspec.compiler import Elaborated
 from netspec.data import Dataset
-from netspec.data.measuring import channel_moments, colour_axes, mean_sample, whitening
+from netspec.data.lazy import Lazy
+from netspec.data.measuring import channel_moments, colour_axes, mean_sample, pieces, whitening
 from netspec.diagnostics import DataError, NetspecError, UsageError, printable
 from netspec.ir.class_weights import classes_of, unweighed, with_class_weights
 from netspec.ir.labelled import LabelledLoss
@@ -81,7 +82,7 @@ def measure(nets: Elaborated, train: Dataset, runs: Path | None = None) -> Measu
     if not names and not losses:
         return NOTHING
     transform = _transform(net, test)
-    samples = [train.arrays[name] for name in net.transformed]
+    samples = [train.fed[name] for name in net.transformed]
     labels = [train.arrays[node.bottoms[1]] for node in losses]
     key = _key([*(samples if names else ()), *labels], [*names, *map(_called, losses)], transform)
     with suppress(NetspecError):  # a damaged run is no reason not to measure
@@ -140,7 +141,7 @@ def attached(dataset: Dataset, net: Net, found: Measured) -> Dataset:
     names = wanted(net)
     if not names:
         return dataset
-    stored = stored_inputs(net, {name: a.shape[1:] for name, a in dataset.arrays.items()})
+    stored = stored_inputs(net, dataset.shapes)
     types, arrays = beside(net, stored), dict[str, Any]()
     for name in names:
         what = name.removeprefix("transform#")
@@ -163,7 +164,7 @@ def _transform(net: Net, test: Net) -> Transform:
 
 
 def _arrays(
-    samples: Sequence[NDArray[Any]], names: Mapping[str, None], transform: Transform
+    samples: Sequence[NDArray[Any] | Lazy], names: Mapping[str, None], transform: Transform
 ) -> dict[str, NDArray[np.float32]]:
     made: dict[str, NDArray[np.float64]] = {}
     if MEAN in names:
@@ -182,12 +183,12 @@ def _arrays(
     return {name: made[name].astype(np.float32) for name in names}
 
 
-def _key(samples: Sequence[NDArray[Any]], names: Sequence[str], transform: Transform) -> str:
+def _key(samples: Sequence[NDArray[Any] | Lazy], names: Sequence[str], transform: Transform) -> str:
     whiten = (transform.whiten, transform.whiten_epsilon, transform.scale)
     total = sha256(json.dumps([sorted(names), whiten]).encode())
     for array in samples:
         total.update(f"{array.dtype.str} {array.shape}\n".encode())
-        step = max(1, _BLOCK // max(1, prod(array.shape[1:]) * array.itemsize))
-        for start in range(0, len(array), step):
-            total.update(array[start : start + step].tobytes())
+        step = max(1, _BLOCK // max(1, prod(array.shape[1:]) * array.dtype.itemsize))
+        for rows in pieces(len(array), step):
+            total.update(array[rows].tobytes())
     return total.hexdigest()

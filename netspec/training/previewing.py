@@ -58,8 +58,8 @@ def preview(
         seed = net.solver.random_seed if net.solver else 1
     shuffle = True if net.data.shuffle is None else net.data.shuffle
     chosen = Batches(len(dataset), samples, seed, shuffle).indices(0)
-    arrays = {name: array[chosen] for name, array in dataset.arrays.items()}
-    made = _fed(net, {**arrays, **dataset.measured}, draws, seed)
+    arrays = dataset.taken(chosen)
+    made = _fed(net, arrays, draws, seed)
     eyes = {name: _Eye.for_images(arrays[name], order) for name in net.transformed}
     return [
         Row(

@@ -20,6 +20,7 @@ from netspec.training.amendments import joined
 from netspec.training.beginning import run_texts, seeded
 from netspec.training.changed import changed_texts, difference, shortened
 from netspec.training.experiment import Experiment, run_spec
+from netspec.training.feeding import manifests
 from netspec.training.folds import folded
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
@@ -50,6 +51,7 @@ class Again:
                 "seed": experiment.solver.random_seed,
                 "folder": str(self.spec.base.absolute()),
                 "data": {phase.value: source for phase, source in experiment.sources.items()},
+                "manifests": manifests(experiment),
                 "overrides": dict(text.split("=", 1) for text in self.spec.sets),
             }
         if sets or self.texts is not None:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import remove_orphans, write_durably
 from netspec.training.checkpoint import Keeper, State
 from netspec.training.locking import lock_file, reaching
+from netspec.training.settings import Change, Settings
 from netspec.training.tensors import read_tensors, write_tensors
 
 SPEC = "spec.net"
@@ -27,56 +28,6 @@ _SETTINGS = "settings.json"
 _LOCK = "lock"
 _TEXTS = (".net", ".prototxt")
 _NAME_LENGTH = 64
-
-
-class Change(BaseModel):
-    """Another spec that the run was made to go on with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    spec: str
-    """The hash of the one before."""
-    difference: str
-    """Line by line."""
-
-
-class Settings(BaseModel):
-    """What a run was started with, beyond its spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    name: str
-    """The net's."""
-    command: tuple[str, ...] = ()
-    overrides: dict[str, str] = {}
-    """What `--set` gave, by path."""
-    device: str = "cpu"
-    target: str | None = None
-    """What its graphs were compiled for; runs of earlier versions do not tell."""
-    block: int = 0
-    threads: int | None = None
-    """As asked for."""
-    recompute: tuple[str, ...] = ()
-    seed: int = 1
-    fold: tuple[int, int] | None = None
-    """Which fold of how many was held out, in a cross-validation."""
-    held_out: str = ""
-    """The digest of the samples that were held out; empty if none were."""
-    classes: tuple[str, ...] = ()
-    """The names of the classes, if the data know them."""
-    folder: str | None = None
-    """Where the spec's paths begin."""
-    data: dict[str, str] = {}
-    """Where the samples of each phase came from."""
-    solver: dict[str, Any] = {}
-    """The solver's fields as resolved."""
-    versions: dict[str, str] = {}
-    given: tuple[str, ...] = ()
-    """What options such as `--epochs` set, as `path=value`; the run's spec has it."""
-    amended: tuple[str, ...] = ()
-    """What they set since, over the run's spec."""
-    changes: tuple[Change, ...] = ()
 
 
 class Run:

@@ -33,8 +33,9 @@ from netspec.training.outcome import Outcome
 from netspec.training.predicting import Predictions
 from netspec.training.report import RunPage, metric_names
 from netspec.training.reporter import Budget
-from netspec.training.run import Run, Settings
+from netspec.training.run import Run
 from netspec.training.scored import Regressed, Scored
+from netspec.training.settings import Settings
 
 HOSTILE = "<script>alert(1)<"
 VOID = {"meta", "img", "br", "input"}

@@ -12,8 +12,8 @@ import pytest
 
 from netspec.diagnostics import DataError, UsageError
 from netspec.training.checkpoint import State
-from netspec.training.environment import environment
-from netspec.training.run import Run, Settings, folder_name, latest_run
+from netspec.training.run import Run, folder_name, latest_run
+from netspec.training.settings import Settings, environment
 
 SPEC = 'name: "LeNet"\n'
 
