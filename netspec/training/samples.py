@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from netspec.data.lazy import Lazy, Rows
 from netspec.data.prefetch import Ahead, Prefetch
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN
 from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.free import free_memory
@@ -58,8 +58,8 @@ class Streamed:
             for name, array in fed.items()
         }
         self._batch = Prefetch(fed, net.batch, ahead)
-        if transform_of(net).mean_file:
-            self.memory[MEAN] = Memory(device, np.asarray(arrays[MEAN]))
+        for name in read_beside(net, transform_of(net)):
+            self.memory[name] = Memory(device, np.asarray(arrays[name]))
         self.count = _count(net, arrays)
         self.waited: float | None = 0.0
         """Seconds that were spent waiting for samples."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,22 @@ def in_a_list(folder: Path) -> str:
     return "set.txt"
 
 
+def in_a_zip(folder: Path) -> str:
+    in_folders(folder)
+    with zipfile.ZipFile(folder / "set.zip", "w") as archive:
+        for file in sorted((folder / "set").rglob("*.png")):
+            archive.write(file, file.relative_to(folder))
+    return "set.zip"
+
+
+def in_a_table(folder: Path) -> str:
+    in_folders(folder)
+    files = sorted((folder / "set").rglob("*.png"))
+    lines = [f"{file.relative_to(folder)},{'abc'.index(file.parent.name)}\n" for file in files]
+    (folder / "set.csv").write_text("path,label\n" + "".join(lines))
+    return "set.csv"
+
+
 def in_a_database(folder: Path, *, encoded: bool) -> str:
     """Datums by hand: an LMDB by its own library."""
     import lmdb
@@ -88,6 +105,8 @@ def in_a_database(folder: Path, *, encoded: bool) -> str:
 SOURCES: dict[str, Callable[[Path], str]] = {
     "folder": in_folders,
     "list": in_a_list,
+    "zip": in_a_zip,
+    "table": in_a_table,
     "encoded": lambda folder: in_a_database(folder, encoded=True),
     "stored": lambda folder: in_a_database(folder, encoded=False),
 }
@@ -159,6 +178,18 @@ def test_streamed_is_what_is_in_memory(tmp_path: Path, source: str) -> None:
     found = [
         trained(written(tmp_path, name, cache, name=f"{cache}net")) for cache in ("MEMORY", "NONE")
     ]
+    same(*found)
+
+
+@pytest.mark.parametrize("source", ["folder", "zip"])
+def test_what_is_held_out_and_measured_is_streamed_alike(tmp_path: Path, source: str) -> None:
+    name = SOURCES[source](tmp_path)
+    found = []
+    for cache in ("MEMORY", "NONE"):
+        spec = written(tmp_path, name, cache, name=f"{cache}net")
+        text = spec.read_text().replace("batch_size: 4", "batch_size: 4  val: 0.2", 1)
+        spec.write_text(text.replace("scale: 1/255", "standardize: true"))
+        found.append(trained(spec))
     same(*found)
 
 
