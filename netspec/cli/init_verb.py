@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from netspec import zoo
+from netspec.cli.spec_for_pictures import spec_for_pictures
 from netspec.compiler import elaborate, read
 from netspec.diagnostics import UsageError, printable, suggest
 from netspec.files import write_durably
@@ -33,31 +34,47 @@ solver {
 @click.command("init")
 @click.argument("name")
 @click.option(
-    "--from", "origin", default="lenet", show_default=True, metavar="SPEC",
-    help="The bundled spec to begin from.",
+    "--from", "origin", metavar="SPEC", help="The bundled spec to begin from.  [default: lenet]",
+)  # fmt: skip
+@click.option(
+    "--data", type=click.Path(path_type=Path),
+    help="Begin with a small net for the pictures of a folder or zip, by class.",
 )  # fmt: skip
 @click.option(
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default=Path(),
     show_default=True, help="The folder to write into.",
 )  # fmt: skip
-def command(name: str, origin: str, out: Path) -> int:
-    """Begin a spec called NAME, as NAME.net: a bundled one, with data and solver to fill in."""
+def command(name: str, origin: str | None, data: Path | None, out: Path) -> int:
+    """Begin a spec called NAME, as NAME.net: a bundled one, with data and solver to fill in.
+
+    Or, with `--data`, one that trains on the pictures of a folder as it is.
+    """
     if not _is_name(name):
         raise UsageError(f"`{printable(name)}` is no name for a spec")
-    if zoo.find(origin) is None:
-        raise UsageError(
-            f"there is no bundled spec `{printable(origin)}`{suggest(origin, zoo.names())}"
-        )
     file = out / f"{name}.net"
     if os.path.lexists(file):
         raise UsageError(f"{printable(str(file))} is there already, and stays as it is")
-    spec = read(str(zoo.find(origin)))
-    net = elaborate(spec).train.net
-    text = renamed(spec.path.read_text("utf-8"), spec.tree, name) + _missing(net)
+    if data is not None and origin is not None:
+        raise UsageError("--from begins with a bundled net, --data with one for pictures: take one")
+    begun = "lenet" if origin is None else origin
+    text = _bundled(name, begun) if data is None else spec_for_pictures(name, data, out)
     write_durably(file, [text.encode()])
     shown = printable(str(file))
-    click.echo(f"{shown}: {origin} under a new name; `netspec check {shown}` counts it")
+    what = f"a small ResNet for {data}" if data else f"{begun} under a new name"
+    click.echo(f"{shown}: {printable(what)}; `netspec check {shown}` counts it")
     return 0
+
+
+def _bundled(name: str, origin: str) -> str:
+    """The text of a bundled spec under another name, with what it lacks to be trained."""
+    path = zoo.find(origin)
+    if path is None:
+        raise UsageError(
+            f"there is no bundled spec `{printable(origin)}`{suggest(origin, zoo.names())}"
+        )
+    spec = read(str(path))
+    net = elaborate(spec).train.net
+    return renamed(spec.path.read_text("utf-8"), spec.tree, name) + _missing(net)
 
 
 def _is_name(text: str) -> bool:

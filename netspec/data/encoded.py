@@ -5,14 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from netspec.data.image import decode_bytes, decode_natural, decode_resized, natural_shape
+import numpy as np
+from numpy.typing import NDArray
+
+from netspec.data.dataset import Wanted
+from netspec.data.image import (
+    decode_bytes,
+    decode_natural,
+    decode_scaled,
+    image_shape,
+    natural_shape,
+    strict,
+)
 from netspec.data.lazy import Lazy
 from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError
 from netspec.ir.sections import ColourOrder
 from netspec.ir.types import Shape
 from netspec.wire import Buffer
+
+Decode: TypeAlias = Callable[[Path | str, Buffer, Shape, ColourOrder], NDArray[np.uint8]]
+"""An image of C x H x W from the bytes of a file."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +56,25 @@ class Encoded:
                     raise
         raise AssertionError("a source without images is refused before")
 
-    def lazy(self, shape: Shape, *, resized: bool = False) -> Lazy:
-        """The array of images of C x H x W: of this very size, or brought to it as Caffe does."""
-        take = decode_resized if resized else decode_bytes
+    def shape(self, path: Path, wanted: Wanted) -> Shape:
+        """C x H x W of every image: as the section or the net says, else as the first one is.
+
+        Call it within `strict`.
+        """
+        section = wanted.section
+        shape = image_shape(path, wanted.shape) if wanted.shape else self.natural_shape()
+        if section.new_height:
+            return (shape[0], section.new_height, section.new_width)
+        return (shape[0], *self.natural_shape()[1:]) if wanted.cropped else shape
+
+    def images(self, path: Path, wanted: Wanted) -> Lazy:
+        """The array of all images, brought to one size if the section says which."""
+        with strict():
+            shape = self.shape(path, wanted)
+        return self.lazy(shape, decode_scaled if wanted.section.new_height else decode_bytes)
+
+    def lazy(self, shape: Shape, take: Decode = decode_bytes) -> Lazy:
+        """The array of images of C x H x W, each decoded by `take`."""
         return Lazy(
             (self.count, *shape),
             decode=lambda i: take(self.name(i), self.content(i), shape, self.order),

@@ -10,8 +10,8 @@ import numpy as np
 from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import SUFFIXES, image_shape, strict
-from netspec.ir.types import Shape, TensorType
+from netspec.data.image import SUFFIXES, strict
+from netspec.ir.types import TensorType
 
 SPLITS = {"train": ("train",), "test": ("test", "val"), "val": ("val",)}
 """Folders below the root that hold a split, the first that is there."""
@@ -27,11 +27,9 @@ def _claims(path: Path) -> bool:
 def _read(path: Path, wanted: Wanted) -> Dataset:
     classes, files = _listed(path, wanted.split)
     images = _encoded(files, wanted)
-    with strict():
-        shape = _shape(path, images, wanted)
     label = np.array([index for _, index in files], np.int64)
     found = [file for file, _ in files]
-    data = {"data": images.lazy(shape)}
+    data = {"data": images.images(path, wanted)}
     return Dataset({"label": label}, classes, str(path), files=found, streamed=data)
 
 
@@ -39,7 +37,7 @@ def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     _, files = _listed(path, wanted.split)
     with strict():
         return {
-            "data": TensorType(_encoded(files, wanted).natural_shape(), "uint8"),
+            "data": TensorType(_encoded(files, wanted).shape(path, wanted), "uint8"),
             "label": LABEL,
         }
 
@@ -52,14 +50,6 @@ def _encoded(files: list[tuple[Path, int]], wanted: Wanted) -> Encoded:
         order=wanted.order("RGB"),
         tolerance=wanted.tolerance,
     )
-
-
-def _shape(path: Path, images: Encoded, wanted: Wanted) -> Shape:
-    """The shape of every image: as wanted, or as the first is."""
-    if not wanted.shape:
-        return images.natural_shape()
-    shape = image_shape(path, wanted.shape)
-    return (shape[0], *images.natural_shape()[1:]) if wanted.cropped else shape
 
 
 def _listed(path: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
@@ -142,7 +132,7 @@ READER = Reader(
     _claims,
     _read,
     _probe,
-    frozenset({"cache"}),
+    frozenset({"new_height", "new_width", "cache"}),
     validates=_validates,
     files=lambda _path, _wanted: [],
     images=_images_of_all_splits,

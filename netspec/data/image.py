@@ -99,6 +99,17 @@ def decode_resized(
     return resize(pixels, (extent[0], extent[1]))
 
 
+def decode_scaled(
+    name: Path | str, data: Buffer, shape: Shape, order: ColourOrder
+) -> NDArray[np.uint8]:
+    """An image of any size brought to C x H x W as `read_image` does it."""
+    channels, *extent = shape
+    image = _convert(name, _parse(name, data), channels)
+    if [image.height, image.width] != extent:
+        image = image.resize((extent[1], extent[0]), Image.Resampling.BILINEAR)
+    return _pixels(image, order)
+
+
 def decode_natural(name: Path | str, data: Buffer, order: ColourOrder) -> NDArray[np.uint8]:
     """An image of any size as it is."""
     image = _parse(name, data)
@@ -164,7 +175,7 @@ def _check_size(path: Path | str, image: Image.Image, extent: Shape) -> None:
     found = (image.height, image.width)
     if extent and found != extent:
         text = f"image of {size(found)}, the input takes {size(extent)} (height x width)"
-        raise fault(path, f"{text}; images of a data set are not resized")
+        raise fault(path, f"{text}; `new_height` and `new_width` of the data section resize images")
     if found[0] * found[1] > MAX_PIXELS:
         raise fault(path, f"image of {size(found)}, over {MAX_PIXELS:,} pixels")
 

@@ -12,7 +12,7 @@ import numpy as np
 from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import strict
+from netspec.data.image import decode_bytes, decode_resized, strict
 from netspec.data.lines import first_line, lines_of, located
 from netspec.ir.types import Shape, TensorType
 
@@ -44,7 +44,7 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     images = _encoded(files, wanted)
     with strict():
         shape = _shape(images, wanted)
-    data = images.lazy(shape, resized=bool(wanted.section.new_height))
+    data = images.lazy(shape, decode_resized if wanted.section.new_height else decode_bytes)
     label = np.array([entry.label for entry in entries], np.int64)
     return Dataset({"label": label}, (), str(path), files=files, streamed={"data": data})
 

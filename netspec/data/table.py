@@ -15,12 +15,12 @@ from netspec.data.classes import class_names
 from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted
 from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import SUFFIXES, image_shape, strict
+from netspec.data.image import SUFFIXES, strict
 from netspec.data.lazy import Lazy
 from netspec.data.lines import located
 from netspec.data.rows import WHOLE, Row, is_finite, is_number, numbers, rows_of
 from netspec.diagnostics import DataError
-from netspec.ir.types import Shape, TensorType
+from netspec.ir.types import TensorType
 
 _BLOCK = 1024
 """Rows that are turned into numbers at once."""
@@ -61,9 +61,7 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
         texts = [*names.lines]
         files = located(path, [texts[code] for code in names.codes], wanted)
         images = _encoded(files, wanted)
-        with strict():
-            shape = _shape(path, images, wanted)
-        streamed["data"] = images.lazy(shape, resized=bool(wanted.section.new_height))
+        streamed["data"] = images.images(path, wanted)
     elif wanted.shape and prod(wanted.shape) == arrays["data"].shape[1]:
         arrays["data"] = arrays["data"].reshape(-1, *wanted.shape)
     if columns.label is not None:
@@ -78,7 +76,7 @@ def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     if columns.image is not None:
         with strict():
             files = located(path, [first.cells[columns.image].strip()], wanted)
-            types["data"] = TensorType(_shape(path, _encoded(files, wanted), wanted), "uint8")
+            types["data"] = TensorType(_encoded(files, wanted).shape(path, wanted), "uint8")
     if columns.label is not None:
         cell = first.cells[columns.label].strip()
         real = is_number(cell) and not WHOLE.fullmatch(cell)
@@ -207,15 +205,6 @@ def _encoded(files: list[Path], wanted: Wanted) -> Encoded:
         order=wanted.order("RGB"),
         tolerance=wanted.tolerance,
     )
-
-
-def _shape(path: Path, images: Encoded, wanted: Wanted) -> Shape:
-    """C x H x W of every image: as the section or the net says, else as the first is."""
-    section = wanted.section
-    shape = image_shape(path, wanted.shape) if wanted.shape else images.natural_shape()
-    if section.new_height:
-        return (shape[0], section.new_height, section.new_width)
-    return (shape[0], *images.natural_shape()[1:]) if wanted.cropped else shape
 
 
 def _files(path: Path, wanted: Wanted) -> list[Path]:

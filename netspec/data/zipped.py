@@ -12,9 +12,9 @@ from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.encoded import Encoded
 from netspec.data.file import fault
 from netspec.data.folder import SPLITS, UNREAD
-from netspec.data.image import SUFFIXES, image_shape, strict
+from netspec.data.image import SUFFIXES, strict
 from netspec.data.packed import Archive, read_directory
-from netspec.ir.types import Shape, TensorType
+from netspec.ir.types import TensorType
 
 
 class _Entry(NamedTuple):
@@ -32,8 +32,7 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     archive = read_directory(path)
     classes, entries = _listed(archive, wanted.split)
     images = _encoded(archive, entries, wanted)
-    with strict():
-        data = images.lazy(_shape(path, images, wanted))
+    data = images.images(path, wanted)
     label = np.array([entry.label for entry in entries], np.int64)
     return Dataset({"label": label}, classes, str(path), streamed={"data": data})
 
@@ -42,7 +41,7 @@ def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     archive = read_directory(path)
     _, entries = _listed(archive, wanted.split)
     with strict():
-        shape = _encoded(archive, entries, wanted).natural_shape()
+        shape = _encoded(archive, entries, wanted).shape(path, wanted)
         return {"data": TensorType(shape, "uint8"), "label": LABEL}
 
 
@@ -54,14 +53,6 @@ def _encoded(archive: Archive, entries: list[_Entry], wanted: Wanted) -> Encoded
         order=wanted.order("RGB"),
         tolerance=wanted.tolerance,
     )
-
-
-def _shape(path: Path, images: Encoded, wanted: Wanted) -> Shape:
-    """The shape of every image: as wanted, or as the first is."""
-    if not wanted.shape:
-        return images.natural_shape()
-    shape = image_shape(path, wanted.shape)
-    return (shape[0], *images.natural_shape()[1:]) if wanted.cropped else shape
 
 
 def _listed(archive: Archive, split: str) -> tuple[tuple[str, ...], list[_Entry]]:
@@ -142,6 +133,6 @@ READER = Reader(
     _claims,
     _read,
     _probe,
-    frozenset({"cache"}),
+    frozenset({"new_height", "new_width", "cache"}),
     validates=_validates,
 )

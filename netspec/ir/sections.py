@@ -157,9 +157,9 @@ class DataSection(Fields):
     root_folder: Text = ""
     """Where the paths of a list or a CSV begin, relative to the spec; unless given, beside it."""
     new_height: NonNegative = 0
-    """The images of a list or a CSV are resized to it; 0: not at all."""
+    """What images of any size are brought to, with new_width; 0: all have one size already."""
     new_width: NonNegative = 0
-    """The images of a list or a CSV are resized to it; 0: not at all."""
+    """What images of any size are brought to, with new_height."""
     is_color: Flag = True
     """Whether the images of a list are read as three channels, else as one."""
     cache: Literal["MEMORY", "NONE"] | None = None
