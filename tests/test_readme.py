@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from PIL import Image
 
 from netspec import zoo
 from netspec.cli import cli, main
@@ -71,11 +74,23 @@ def test_every_verb_and_no_other() -> None:
 
 
 def test_every_option_exists() -> None:
-    context = click.Context(cli)
-    commands = [cli.get_command(context, verb) for verb in cli.list_commands(context)]
-    known = {word for c in commands if c for p in c.params for word in p.opts}
-    shown = set(re.findall(r"netspec [^`\n]*?(--[a-z]+)", README))
+    known = {word for command in commands(cli) for p in command.params for word in p.opts}
+    shown = {
+        word
+        for line in re.findall(r"netspec ([^`\n]*)", README)
+        for word in re.findall(r"(?<!\S)--[a-z][a-z-]*", line)
+    }
+    assert len(shown) > 20
     assert shown <= known | {"--debug"}
+
+
+def commands(group: click.Group) -> Iterator[click.Command]:
+    """Every verb, and every verb of those that have verbs of their own."""
+    context = click.Context(group)
+    for verb in group.list_commands(context):
+        command = group.get_command(context, verb)
+        assert command is not None
+        yield from commands(command) if isinstance(command, click.Group) else [command]
 
 
 def test_the_bundled_specs_are_named() -> None:
@@ -86,10 +101,10 @@ def test_the_bundled_specs_are_named() -> None:
 
 
 def test_the_commands_are_shell_lines() -> None:
-    commands = [text for text in BLOCKS if text.startswith("python3 -m venv")]
-    assert len(commands) == 2
-    assert f"<!-- test command -->\n```\n{commands[1]}```" in README
-    for text in commands:
+    shown = [text for text in BLOCKS if text.startswith("python3 -m venv")]
+    assert len(shown) == 2
+    assert f"<!-- test command -->\n```\n{shown[1]}```" in README
+    for text in shown:
         assert text.count("\n") == 1
         words = shlex.split(text, posix=True)
         at = words.index(".venv/bin/netspec")
@@ -113,3 +128,44 @@ def test_what_a_network_costs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command.split()[2:]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert [row for row in shown if row != "…"] == [row for row in printed if row in shown]
+
+
+def test_from_a_folder_of_pictures_to_a_tested_classifier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The five commands as they stand, but for a shorter training."""
+    monkeypatch.chdir(tmp_path)
+    chance = np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 6)):
+        for shade, label in enumerate(("cat", "dog")):
+            place = tmp_path / "pictures" / split / label
+            place.mkdir(parents=True)
+            for i in range(count):
+                pixels = chance.integers(100 * shade, 100 * shade + 100, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(place / f"{i}.png")
+    Image.fromarray(pixels).save(tmp_path / "new.jpg")
+    said = block("netspec init pets").splitlines()
+    assert len(said) == 5
+    for line in said:
+        words = shlex.split(line, comments=True)[1:]
+        short = ["--set", "solver.max_epoch=2"] if words[0] == "train" else []
+        assert main([*words, *short]) == 0, capsys.readouterr().err
+    assert "dog" in capsys.readouterr().out
+
+
+def test_what_training_takes_builds(tmp_path: Path) -> None:
+    """The data section with augmentation, and the solver, in a net."""
+    data, solver = (
+        block('data "train" {\n  source: "pictures"'),
+        block("solver {\n  type: SGD  base_lr"),
+    )
+    (tmp_path / "pictures").mkdir()
+    for label in "ab":
+        (tmp_path / "pictures" / label).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / "pictures" / label / "0.png")
+    text = (
+        f'{data}input "data" {{ shape: 3x32x32 }}\nfc {{ num_output: 2 }}\nsoftmax_loss\n{solver}'
+    )
+    net = elaborate(read(write(tmp_path / "x.net", text))).train.net
+    assert net.solver is not None
+    assert net.solver.early_stopping == 10

@@ -3,8 +3,10 @@
     python tests/training/kill_loop.py --kills 50
 
 One run goes through uninterrupted. Others get SIGKILL after random times and are resumed until
-they are done, as many of them as it takes for all kills. Weights, model and log (its seconds
-aside) must equal the first one's.
+they are done, as many of them as it takes for all kills. Weights of the end and of the best test, model,
+what was measured of the data, and log (its seconds aside) must equal the first one's. The net has
+whatever a resumed run could get wrong: lots of augmentation, mixup and dropout, batches that are
+added up, running means of statistics and of weights, a rate that hangs on earlier tests.
 """
 
 from __future__ import annotations
@@ -24,8 +26,11 @@ from pathlib import Path
 
 SPEC = """
 name: "kill-loop"
-data "train" { source: "mnist"  batch_size: 64   transform { scale: 1/255 } }
-data "test"  { source: "mnist"  batch_size: 100  transform { scale: 1/255 } }
+data "train" {
+  source: "mnist"  batch_size: 32  val: 0.1
+  transform { standardize: true  pad: 2  crop_size: 28  rotation: 15  zoom: 1.1  cutout: 6  mixup: 0.2 }
+}
+data "test"  { source: "mnist"  batch_size: 100  transform { standardize: true } }
 input "data" { shape: 1x28x28 }
 conv "conv1" { num_output: 8  kernel_size: 5  stride: 2 }
 batch_norm
@@ -36,6 +41,7 @@ softmax_loss
 accuracy
 solver {
   type: SGD  base_lr: 0.05  momentum: 0.9  weight_decay: 0.0005
+  lr_policy: plateau  gamma: 0.5  patience: 2  iter_size: 2  clip_gradients: 5  ema_decay: 0.9
   max_iter: 100  test_interval: 10  display: 3
 }
 """
@@ -74,7 +80,8 @@ def result(run: Path) -> dict[str, object]:
     """All that must not hang on the kills."""
     with (run / "log.csv").open(newline="") as file:
         rows = [row[:-1] for row in csv.reader(file)]
-    files = {name: (run / name).read_bytes() for name in ("weights.safetensors", "model.onnx")}
+    names = ("weights.safetensors", "model.onnx", "best.safetensors", "measured.safetensors")
+    files = {name: (run / name).read_bytes() for name in names}
     return {**files, "log.csv": rows}
 
 
