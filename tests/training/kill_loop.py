@@ -3,10 +3,10 @@
     python tests/training/kill_loop.py --kills 50
 
 One run goes through uninterrupted. Others get SIGKILL after random times and are resumed until
-they are done, as many of them as it takes for all kills. Weights of the end and of the best test, model,
-what was measured of the data, and log (its seconds aside) must equal the first one's. The net has
-whatever a resumed run could get wrong: lots of augmentation, mixup and dropout, batches that are
-added up, running means of statistics and of weights, a rate that hangs on earlier tests.
+they are done, as many of them as it takes for all kills. Weights of the end and of the best test,
+model, what was measured of the data, and log (its seconds aside) must equal the first one's. The
+net has whatever a resumed run could get wrong: lots of augmentation, mixup and dropout, batches
+that are added up, running means of statistics and of weights, a rate that hangs on earlier tests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ SPEC = """
 name: "kill-loop"
 data "train" {
   source: "mnist"  batch_size: 32  val: 0.1
-  transform { standardize: true  pad: 2  crop_size: 28  rotation: 15  zoom: 1.1  cutout: 6  mixup: 0.2 }
+  transform {
+    standardize: true  pad: 2  crop_size: 28  rotation: 15  zoom: 1.1  cutout: 6  mixup: 0.2
+  }
 }
 data "test"  { source: "mnist"  batch_size: 100  transform { standardize: true } }
 input "data" { shape: 1x28x28 }
