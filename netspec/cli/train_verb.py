@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
     from netspec.compiler import Spec
 
+_PRECISIONS: dict[str | None, Literal["FP32", "FP16"]] = {"fp32": "FP32", "fp16": "FP16"}
+"""The solver's words for the option's."""
+
 
 @click.command("train")
 @options.SPEC
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 @click.option(
     "--batch", metavar="N", help="Samples of a training batch; `auto`: as many as memory holds."
 )
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]),
+    help="What convolutions and fully connected layers multiply.  [default: the solver's]",
+)  # fmt: skip
 @click.option(
     "--restarts", type=click.IntRange(2, 1000), metavar="N",
     help="Train with N seeds, and say which was the best.",
@@ -78,6 +85,7 @@ def command(
     epochs: str | None,
     max_time: str | None,
     batch: str | None,
+    precision: Literal["fp32", "fp16"] | None,
     restarts: int | None,
     weights: str | None,
     ignore_mismatch: bool,
@@ -124,7 +132,8 @@ def command(
             tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
-            epochs=epochs, max_time=amount, batch=samples, force=force, listener=listener,
+            epochs=epochs, max_time=amount, batch=samples, precision=_PRECISIONS.get(precision),
+            force=force, listener=listener,
         )  # fmt: skip
 
     with listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import frexp
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
@@ -272,6 +273,17 @@ class Solver(Fields):
     """
     iter_size: Positive = 1
     """Batches of `batch_size` whose gradients make one iteration: their mean."""
+    precision: Literal["FP32", "FP16"] = "FP32"
+    """What the training's convolutions and fully connected layers multiply, forward and backward.
+
+    With FP16 the weights stay float32, and so do sums, normalisation, losses and the update; the
+    loss is scaled so that small gradients are not lost. Tests and models are float32 throughout.
+    """
+    loss_scale: PositiveReal = 65536.0
+    """What FP16 scales the loss by at first, a power of two from 1: halved when an update is not
+    finite, which is left out then."""
+    growth_interval: Positive = 2000
+    """Good updates in a row after which FP16 doubles the scale."""
     max_epoch: Positive | None = None
     """Passes over the training data."""
     max_iter: NonNegative | None = None
@@ -334,6 +346,7 @@ class Solver(Fields):
         if list(self.stepvalue) != sorted(set(self.stepvalue)):
             raise ValueError("stepvalue must rise")
         self._check_ends()
+        self._check_precision()
         none = self.type == "AdaGrad" or (self.type == "RMSProp" and self.arithmetic == "CAFFE")
         if none and self.momentum:
             raise ValueError(f"{self.type} takes no momentum")
@@ -341,6 +354,14 @@ class Solver(Fields):
         if self.type == "Nesterov" and not self.momentum and unsaid:
             raise ValueError("Nesterov needs a momentum above 0")
         return self
+
+    def _check_precision(self) -> None:
+        if self.precision == "FP32":
+            for field in ("loss_scale", "growth_interval"):
+                if getattr(self, field) != type(self).model_fields[field].default:
+                    raise ValueError(f"{field} goes with precision FP16")
+        if self.loss_scale < 1 or frexp(self.loss_scale)[0] != 0.5:
+            raise ValueError(f"loss_scale is a power of two from 1, not {self.loss_scale:g}")
 
     def _check_ends(self) -> None:
         if self.early_stopping is not None and self.test_interval == 0:

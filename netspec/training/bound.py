@@ -43,8 +43,11 @@ class BoundBatch:
         arrays: Mapping[str, Memory],
         device: Device,
         seed: int,
+        scale: int = 0,
     ) -> None:
-        """`state` are the addresses of weights, statistics and gradients, by port."""
+        """`state` are the addresses of weights, statistics and gradients, by port; `scale` is that
+        of the loss's, which a graph in half precision reads.
+        """
         self._seed = seed
         self._arrays = arrays  # what is bound must outlive the binding
         self._losses = {top: f"loss:{top}" for top in step.losses}
@@ -61,6 +64,7 @@ class BoundBatch:
             **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
             **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
             **self.results.pointers,
+            "scale": scale,
             "indices": self._indices.pointer,
         }
         self._binding = _bound(emit(step.graph, names=step.names), device, addresses)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from netspec.autodiff import grad
 from netspec.codegen.layout import Planner, plan
+from netspec.codegen.precision import suited
 from netspec.codegen.recompute import segments
+from netspec.codegen.scaling import LossScaling
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import Target
@@ -25,6 +27,7 @@ from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.held import Held
 from netspec.training.machine import Machine
+from netspec.training.scaling import LossScale
 from netspec.training.targets import target_for
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ class StepResult:
     metrics: dict[str, float]
     finite: bool
     """False if the loss, a gradient or a statistic was not a finite number: nothing was updated."""
+    sought: bool = False
+    """Whether that may be for a scale of the loss that is too large, and will be smaller next."""
 
 
 class Executor:
@@ -76,8 +81,10 @@ class Executor:
         self.device = choose_device(device)
         types, transform = array_types(train_arrays), transform_of(train)
         again = segments(recompute, train)
-        self.target = target or target_for(self.device)
-        step = gradient_graph(train, types, transform, self.target, grad, planner, again)
+        self.target = suited(target or target_for(self.device), train.solver)
+        scaling = LossScaling.of(train.solver)
+        half = scaling is not None
+        step = gradient_graph(train, types, transform, self.target, grad, planner, again, half=half)
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)
@@ -89,7 +96,10 @@ class Executor:
         )
         held.fill(seed)
         arrays = placed(train, train_arrays, self.device)
-        batch = BoundBatch(step, held.addresses(), arrays, self.device, seed)
+        self.scale = LossScale(scaling, self.device) if scaling else None
+        """That of the loss, in half precision."""
+        pointer = self.scale.pointer if self.scale else 0
+        batch = BoundBatch(step, held.addresses(), arrays, self.device, seed, pointer)
         self._batch: BoundBatch | Accumulated = batch
         if several:
             self._batch = Accumulated(
@@ -101,6 +111,8 @@ class Executor:
                 self.device,
                 held.accumulated(),
             )
+        if self.scale:
+            self.scale.bind(held, self._batch.results.pointers["finite"])
         self._update = BoundUpdate(
             held.weight_groups,
             held.statistic_groups,
@@ -163,7 +175,9 @@ class Executor:
         """What the last gradients came with."""
         numbers = self._batch.numbers()
         losses, metrics = self._batch.sort(numbers)
-        return StepResult(numbers["loss"], losses, metrics, bool(numbers["finite"]))
+        finite = bool(numbers["finite"])
+        sought = not finite and self.scale is not None and self.scale.sought
+        return StepResult(numbers["loss"], losses, metrics, finite, sought)
 
     def gradients(self, iteration: int, indices: NDArray[np.int64]) -> None:
         """The first half of a step: forward and backward."""
@@ -171,7 +185,11 @@ class Executor:
 
     def update(self, iteration: int, rate: float) -> None:
         """The second half of a step: the solver's update by the gradients as they are."""
+        if self.scale:
+            self.scale.divide()
         self._update.run(rate, iteration)
+        if self.scale:
+            self.scale.update()
 
     def evaluate(self, batches: int | None = None) -> Evaluation:
         """The test set through the test net, each sample once, or so many batches of it."""
@@ -192,6 +210,7 @@ class Executor:
             {slot: buffer.dump() for slot, buffer in held.slots.items()},
             held.running.dump(),
             {n: mean for buffer in held.averages.values() for n, mean in buffer.dump().items()},
+            self.scale.state() if self.scale else {},
         )
 
     def restore(self, state: State) -> None:
@@ -211,6 +230,8 @@ class Executor:
         packed = [(buffer, buffer.packed(tensors)) for buffer, tensors in parts]
         for buffer, flat in packed:
             buffer.memory.write(flat)
+        if self.scale:
+            self.scale.restore(state.scaling)
 
     def _means(self, state: State) -> Iterator[tuple[FlatBuffer, Arrays]]:
         """The running means of a state; one that has none begins them at its weights."""

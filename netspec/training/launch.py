@@ -51,6 +51,7 @@ def train(
     epochs: int | str | None = None,
     max_time: float | None = None,
     batch: int | Literal["auto"] | None = None,
+    precision: Literal["FP32", "FP16"] | None = None,
     force: bool = False,
     listener: Listener | None = None,
 ) -> Outcome:
@@ -69,8 +70,8 @@ def train(
 
     `epochs` and `max_time` (seconds) stand for the solver's fields; a run that goes on takes them,
     too, `"+10"` epochs beyond its length. `batch` stands for the training's batch_size; `"auto"` is
-    what memory holds, see `chosen_batch`. A run whose spec has changed goes on with it by `force`,
-    with the weights that fit.
+    what memory holds, see `chosen_batch`. `precision` stands for the solver's field. A run whose
+    spec has changed goes on with it by `force`, with the weights that fit.
 
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
@@ -79,7 +80,7 @@ def train(
     wanted = Wanted(
         Path(runs),
         None if data is None else Path(data),
-        Amendments(None if epochs is None else str(epochs), max_time, batch),
+        Amendments(None if epochs is None else str(epochs), max_time, batch, precision),
         partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned),
         device,
         target,

@@ -17,6 +17,7 @@ from netspec.training.experiment import Experiment, prepare
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
 from netspec.training.resumption import Again, machine_again, planner_again
+from netspec.training.scaling import suited_machine
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ def anew(wanted: Wanted, spec: Spec) -> Ready:
     experiment = prepare(spec, data=wanted.data)
     if experiment.solver.random_seed < 0:
         experiment = prepare(seeded(spec, time.time_ns() % 2**31), data=wanted.data)
+    given, listener = wanted.amendments.of_new(experiment), wanted.listener
+    experiment = amended(experiment, given)
     machine = wanted.find(wanted.device, target=wanted.target, threads=wanted.threads)
-    free, listener = free_memory(machine.device), wanted.listener
-    given = wanted.amendments.of_new(experiment)
+    machine = suited_machine(machine, experiment.solver, listener.noted)
+    free = free_memory(machine.device)
     if wanted.amendments.batch == "auto":
         choice = chosen_batch(experiment, machine, free)
         listener.noted(f"batch {choice.batch:,}: {choice.why}")
         given.append(batch_set(choice.batch))
-    experiment = amended(experiment, given)
+        experiment = amended(experiment, given[-1:])
     name = experiment.nets.train.net.name
     planner = new_tuner(wanted.runs, name, machine, listener) if wanted.autotune else plan
     return Ready(experiment, machine, planner, wanted.recompute, given, free)
@@ -77,7 +80,9 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener
     )
+    experiment = amended(before, given)
+    machine = suited_machine(machine, experiment.solver, wanted.listener.noted)
     planner = planner_again(again.run, machine, wanted.autotune, wanted.listener)
     recompute = wanted.recompute or again.run.settings.recompute
-    experiment, free = amended(before, given), free_memory(machine.device)
+    free = free_memory(machine.device)
     return Ready(experiment, machine, planner, recompute, given, free, again, before)
