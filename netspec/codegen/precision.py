@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from netspec.codegen.builder import Builder
 from netspec.codegen.halved import Halved
@@ -21,6 +23,10 @@ from netspec.ir.sections import Solver
 _AGE = 24
 """Operators for which a copy in the other precision serves. One that waited from the forward for
 the gradients would take what half precision saves, and to make it again is one pass."""
+
+
+_Form: TypeAlias = Literal["float16", "float32", "rounded"]
+"""Of a value of float32: as float16, as it is, or as float32 with the digits of float16."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class _Writer:
         """A value as it was computed."""
         self._narrowed: dict[Value, Value] = {}
         """In float16 what was computed in float32: that is kept, the other let go."""
-        self._copies: dict[tuple[Value, str], tuple[Value, int]] = {}
+        self._copies: dict[tuple[Value, _Form], tuple[Value, int]] = {}
         """In another precision or made again, and before which operator."""
         self._leaving = frozenset(graph.outputs)
         self._maker = {v: (at, op) for at, op in enumerate(graph.ops) for v in op.outputs}
@@ -85,51 +91,54 @@ class _Writer:
     def _write(self, node: Op) -> None:
         half = node in self._halved.ops
         native = half and self._target.runs_half(node)
-        for value, form in zip(node.outputs, self._append(node, native=native), strict=True):
-            if half and form.type.dtype == "float32":
-                form = self._op.Cast(form, to="float16")
+        made = self._append(node, "float16" if native else "rounded" if half else "float32")
+        for value, form in zip(node.outputs, made, strict=True):
             self._home[value] = form
+            if half and form.type.dtype == "float32":
+                self._home[value] = self._cast(form, "float16")
             if value in self._leaving:  # at once, so that it waits in one form
                 self._home[value] = self._take(value, "float32")
 
-    def _append(self, node: Op, *, native: bool = False) -> tuple[Value, ...]:
-        dtype = "float16" if native else "float32"
-        inputs = [v and self._take(v, dtype) for v in node.inputs]
+    def _append(self, node: Op, form: _Form) -> tuple[Value, ...]:
+        inputs = [v and self._take(v, form) for v in node.inputs]
         return self._op.append(word(node), inputs, len(node.outputs), node.attrs)
 
-    def _take(self, value: Value, dtype: str) -> Value:
-        """A value in a precision, if it is one of those that have one."""
+    def _take(self, value: Value, form: _Form) -> Value:
+        """A value in a form, if it is one of those that have several."""
         if value in self._graph.constants:
-            array = self._graph.constants[value]
-            return self._op.constant(array.astype(dtype) if array.dtype == np.float32 else array)
+            return self._op.constant(_formed(self._graph.constants[value], form))
         home = self._home.get(value)
+        if form == "rounded" and (home is None or home.type.dtype == "float16"):
+            form = "float32"
         if value.type.dtype != "float32" or (
-            home is not None and home.type.dtype == dtype and not self._aged(value)
+            home is not None and home.type.dtype == form and not self._aged(value)
         ):
             assert home is not None
             return home
-        if dtype == "float16" and value in self._narrowed:
+        if form == "float16" and value in self._narrowed:
             return self._narrowed[value]
-        found, made = self._copies.get((value, dtype), (None, 0))
+        found, made = self._copies.get((value, form), (None, 0))
         if found is None or self._at - made > _AGE:
-            found = self._copy(value, dtype)
-            self._copies[value, dtype] = (found, self._at)
+            found = self._copy(value, form)
+            self._copies[value, form] = (found, self._at)
         return found
 
-    def _copy(self, value: Value, dtype: str) -> Value:
+    def _copy(self, value: Value, form: _Form) -> Value:
         _, maker = self._maker.get(value, (0, None))
+        if form == "rounded":
+            return self._cast(self._take(value, "float16"), "float32")
         if maker in self._halved.either:
             assert maker is not None
             (source,) = maker.inputs
             assert source is not None
-            return self._cast(self._home[source], dtype)
+            return self._cast(self._home[source], form)
         home = self._home[value]
-        if home.type.dtype == dtype:
+        if home.type.dtype == form:
             assert maker is not None
-            (again,) = self._append(maker)
+            (again,) = self._append(maker, "float32")
             return again
-        found = self._cast(home, dtype)
-        if dtype == "float16" and maker is not None:
+        found = self._cast(home, form)
+        if form == "float16" and maker is not None:
             self._narrowed[value] = found
         return found
 
@@ -141,6 +150,13 @@ class _Writer:
         """Whether it is to be made again from what is there in float16."""
         at, maker = self._maker.get(value, (0, None))
         return maker in self._halved.cheap and self._at - at > _AGE
+
+
+def _formed(array: npt.NDArray[Any], form: _Form) -> npt.NDArray[Any]:
+    if array.dtype != np.float32 or form == "float32":
+        return array
+    narrow = array.astype(np.float16)
+    return narrow.astype(np.float32) if form == "rounded" else narrow
 
 
 def suited(target: Target, solver: Solver | None) -> Target:

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from netspec.autodiff import grad
 from netspec.codegen.accumulate import accumulate_graph
 from netspec.codegen.emit import emit
+from netspec.codegen.scaling import LossScaling
 from netspec.codegen.solvers import PYTORCH, SOLVERS, update_rule
 from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
 from netspec.codegen.target import CUDA
@@ -51,13 +52,19 @@ def array_types(net: Net) -> dict[str, TensorType]:
     }
 
 
-def steps(spec: str, *, batch: int = BATCH) -> dict[str, BatchStep]:
-    """A spec's evaluation, and its gradients if it has a loss; the data are bytes."""
+def steps(spec: str, *, batch: int = BATCH, half: bool = False) -> dict[str, BatchStep]:
+    """A spec's evaluation, and its gradients if it has a loss; the data are bytes.
+
+    With `half` there are gradients in half precision, too.
+    """
     nets = elaborate(read(spec), batch=batch)
     train, test = nets.train.net, nets.test.net
     made = {"evaluation": evaluation_graph(test, array_types(test), transform(test), CUDA)}
     if any(node.layer.role.value == "loss" for node in train.nodes):
-        made["gradient"] = gradient_graph(train, array_types(train), transform(train), CUDA, grad)
+        for name in ("gradient", "half") if half else ("gradient",):
+            made[name] = gradient_graph(
+                train, array_types(train), transform(train), CUDA, grad, half=name == "half"
+            )
     return made
 
 
@@ -93,7 +100,9 @@ def accumulation(*, first: bool) -> UpdateStep:
 def updates() -> dict[str, UpdateStep]:
     """All that runs between the gradients and the next step, by a name."""
     made = {name: update(name) for name in UPDATES}
-    return made | {f"first {first}": accumulation(first=first) for first in (True, False)}
+    made |= {f"first {first}": accumulation(first=first) for first in (True, False)}
+    scaling = LossScaling(2.0**16, 2000)
+    return made | {"scale": scaling.update_graph(), "unscaled": scaling.division_graph(GROUPS)}
 
 
 def update_model(name: str) -> onnx.ModelProto:
