@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PRECISIONS: dict[str | None, Literal["FP32", "FP16"]] = {"fp32": "FP32", "fp16": "FP16"}
 """The solver's words for the option's."""
+_GRAPHS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off": False}
+"""The library's words for the option's."""
 
 
 @click.command("train")
@@ -69,9 +71,10 @@ _PRECISIONS: dict[str | None, Literal["FP32", "FP16"]] = {"fp32": "FP32", "fp16"
     help="Keep CUDA from rounding the factors of products to 10 bits of mantissa.",
 )  # fmt: skip
 @click.option(
-    "--cuda-graphs", is_flag=True, show_default="off",
-    help="Let CUDA record each graph once and replay it.",
+    "--cuda-graph", type=click.Choice(["auto", "on", "off"]), default="off", show_default=True,
+    help="Let CUDA record each graph once and replay it; `auto`: if that gives what plain runs do.",
 )  # fmt: skip
+@click.option("--cuda-graphs", is_flag=True, hidden=True, help="The same as --cuda-graph on.")
 @options.SETS
 @options.INCLUDES
 @caffe_options
@@ -96,6 +99,7 @@ def command(
     threads: int | None,
     recompute: str | None,
     no_tf32: bool,
+    cuda_graph: Literal["auto", "on", "off"],
     cuda_graphs: bool,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
@@ -129,7 +133,7 @@ def command(
         return train(
             spec, runs=runs, resume=again, data=data, device=device, target=target,
             threads=threads, recompute=options.names(recompute, "--recompute"),
-            tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
+            tf32=not no_tf32, cuda_graphs=_GRAPHS[cuda_graph] or cuda_graphs, autotune=autotune,
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
             epochs=epochs, max_time=amount, batch=samples, precision=_PRECISIONS.get(precision),

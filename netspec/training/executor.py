@@ -27,6 +27,7 @@ from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.held import Held
 from netspec.training.machine import Machine
+from netspec.training.recorded import Warn, silent
 from netspec.training.scaling import LossScale
 from netspec.training.targets import target_for
 
@@ -69,12 +70,13 @@ class Executor:
         target: Target | None = None,
         planner: Planner = plan,
         recompute: Sequence[str] = (),
+        warn: Warn = silent,
     ) -> None:
         """`test_for_batch` builds the test net for the samples that its own batch leaves over.
 
         `target` is the device's fastest unless given; `planner` chooses how the operators of the
         training graph are computed; `recompute` names the blocks whose values are computed again
-        instead of kept.
+        instead of kept; `warn` hears of CUDA graphs that are given up.
         Raises UsageError, or NetspecError if the device's memory does not suffice.
         """
         assert train.solver is not None
@@ -99,7 +101,10 @@ class Executor:
         self.scale = LossScale(scaling, self.device) if scaling else None
         """That of the loss, in half precision."""
         pointer = self.scale.pointer if self.scale else 0
-        batch = BoundBatch(step, held.addresses(), arrays, self.device, seed, pointer)
+        written = [held.gradients.memory, held.batch.memory]
+        batch = BoundBatch(
+            step, held.addresses(), arrays, self.device, seed, pointer, written, warn
+        )
         self._batch: BoundBatch | Accumulated = batch
         if several:
             self._batch = Accumulated(
@@ -110,9 +115,10 @@ class Executor:
                 held.accumulated_addresses(),
                 self.device,
                 held.accumulated(),
+                warn,
             )
         if self.scale:
-            self.scale.bind(held, self._batch.results.pointers["finite"])
+            self.scale.bind(held, self._batch.results.pointers["finite"], warn)
         self._update = BoundUpdate(
             held.weight_groups,
             held.statistic_groups,
@@ -121,6 +127,7 @@ class Executor:
             self._batch.results,
             self.device,
             held.written(),
+            warn,
         )
         self._evaluator: Evaluator | None = None
         if test is not None and test_arrays is not None:
@@ -140,6 +147,7 @@ class Executor:
         machine: Machine,
         planner: Planner = plan,
         recompute: Sequence[str] = (),
+        warn: Warn = silent,
     ) -> Executor:
         """An experiment's, with the solver's seed."""
         test = experiment.test
@@ -154,6 +162,7 @@ class Executor:
             target=machine.target,
             planner=planner,
             recompute=recompute,
+            warn=warn,
         )
 
     @property

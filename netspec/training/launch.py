@@ -42,7 +42,7 @@ def train(
     threads: int | None = None,
     recompute: Sequence[str] = (),
     tf32: bool = True,
-    cuda_graphs: bool = False,
+    cuda_graphs: bool | Literal["auto"] = False,
     autotune: bool = False,
     snapshots: Callable[[Experiment], Snapshot] | None = None,
     weights: Sequence[str | Path] = (),
@@ -61,7 +61,8 @@ def train(
     and with the threads that it began with unless others are given. `target` is the device's
     fastest unless given, and `threads` one for each core. `recompute` names the blocks whose values
     are computed again for the gradients instead of kept. On CUDA, `tf32` lets products round their
-    factors to 10 bits, and `cuda_graphs` records each graph once and replays it. `autotune` first
+    factors to 10 bits, and `cuda_graphs` records each graph once and replays it; `"auto"` does so
+    where it can be done, if the first replays give what plain runs give. `autotune` first
     measures which formulations are the fastest here, in 30 seconds at most; a resumed run keeps
     those that it began with. `snapshots` makes what writes them where the solver has a
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
@@ -167,7 +168,7 @@ def _executor(
     recompute: Sequence[str],
     listener: Listener,
 ) -> Executor:
-    executor = Executor.of(experiment, machine, planner, recompute)
+    executor = Executor.of(experiment, machine, planner, recompute, listener.warned)
     if isinstance(planner, tuning.Tuner):
         listener.tuned(len(planner.operators), planner.changed, len(planner.left))
     for note in idle_classes(experiment.train, experiment.nets.train.net):

@@ -13,9 +13,9 @@ from netspec.codegen.scaling import LossScaling
 from netspec.ir.sections import Solver
 from netspec.runtime.device import Device
 from netspec.runtime.state import FlatBuffer, Layout
-from netspec.training.bound import bound_in_place
 from netspec.training.held import Held
 from netspec.training.machine import Machine
+from netspec.training.recorded import Warn, loaded, silent
 
 
 class LossScale:
@@ -31,16 +31,18 @@ class LossScale:
         """The address of S."""
         return self._held.pointer("scale")
 
-    def bind(self, held: Held, finite: int) -> None:
+    def bind(self, held: Held, finite: int, warn: Warn = silent) -> None:
         """`finite` is the address of what says whether an iteration was."""
         at = {name: self._held.pointer(name) for name in self._scaling.STATE}
         at |= held.updated_addresses()
         addresses = at | {f"next:{name}": pointer for name, pointer in at.items()}
         addresses["finite"] = finite
         division = self._scaling.division_graph(held.weight_groups)
-        self._divide = bound_in_place(division, self._device, addresses, [held.total.memory])
         update = self._scaling.update_graph()
-        self._update = bound_in_place(update, self._device, addresses, [self._held.memory])
+        self._divide, self._update = (
+            loaded(step, self._device, addresses, [memory], in_place=True, warn=warn)
+            for step, memory in ((division, held.total.memory), (update, self._held.memory))
+        )
 
     def divide(self) -> None:
         """Make the gradients of an iteration what they are without S."""
