@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import frexp
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
@@ -30,6 +29,7 @@ from netspec.ir.fields import (
     threshold,
     whole,
 )
+from netspec.ir.precision import Precision
 from netspec.ir.schedule import conflict
 from netspec.ir.views import MAX_SCALE, Views, ViewsKind
 
@@ -177,7 +177,7 @@ _Window: TypeAlias = Annotated[
 ]
 
 
-class Solver(Fields):
+class Solver(Precision):
     """`solver { … }`: how the weights are updated, for how long, and what is told meanwhile.
 
     The words are those of Caffe's `SolverParameter`, and so are the meanings but where a field says
@@ -273,17 +273,6 @@ class Solver(Fields):
     """
     iter_size: Positive = 1
     """Batches of `batch_size` whose gradients make one iteration: their mean."""
-    precision: Literal["FP32", "FP16"] = "FP32"
-    """What the training's convolutions and fully connected layers multiply, forward and backward.
-
-    With FP16 the weights stay float32, and so do sums, normalisation, losses and the update; the
-    loss is scaled so that small gradients are not lost. Tests and models are float32 throughout.
-    """
-    loss_scale: PositiveReal = 65536.0
-    """What FP16 scales the loss by at first, a power of two from 1: halved when an update is not
-    finite, which is left out then."""
-    growth_interval: Positive = 2000
-    """Good updates in a row after which FP16 doubles the scale."""
     max_epoch: Positive | None = None
     """Passes over the training data."""
     max_iter: NonNegative | None = None
@@ -346,7 +335,6 @@ class Solver(Fields):
         if list(self.stepvalue) != sorted(set(self.stepvalue)):
             raise ValueError("stepvalue must rise")
         self._check_ends()
-        self._check_precision()
         none = self.type == "AdaGrad" or (self.type == "RMSProp" and self.arithmetic == "CAFFE")
         if none and self.momentum:
             raise ValueError(f"{self.type} takes no momentum")
@@ -354,14 +342,6 @@ class Solver(Fields):
         if self.type == "Nesterov" and not self.momentum and unsaid:
             raise ValueError("Nesterov needs a momentum above 0")
         return self
-
-    def _check_precision(self) -> None:
-        if self.precision == "FP32":
-            for field in ("loss_scale", "growth_interval"):
-                if getattr(self, field) != type(self).model_fields[field].default:
-                    raise ValueError(f"{field} goes with precision FP16")
-        if self.loss_scale < 1 or frexp(self.loss_scale)[0] != 0.5:
-            raise ValueError(f"loss_scale is a power of two from 1, not {self.loss_scale:g}")
 
     def _check_ends(self) -> None:
         if self.early_stopping is not None and self.test_interval == 0:
