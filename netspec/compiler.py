@@ -20,6 +20,7 @@ from netspec.grammar.ast import Message
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
 from netspec.ir.build import Built, build
+from netspec.ir.class_weights import unweighed
 from netspec.ir.deploy import deploy
 from netspec.ir.initial import initial_weights, neutral_statistics
 from netspec.ir.layer import Phase
@@ -180,6 +181,7 @@ def compile_spec(
     classes: Sequence[str] = (),
     seed: int | None = None,
     embed_preprocessing: bool = False,
+    measured: Arrays | None = None,
 ) -> Compiled:
     """tree → ONNX, verified on two seeded batches before anyone sees it.
 
@@ -187,7 +189,8 @@ def compile_spec(
     (the solver's random_seed unless given). Without `batch` the model takes any batch size.
     With `embed_preprocessing` it takes images as the data set of phase TEST holds them: of the
     size of the mean image, else of those that are there, else of the crop; bytes unless those are
-    floats. SpecErrors for a faulty spec, DataError for weights that do not fit.
+    floats. `measured` is what its transform reads of the training data.
+    SpecErrors for a faulty spec, DataError for weights that do not fit.
     """
     from netspec.codegen.inference import (
         MAX_BYTES,
@@ -200,7 +203,7 @@ def compile_spec(
     from netspec.runtime.verify import verify
 
     net, wanted = deploy(_at_batch(spec, batch, 2).test.net, outputs)
-    preprocessing = preprocessing_of(net, spec.base, embedded=embed_preprocessing)
+    preprocessing = preprocessing_of(net, spec.base, measured or {}, embedded=embed_preprocessing)
     inference = inference_graph(net, wanted, preprocessing.embedded(net))
     if batch is None:
         other, _ = deploy(_at_batch(spec, batch, 3).test.net, outputs)
@@ -255,6 +258,8 @@ def compile_step(
     from netspec.codegen.step import gradient_graph
 
     net = elaborate(spec, batch=batch).train.net
+    if net.data and net.data.class_weights and unweighed(net):
+        raise UsageError("class_weights: BALANCED ones are of training data: give numbers")
     transform = net.data.transform if net.data else Transform()
     types = stored_inputs(net)
     return gradient_graph(net, types, transform, target, grad, segments=segments(recompute, net))

@@ -33,14 +33,16 @@ class Opener:
     include_paths: tuple[Path, ...]
     wishes: Wishes | None
 
-    def one(self, name: str, phase: Phase = Phase.TEST) -> Candidate:
-        """The net of a run folder or a spec, beside the data of a phase."""
+    def one(self, name: str, phase: Phase = Phase.TEST, split: str = "test") -> Candidate:
+        """The net of a run folder or a spec, beside the data of a phase; see `Candidate.of_run`."""
         from netspec.training.candidate import Candidate
 
         if self.weights is None:
-            return self._of_run(Path(name), phase)
+            return self._of_run(Path(name), phase, split)
         if self.best:
             raise UsageError("--best is for a run folder: --weights says which weights to take")
+        if split != "test":
+            raise UsageError("--split val is of a run: what its training held out")
         spec = read_spec(
             name,
             sets=self.sets,
@@ -51,14 +53,14 @@ class Opener:
         given = partial(load, self.weights, ignore_mismatch=self.ignore_mismatch)
         return Candidate.of_spec(spec, given, data=self.data, phase=phase)
 
-    def all(self, names: Sequence[str]) -> Iterator[Candidate]:
+    def all(self, names: Sequence[str], split: str = "test") -> Iterator[Candidate]:
         """Several run folders, or one spec: each opened when its turn comes."""
         if self.weights is not None and len(names) > 1:
             raise UsageError("--weights goes with one spec, and an ensemble is of run folders")
         for name in names:
-            yield self.one(name)
+            yield self.one(name, split=split)
 
-    def _of_run(self, path: Path, phase: Phase) -> Candidate:
+    def _of_run(self, path: Path, phase: Phase, split: str) -> Candidate:
         from netspec.training.candidate import Candidate
         from netspec.training.run import Run
 
@@ -66,7 +68,9 @@ class Opener:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
         if path.is_file():
             raise UsageError(f"{path}: is no run folder; a spec takes --weights")
-        return Candidate.of_run(Run.open(path), data=self.data, phase=phase, best=self.best)
+        return Candidate.of_run(
+            Run.open(path), data=self.data, phase=phase, best=self.best, split=split
+        )
 
 
 def candidate_options(command: Callable[..., int]) -> Callable[..., int]:

@@ -105,9 +105,12 @@ def command(
         arrays = drawn_weights(net, seed)
     else:
         arrays = load(weights, net, ignore_mismatch=ignore_mismatch, seed=seed)
+    from netspec.training.measured import Measured
+
+    kept = Measured.read(source.path.parent)  # of a run, whose folder holds its spec
     compiled = compile_spec(
         source, weights=arrays, batch=batch, outputs=outputs, seed=seed,
-        embed_preprocessing=embed_preprocessing,
+        embed_preprocessing=embed_preprocessing, measured=kept.arrays if kept else None,
     )  # fmt: skip
     if caffemodel is not None:
         from netspec.caffe.weights import save_caffemodel

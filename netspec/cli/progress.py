@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from netspec.caffe.match import Match
 from netspec.cli.options import print_json
@@ -72,7 +73,7 @@ class Progress(_Told):
     def started(self, iteration: int, length: int, run: Path) -> None:
         verb = "going on with" if iteration else "training in"
         self._console.print(f"{verb} {printable(str(run))}: {length:,} iterations", markup=False)
-        self._begin, self._first = time.monotonic(), iteration
+        self._begin, self._first, self._score = time.monotonic(), iteration, ""
         self._bar.update(self._task, description="training", total=length, completed=iteration)
         self._bar.start()
 
@@ -88,7 +89,7 @@ class Progress(_Told):
     def tested(self, iteration: int, values: Mapping[str, float]) -> None:
         shown = _line(values)
         scores = [f"{n} {number(n, v)}" for n, v in results(values).items() if n != "loss"]
-        self._score = f"  test {scores[-1]}" if scores else ""
+        self._score = f"  {scores[-1]}" if scores else ""
         elapsed = time.monotonic() - self._begin
         self._console.print(
             f"iteration {iteration:>6,}  {elapsed:6.1f} s  test {shown}", markup=False
@@ -110,6 +111,11 @@ class Progress(_Told):
         run = printable(str(outcome.run))
         if outcome.skipped:
             self.warned(f"{outcome.skipped} updates were left out: not finite")
+        if outcome.bad_samples:
+            self.warned(f"{outcome.bad_samples} samples that cannot be read were passed over")
+        if outcome.waited is not None:
+            waited = f"{1000 * outcome.waited:.2f} ms"
+            self.noted(f"steps waited {waited} for their samples, in the mean")
         if outcome.ending:
             self.noted(outcome.ending)
         said = "done" if outcome.ran else "done before"
@@ -157,7 +163,7 @@ def _columns() -> tuple[ProgressColumn, ...]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True, table_column=Column(min_width=5, no_wrap=True)),
         TextColumn("{task.fields[told]}"),
     )
 
@@ -201,6 +207,8 @@ class JsonLines(_Told):
             run=str(outcome.run),
             iterations=outcome.iterations,
             skipped=outcome.skipped,
+            bad_samples=outcome.bad_samples,
+            waited=outcome.waited,
             test=results(outcome.test),
             best=outcome.best,
             best_iteration=outcome.best_iteration,

@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     help="Batches of the test data, over again if it has fewer: loss and metrics alone.  "
     "[default: each sample once]",
 )
+@click.option(
+    "--split", type=click.Choice(["test", "val"]), default="test", show_default=True,
+    help="The test data, or the samples that the tests of a run's training looked at.",
+)  # fmt: skip
 @options.DEVICE
 @options.JSON
 def command(
@@ -56,6 +60,7 @@ def command(
     views: str | None,
     scales: str | None,
     iterations: int | None,
+    split: str,
     device: str,
     as_json: bool,
 ) -> int:
@@ -69,7 +74,7 @@ def command(
     shown = Shown(confusion, per_class, mistakes)
     if iterations and (shown.anything or views or scales or len(runs) > 1):
         raise UsageError("--iterations is for loss and metrics of one net, which count batches")
-    members = opener.all(runs)
+    members = opener.all(runs, split)
     tested = []
     for run, member in zip(runs, members, strict=True):
         tested.append(_tested(run, member, device, iterations, views, scales))

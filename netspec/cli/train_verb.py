@@ -60,8 +60,16 @@ _GRAPHS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off":
     show_default=True, help="Where run folders go.",
 )  # fmt: skip
 @click.option(
+    "--folds", type=click.IntRange(2, 1000), metavar="K",
+    help="Cross-validate: K runs, each tested on the fold that it leaves out.",
+)  # fmt: skip
+@click.option(
     "--autotune", is_flag=True, show_default="off",
     help="Measure first which formulations are the fastest here, in 30 seconds at most.",
+)  # fmt: skip
+@click.option(
+    "--skip-bad", type=click.IntRange(0, 2**31), metavar="N", show_default="0",
+    help="Pass over at most N images that cannot be read, each named and replaced by the next.",
 )  # fmt: skip
 @options.TARGET
 @options.THREADS
@@ -94,7 +102,9 @@ def command(
     ignore_mismatch: bool,
     snapshot: Path | None,
     runs: Path,
+    folds: int | None,
     autotune: bool,
+    skip_bad: int | None,
     target: str | None,
     threads: int | None,
     recompute: str | None,
@@ -110,11 +120,16 @@ def command(
 ) -> int:
     """Train SPEC on its data, test every epoch, keep everything in a run folder.
 
-    SIGINT, SIGTERM and SIGUSR1 finish the step, save, and exit 75: `--resume` goes on from there.
+    Where the spec holds samples out (`val: 0.1`), or the source has a folder `val` beside `test`,
+    the tests look at these. SIGINT, SIGTERM and SIGUSR1 finish the step, save, and exit 75:
+    `--resume` goes on from there.
     """
-    if sum(map(bool, (resume, weights, snapshot))) > 1:
+    if not folds and sum(map(bool, (resume, weights, snapshot))) > 1:
         raise UsageError("--resume, --snapshot and --weights each say how the training begins")
     folder = snapshot if snapshot is not None and snapshot.is_dir() else None
+    if folds and (snapshot or restarts):
+        other = "--snapshot" if snapshot else "--restarts"
+        raise UsageError(f"--folds begins runs of its own, which do not go with {other}")
     if force and not (resume or folder):
         raise UsageError("--force goes with --resume")
     if restarts and snapshot:
@@ -124,12 +139,13 @@ def command(
     amount, samples = _seconds(max_time), _batch(batch)
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
     from netspec.cli.progress import JsonLines, Progress
+    from netspec.data.split import Fold
     from netspec.training.launch import train
     from netspec.training.outcome import Outcome
 
     listener = JsonLines() if as_json else Progress()
 
-    def one(spec: Spec, again: bool | Path) -> Outcome:
+    def one(spec: Spec, again: bool | Path, fold: Fold | None = None) -> Outcome:
         return train(
             spec, runs=runs, resume=again, data=data, device=device, target=target,
             threads=threads, recompute=options.names(recompute, "--recompute"),
@@ -137,7 +153,7 @@ def command(
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
             epochs=epochs, max_time=amount, batch=samples, precision=_PRECISIONS.get(precision),
-            force=force, listener=listener,
+            force=force, fold=fold, skip_bad=skip_bad, listener=listener,
         )  # fmt: skip
 
     with listener:
@@ -145,6 +161,11 @@ def command(
             from netspec.cli.restarts import tell_restarts, train_restarts
 
             tell_restarts(train_restarts(source, restarts, one, runs, resume, listener), as_json)
+        elif folds:
+            from netspec.cli.folds import tell
+            from netspec.training.folds import cross_validate
+
+            tell(cross_validate(source, folds, runs, one, resume=resume), as_json=as_json)
         else:
             one(source, folder or resume)
     return 0

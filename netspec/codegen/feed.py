@@ -12,8 +12,9 @@ from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Value, consumers
 from netspec.ir.label_images import label_images, outer_label
 from netspec.ir.layer import Phase
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import TensorType, size
 
 
@@ -34,16 +35,15 @@ class Feed:
 def feed(op: Builder, net: Net, data: Mapping[str, TensorType], transform: Transform) -> Feed:
     """Gather the samples that `indices` names and treat them as `transform` says.
 
-    `data` are the types of the data set's whole arrays, by blob; the transform's mean image is the
-    array `MEAN`.
+    `data` are the types of the data set's whole arrays, by blob; what the transform
+    reads beside them, such as a mean image, are arrays, too.
     """
     indices = op.input("indices", TensorType((net.batch,), "int64"))
-    arrays: dict[str, Value] = {}
-    if transform.mean_file:
-        arrays[MEAN] = op.input(MEAN, data[MEAN])
+    measured = {name: op.input(name, data[name]) for name in read_beside(net, transform)}
+    arrays = dict(measured)
     order = (net.data.channel_order if net.data else None) or "RGB"
     training = net.phase is Phase.TRAIN
-    transforming = Transforming(op, transform, training, arrays.get(MEAN), order=order)
+    transforming = Transforming(op, transform, training, measured, order=order)
     fed: dict[str, Value] = {}
     transformed, labels = net.transformed, label_images(net)
     if training and transform.moves:

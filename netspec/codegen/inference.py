@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
@@ -48,8 +48,8 @@ class Embedded:
     transform: Transform
     stored: Mapping[str, TensorType]
     """The types of the images before the transform, by blob."""
-    mean: npt.NDArray[np.float32] | None = None
-    """The mean image, C x H x W."""
+    measured: Arrays = field(default_factory=dict)
+    """What the transform reads beside the images, by the names of `ir.measured`."""
 
 
 def inference_graph(
@@ -77,8 +77,8 @@ def inference_graph(
 
 def _transformed(op: Builder, inputs: Mapping[str, Value], embedded: Embedded) -> dict[str, Value]:
     """What the net reads, by blob: crops are of the middle, and nothing is flipped."""
-    mean = None if embedded.mean is None else op.constant(embedded.mean)
-    transforming = Transforming(op, embedded.transform, training=False, mean=mean, drawn=False)
+    measured = {name: op.constant(array) for name, array in embedded.measured.items()}
+    transforming = Transforming(op, embedded.transform, False, measured, drawn=False)
     made = dict(inputs)
     for name in embedded.stored:
         with op.scope(name):
@@ -165,13 +165,13 @@ def model_metadata(
     classes: Sequence[str],
     preprocessing: Mapping[str, Any],
     embedded: Mapping[str, Any] | None = None,
-    mean: npt.NDArray[np.float32] | None = None,
+    measured: Arrays | None = None,
 ) -> dict[str, str]:
     """What a program that runs the model wants to know, as `metadata_props`.
 
-    `preprocessing` is left to the program, `embedded` is in the model; of a mean image there is the
-    SHA-256 of its values, float32 and little-endian. `names` is the JSON that consumers of image
-    classifiers already read.
+    `preprocessing` is left to the program, `embedded` is in the model; of what either reads, such
+    as a mean image, there is the SHA-256 of the values, float32 and little-endian. `names` is the
+    JSON that consumers of image classifiers already read.
     """
     metadata = {
         "dev.netspec.name": net.name,
@@ -180,8 +180,9 @@ def model_metadata(
     }
     if embedded is not None:
         metadata["dev.netspec.embedded_preprocessing"] = json.dumps(embedded, sort_keys=True)
-    if mean is not None:
-        metadata["dev.netspec.mean_sha256"] = sha256(mean.astype("<f4").tobytes()).hexdigest()
+    for name, array in (measured or {}).items():
+        digest = sha256(array.astype("<f4").tobytes()).hexdigest()
+        metadata[f"dev.netspec.{name.removeprefix('transform#')}_sha256"] = digest
     if classes:
         metadata["names"] = json.dumps({str(i): name for i, name in enumerate(classes)})
     return metadata

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netspec.codegen.builder import Builder
+from netspec.codegen.mixing import Mixed
 from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.graph import Value
 from netspec.ir.layer import Phase, Role, ShapeError
@@ -45,6 +46,13 @@ class Lowered:
     """Scalar losses by top, with their weights."""
     metrics: dict[str, Value] = field(default_factory=dict)
     """Scalar metrics by top."""
+    mixed: Mixed | None = None
+    """The second value of what hangs on a label, where samples are mixed."""
+
+    def shared(self, blob: str) -> Value:
+        """What a blob is worth: of two values of a mixed batch, each its share."""
+        value = self.blobs[blob]
+        return self.mixed.shared(blob, value) if self.mixed else value
 
 
 @dataclass
@@ -73,11 +81,17 @@ class LayerContext:
         self.lowered.observed[f"{self.node.name}.{name}"] = Observation(batch, fraction)
 
 
-def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None = None) -> Lowered:
+def lower(
+    net: Net,
+    op: Builder | None = None,
+    fed: Mapping[str, Value] | None = None,
+    mixed: Mixed | None = None,
+) -> Lowered:
     """The operators of `net`.
 
     `fed` gives values for input blobs that the graph computes itself (a gathered, normalised
-    batch); the others become inputs of the graph. NetspecError if a layer cannot be run.
+    batch); the others become inputs of the graph. Where `mixed` has a second label, what reads it
+    is computed for both. NetspecError if a layer cannot be run.
     """
     _check_obstacles(net)
     op = op or Builder()
@@ -91,6 +105,7 @@ def lower(net: Net, op: Builder | None = None, fed: Mapping[str, Value] | None =
         inputs,
         {p.name: op.input(p.name, TensorType(p.shape)) for p in net.parameters},
         {n: op.input(n, TensorType(s.shape)) for n, s in net.statistics.items()},
+        mixed=mixed,
     )
     lowered.blobs.update(inputs)
     for node in net.nodes:
@@ -109,29 +124,39 @@ def _check_obstacles(net: Net) -> None:
 
 
 def _lower_node(net: Net, node: Node, lowered: Lowered) -> None:
+    mixed, others = lowered.mixed, None
+    tops = _tops(net, node, lowered, lowered.blobs)
+    if mixed is not None and mixed.reads(node):
+        others = _tops(net, node, lowered, {**lowered.blobs, **mixed.others})
+    lowered.made[node.name] = tuple(tops)
+    for i, (name, value, type) in enumerate(zip(node.tops, tops, node.top_types, strict=True)):
+        assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
+        lowered.blobs[name] = value
+        if mixed is not None:
+            mixed.keep(name, others[i] if others else None)
+    for name, weight in node.weighed:
+        lowered.losses[name] = (lowered.shared(name), weight)
+    if node.layer.role is Role.METRIC:
+        lowered.metrics[node.tops[0]] = lowered.shared(node.tops[0])
+
+
+def _tops(net: Net, node: Node, lowered: Lowered, blobs: Mapping[str, Value]) -> tuple[Value, ...]:
+    """What a layer makes of blobs."""
     training = net.phase is Phase.TRAIN and not node.frozen
     context = LayerContext(lowered.op, training, node, lowered)
     op = lowered.op
-    blobs = [lowered.blobs[b] for b in node.bottoms]
+    read = [blobs[b] for b in node.bottoms]
     try:
         with op.scope(node.name):
-            bottoms = [_read(op, b, t) for b, t in zip(blobs, node.bottom_types, strict=True)]
+            bottoms = [_read(op, b, t) for b, t in zip(read, node.bottom_types, strict=True)]
             if net.phase is Phase.TRAIN:
                 bottoms = [
                     x if node.propagates(i) else op.StopGradient(x) for i, x in enumerate(bottoms)
                 ]
             weights = [reshape(op, lowered.parameters[p.name], *p.shape) for p in node.parameters]
-            tops = node.layer.lower(context, bottoms, weights)
+            return node.layer.lower(context, bottoms, weights)
     except ShapeError as error:  # what one phase alone refuses, such as a variance over one cell
         raise UsageError(f"layer `{node.name}`: {error}") from None
-    lowered.made[node.name] = tuple(tops)
-    for name, value, type in zip(node.tops, tops, node.top_types, strict=True):
-        assert value.type == type, f"{node.name}: infer says {type}, ONNX says {value.type}"
-        lowered.blobs[name] = value
-    for name, weight in node.weighed:
-        lowered.losses[name] = (lowered.blobs[name], weight)
-    if node.layer.role is Role.METRIC:
-        lowered.metrics[node.tops[0]] = tops[0]
 
 
 def _read(op: Builder, blob: Value, type: TensorType) -> Value:

@@ -12,8 +12,11 @@ from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
 from netspec.codegen.transform import Transforming
 from netspec.codegen.views import averaged, repeated, viewed
+from netspec.codegen.whitening import Measured, whitened
 from netspec.ir.graph import Graph, Value, consumers
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
+from netspec.ir.phrases import cast_to
 from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import TensorType
 from netspec.ir.views import PLAIN, Views
@@ -45,7 +48,8 @@ def prediction_graph(
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
     named by `indices` and treats them as `transform` says, without drawing lots: crops are of the
-    middle, and nothing is flipped. Its mean image is the array `MEAN`.
+    middle, and nothing is flipped. What that reads beside them, such as a mean image, are arrays,
+    too.
 
     Of several `views` the batch of `net` is those of fewer samples, and each output their mean.
     """
@@ -53,9 +57,9 @@ def prediction_graph(
     assert net.batch % len(views) == 0, (net.batch, len(views))
     indices = op.input("indices", TensorType((net.batch // len(views),), "int64"))
     arrays = {name: op.input(name, data[name]) for name in net.inputs}
-    if transform.mean_file:
-        arrays[MEAN] = op.input(MEAN, data[MEAN])
-    lowered = lower(net, op, _fed(op, net, arrays, indices, transform, views))
+    measured = {name: op.input(name, data[name]) for name in read_beside(net, transform)}
+    lowered = lower(net, op, _fed(op, net, arrays, indices, transform, measured, views))
+    arrays.update(measured)
     blobs = {name: lowered.blobs[name] for name in outputs}
     if len(views) > 1:
         blobs = {name: averaged(op, blob, len(views)) for name, blob in blobs.items()}
@@ -78,10 +82,12 @@ def _fed(
     arrays: Mapping[str, Value],
     indices: Value,
     transform: Transform,
+    measured: Measured,
     views: Views,
 ) -> dict[str, Value]:
     """What each input gets: the samples of the batch, images transformed."""
-    mean = arrays.get(MEAN)
+    transforming = Transforming(op, transform, False, measured, drawn=False)
+    channels = {name: value for name, value in measured.items() if name != MEAN}
     fed: dict[str, Value] = {}
     for name, type in net.inputs.items():
         with op.scope(name):
@@ -90,15 +96,22 @@ def _fed(
                 x = x if x.type.dtype == type.dtype else op.Cast(x, to=type.dtype)
                 x = repeated(op, x, len(views))
             elif views.plain:
-                x = Transforming(op, transform, training=False, mean=mean, drawn=False)(name, x)
+                x = transforming(name, x)
             else:
-                x = viewed(op, x, views, type.spatial, transform, mean)
-                cut = transform.model_copy(update=_CUT)
-                x = Transforming(op, cut, training=False, drawn=False)(name, x)
+                if transform.whiten:
+                    x = whitened(op, cast_to(op, x, "float32"), measured)
+                x = viewed(op, x, views, type.spatial, transform, transforming.mean)
+                x = Transforming(op, _left(transform), False, channels, drawn=False)(name, x)
         assert x.type == type, f"{name}: the data give {x.type}, the net wants {type}"
         fed[name] = x
     return fed
 
 
-_CUT = {"pad": 0, "crop_size": 0, "mirror": False, "mean_file": "", "resize": None}
-"""What a transform has left to do with views: nothing of these."""
+def _left(transform: Transform) -> Transform:
+    """What a transform has left to do with views: nothing but the arithmetic."""
+    done: dict[str, object] = {
+        "pad": 0, "crop_size": 0, "mirror": False, "mean_file": "", "resize": None,
+    }  # fmt: skip
+    if transform.whiten:
+        done |= {"whiten": None, "scale": 1.0}  # the scale is in the matrix
+    return transform.model_copy(update=done)

@@ -14,6 +14,7 @@ from netspec.codegen.feed import feed
 from netspec.codegen.formulate import formulate
 from netspec.codegen.layout import Planner, plan
 from netspec.codegen.lower import Lowered, Observation, lower
+from netspec.codegen.mixing import Mix, mixed
 from netspec.codegen.precision import in_half
 from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
@@ -54,6 +55,8 @@ class BatchStep:
     """Tensors to fill with uniform numbers from [0, 1), by layer, and by lot of the transform."""
     scale: Value | None
     """What the losses' cotangents are multiplied by, in a training that computes in float16."""
+    mix: Mix | None
+    """What to draw for a batch whose samples are mixed; None if they are not."""
     loss: Value
     """Σ loss_weight · loss."""
     finite: Value | None
@@ -81,7 +84,8 @@ def evaluation_graph(
     """Loss, losses and metrics of one batch, as `target` runs them.
 
     `data` are the types of the data set's whole arrays, by blob; the graph gathers the samples
-    named by `indices` and treats them as `transform` says. Its mean image is the array `MEAN`.
+    named by `indices` and treats them as `transform` says. What that reads beside them,
+    such as a mean image, are arrays, too.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -132,8 +136,8 @@ def _lower_batch(
 ) -> tuple[Mapping[str, Value], Value, Lowered]:
     """Gather, transform, lower: the arrays, the indices, and the net behind them."""
     made = feed(op, net, data, transform)
-    fed = made.values
-    lowered = lower(net, op, fed)
+    mixing = mixed(op, net, transform, made.values)
+    lowered = lower(net, op, mixing.inputs if mixing else made.values, mixing)
     lowered.randoms.update(made.randoms)
     return made.arrays, made.indices, lowered
 
@@ -191,8 +195,10 @@ def _batch_step(
         {name: v for name, v in fed.items() if v in read}
         for fed in (arrays, lowered.parameters, lowered.statistics, lowered.randoms)
     )
+    mix = lowered.mixed.mix if lowered.mixed else None
     names = _ports(
         array=arrays, weight=parameters, running=statistics, random=randoms,
+        mix=mix.fed if mix else {},
         loss=losses, metric=metrics, gradient=gradients, batch=batch,
     )  # fmt: skip
     return BatchStep(
@@ -209,6 +215,7 @@ def _batch_step(
         statistics=statistics,
         randoms=randoms,
         scale=scale,
+        mix=mix,
         loss=total["loss"],
         finite=total.get("finite"),
         losses=losses,

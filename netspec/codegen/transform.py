@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,12 @@ from netspec.codegen.augment.sampling import (
 )
 from netspec.codegen.augment.suited import check_count, check_suited
 from netspec.codegen.builder import Builder
+from netspec.codegen.whitening import Measured, jittered, standardised, whitened
 from netspec.ir.augmentation import Border
 from netspec.ir.graph import Value
+from netspec.ir.measured import CHANNEL_MEAN
 from netspec.ir.phrases import cast_to, reshape
-from netspec.ir.sections import ColourOrder, Transform
+from netspec.ir.sections import MEAN, ColourOrder, Transform
 from netspec.ir.types import Shape
 
 
@@ -39,8 +41,8 @@ class Transforming:
     op: Builder
     transform: Transform
     training: bool
-    mean: Value | None = None
-    """The mean image, C x H x W."""
+    measured: Measured = field(default_factory=dict)
+    """What it reads beside the samples, by the names of `ir.measured`."""
     drawn: bool = True
     """Whether lots may be drawn; else crops are of the middle and nothing is flipped."""
     order: ColourOrder = "RGB"
@@ -56,13 +58,23 @@ class Transforming:
         self._cut = Cut(op, self.lots, transform.crop_size, augmenting, mirrors)
         self._places: dict[Shape, Places] = {}
 
+    @property
+    def mean(self) -> Value | None:
+        """The mean image, C x H x W, unless whitening has its own use for it."""
+        return None if self.transform.whiten else self.measured.get(MEAN)
+
     def __call__(self, name: str, x: Value) -> Value:
         """What the net gets for the stored images `x`, N x C x H x W."""
         op, transform = self.op, self.transform
         images = self._cut or self._resamples or self.mean or transform.resize
         check_suited(transform, name, x, images=bool(images))
+        if transform.whiten:
+            x = whitened(op, as_float(op, x), self.measured)
         if transform.coloured:
             x = coloured(op, transform, self.lots, as_float(op, x), self.order)
+        if transform.pca_jitter and self.training and self.drawn:
+            lots = self.lots.uniform("pca_jitter", x.type.batch, 6)
+            x = jittered(op, as_float(op, x), self.measured, lots, transform.pca_jitter)
         if self._resamples:
             x = as_float(op, less(op, x, self.mean))
             x = bilinear(op, x, self._from(x), self._border, transform.fill)
@@ -124,6 +136,10 @@ class Transforming:
     def _arithmetic(self, name: str, x: Value) -> Value:
         """(x - mean) · (scale / std), without what is neutral."""
         op, transform = self.op, self.transform
+        if CHANNEL_MEAN in self.measured:
+            x = standardised(op, x, self.measured)
+        if transform.standardize or transform.whiten:
+            return x
         mean = np.array(transform.mean_value or (0.0,))
         factor = transform.scale / np.array(transform.std or (1.0,))
         for field_name, values in (("mean_value", mean), ("std", factor)):

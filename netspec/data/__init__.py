@@ -6,12 +6,16 @@ from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
-from netspec.data import database, folder, hdf5, idx, image_list, npz
+from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz, table, zipped
+from netspec.data.classes import named
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
+from netspec.data.decoding import in_memory
 from netspec.data.file import fault
 from netspec.data.image import Picture, read_image, read_scaled
+from netspec.data.manifest import Manifest, beside, parse_manifest, read_manifest, write_text
 from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
+from netspec.data.reading import Reading
 from netspec.ir.fields import plain
 from netspec.ir.sections import ColourOrder, DataSection, Transform
 from netspec.ir.types import Shape, TensorType
@@ -21,19 +25,32 @@ __all__ = [
     "Dataset",
     "Picture",
     "Reader",
+    "Reading",
     "channel_order",
     "check_dataset",
     "check_order",
     "fitted",
+    "manifest_for",
     "mean_image",
     "open_dataset",
     "probe",
     "read_image",
     "read_scaled",
     "sample_types",
+    "validates",
 ]
 
-READERS = (npz.READER, idx.READER, database.READER, hdf5.READER, image_list.READER, folder.READER)
+READERS = (
+    npz.READER,
+    cifar.READER,
+    table.READER,
+    idx.READER,
+    database.READER,
+    hdf5.READER,
+    image_list.READER,
+    folder.READER,
+    zipped.READER,
+)
 """The first that claims a path reads it: a folder that is nothing else is one of images."""
 
 
@@ -45,28 +62,36 @@ def open_dataset(
     shape: Shape | None = None,
     section: DataSection | None = None,
     folder: Path | None = None,
+    reading: Reading | None = None,
 ) -> Dataset:
-    """Read the `train` or `test` split of a source, a path relative to `base`.
+    """Read the `train`, `test` or `val` split of a source, a path relative to `base`.
 
     `mnist` is the bundled digits if no such path exists. `shape` is that of the input `data`,
     C x H x W; images are decoded to it (without it, to that of the first). `section` says how;
     its own paths begin at `folder`. What it says of its own source alone is passed over for
-    another one. Raises DataError.
+    another one. Images are decoded to memory unless `reading` lets them stay on the disk. Raises
+    DataError.
     """
-    assert split in ("train", "test")
+    assert split in ("train", "test", "val")
     section = section or DataSection(batch_size=1)
     cropped = bool(section.transform.crop_size)
     wanted = Wanted(split, section, base if folder is None else folder, shape, cropped)
+    if reading is not None:
+        wanted = replace(wanted, tolerance=reading.tolerance)
     path = base / source
     if not _exists(path):
         if source == "mnist":
-            return _completed(read_bundled(split), section)
+            return _completed(read_bundled(split), section, wanted.folder)
         raise fault(path, f"no such file or folder; a source is {_forms()}")
     try:
         reader = _reader(path)
         if source == section.source:
             _refuse(path, reader, section)
-        return _completed(reader.read(path, wanted), section)
+        wanted = replace(wanted, manifest=checked_manifest(path, reader, wanted))
+        found = reader.read(path, wanted)
+        if reading is None or reading.holds(found, section):
+            found = in_memory(path, found)
+        return _completed(_locked(found, wanted.manifest), section, wanted.folder)
     except OSError as e:
         raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
 
@@ -101,6 +126,15 @@ def sample_types(
     return {_called(name, found, section): type for name, type in found.items()}
 
 
+def validates(source: str, base: Path) -> bool:
+    """Whether a source holds validation samples beside its test samples."""
+    path = base / source
+    try:
+        return bool(source) and _exists(path) and _reader(path).validates(path)
+    except OSError:  # which opening it tells
+        return False
+
+
 def channel_order(section: DataSection, base: Path) -> ColourOrder | None:
     """Which of red and blue comes first in the images of a section, as far as that is known."""
     path = base / section.source
@@ -132,7 +166,7 @@ def _reader(path: Path) -> Reader:
     raise fault(path, f"of no known format; a source is {_forms()}")
 
 
-_PARTICULAR = ("root_folder", "new_height", "new_width", "is_color")
+_PARTICULAR = ("label", "root_folder", "new_height", "new_width", "is_color", "cache")
 _OF_TRANSFORM = ("force_color", "force_gray")
 
 
@@ -146,11 +180,50 @@ def _refuse(path: Path, reader: Reader, section: DataSection) -> None:
         raise fault(path, "values from HDF5 take no transform, as in Caffe")
 
 
-def _completed(dataset: Dataset, section: DataSection) -> Dataset:
-    """With the section's names for the arrays."""
-    found = dataset.arrays
-    arrays = {_called(name, found, section): array for name, array in found.items()}
-    return replace(dataset, arrays=arrays)
+def checked_manifest(path: Path, reader: Reader, wanted: Wanted) -> Manifest | None:
+    """The manifest of a source, if it has one, its files known to be those of the manifest."""
+    section = wanted.section
+    file = wanted.folder / section.manifest if section.manifest else beside(path)
+    if not section.manifest and not _exists(file):
+        return None
+    manifest = read_manifest(file, path)
+    whole = reader.files(path, wanted)
+    manifest.check_names([*whole, *reader.images(path, wanted)])
+    for file in whole:
+        manifest.verify_file(file)
+    return manifest
+
+
+def manifest_for(section: DataSection, base: Path) -> tuple[Manifest, str]:
+    """A manifest of all that a section's source is now, where it would be looked for; its text.
+
+    Raises DataError.
+    """
+    path = base / section.source
+    if not _exists(path):
+        why = "comes with the package" if section.source == "mnist" else "no such file or folder"
+        raise fault(path, f"{why}: there is nothing to lock")
+    wanted = Wanted("train", section, base)
+    try:
+        reader = _reader(path)
+        files = [*reader.files(path, wanted), *reader.images(path, wanted)]
+        text = write_text(files, path)
+    except OSError as e:
+        raise fault(Path(e.filename or path), f"cannot be read: {e.strerror}") from None
+    place = base / section.manifest if section.manifest else beside(path)
+    return parse_manifest(place, text.encode(), path), text
+
+
+def _locked(dataset: Dataset, manifest: Manifest | None) -> Dataset:
+    return dataset if manifest is None else replace(dataset, manifest=manifest.digest)
+
+
+def _completed(dataset: Dataset, section: DataSection, folder: Path) -> Dataset:
+    """With the section's names for the arrays and the classes."""
+    found = dataset.shapes
+    arrays = {_called(name, found, section): array for name, array in dataset.arrays.items()}
+    streamed = {_called(name, found, section): lazy for name, lazy in dataset.streamed.items()}
+    return replace(named(dataset, section, folder), arrays=arrays, streamed=streamed)
 
 
 def _called(name: str, found: Container[str], section: DataSection) -> str:

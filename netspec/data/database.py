@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted, afford
+from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted
 from netspec.data.datum import Datum
-from netspec.data.decoding import decode_all
+from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import decode_bytes, natural_shape_of, strict
+from netspec.data.image import strict
+from netspec.data.lazy import Lazy
 from netspec.data.lmdb import FILE, Record, records
 from netspec.diagnostics import printable
-from netspec.ir.sections import ColourOrder
 from netspec.ir.types import Shape, TensorType, size
 from netspec.wire import WireError
 
@@ -37,13 +37,14 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     if not found:
         raise fault(path, "holds no samples")
     first = _datum(path, found[0])
-    with strict():
-        shape = _shape(path, found[0], first, wanted)
-        if first.encoded:
-            data, label = _decoded(path, found, shape, wanted.order("BGR"))
-        else:
-            data, label = _stored(path, found, shape)
-    return Dataset({"data": data, "label": label}, (), str(path))
+    if first.encoded:
+        images = _encoded(path, found, wanted)
+        with strict():
+            data = images.lazy(_shape(first, images, wanted))
+    else:
+        data = _stored(path, found, first, wanted)
+    label = np.array([_datum(path, record).label for record in found], np.int64)
+    return Dataset({"label": label}, (), str(path), streamed={"data": data})
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
@@ -53,7 +54,8 @@ def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     first = _datum(path, record)
     kind = "float32" if _kind(first) == "values" else "uint8"
     with strict():
-        return {"data": TensorType(_shape(path, record, first, wanted), kind), "label": LABEL}
+        shape = _shape(first, _encoded(path, [record], wanted), wanted)
+        return {"data": TensorType(shape, kind), "label": LABEL}
 
 
 def _file(path: Path) -> Path:
@@ -62,48 +64,54 @@ def _file(path: Path) -> Path:
     return path / FILE if path.is_dir() else path
 
 
-def _shape(path: Path, record: Record, first: Datum, wanted: Wanted) -> Shape:
+def _shape(first: Datum, images: Encoded, wanted: Wanted) -> Shape:
     """C x H x W of the first image, which is that of all."""
     if not first.encoded:
         return first.shape
     transform = wanted.section.transform
-    channels, *extent = natural_shape_of(_name(path, record), first.data)
+    channels, *extent = images.natural_shape()
     if transform.force_color or transform.force_gray:
         channels = 3 if transform.force_color else 1
     return (channels, *extent)
 
 
-def _stored(path: Path, found: list[Record], shape: Shape) -> tuple[Array, Array]:
-    """The values as they lie there, and the labels."""
-    kind = _kind(_datum(path, found[0]))
-    bytewise = kind == "bytes"
-    afford(path, len(found), "records", shape, 1 if bytewise else 4)
-    data = np.empty((len(found), *shape), np.uint8 if bytewise else np.float32)
-    label = np.empty(len(found), np.int64)
-    for row, record in enumerate(found):
-        datum = _datum(path, record)
-        if (_kind(datum), datum.shape) != (kind, shape):
-            text = f"{_kind(datum)} of {size(datum.shape)}, where the first holds {kind} of"
-            raise fault(_name(path, record), f"{text} {size(shape)}")
-        data[row], label[row] = datum.values, datum.label
-    return data, label
-
-
-def _decoded(
-    path: Path, found: list[Record], shape: Shape, order: ColourOrder
-) -> tuple[Array, Array]:
-    """The images of encoded records, and the labels."""
-    label = np.empty(len(found), np.int64)
+def _stored(path: Path, found: list[Record], first: Datum, wanted: Wanted) -> Lazy:
+    """The values as they lie there."""
+    kind, shape = _kind(first), first.shape
 
     def decode(row: int) -> Array:
         datum = _datum(path, found[row])
-        name = _name(path, found[row])
-        if not datum.encoded:
-            raise fault(name, "not encoded, as the first is")
-        label[row] = datum.label
-        return decode_bytes(name, datum.data, shape, order)
+        if (_kind(datum), datum.shape) != (kind, shape):
+            text = f"{_kind(datum)} of {size(datum.shape)}, where the first holds {kind} of"
+            raise fault(_name(path, found[row]), f"{text} {size(shape)}")
+        return datum.values
 
-    return decode_all(path, len(found), shape, decode), label
+    return Lazy(
+        (len(found), *shape),
+        decode=decode,
+        natural=lambda row: _datum(path, found[row]).values,
+        name=lambda row: printable(_name(path, found[row])),
+        dtype=np.dtype(np.uint8 if kind == "bytes" else np.float32),
+        tolerance=wanted.tolerance,
+    )
+
+
+def _encoded(path: Path, found: list[Record], wanted: Wanted) -> Encoded:
+    """The image files in the records."""
+
+    def content(row: int) -> memoryview:
+        datum = _datum(path, found[row])
+        if not datum.encoded:
+            raise fault(_name(path, found[row]), "not encoded, as the first is")
+        return datum.data
+
+    return Encoded(
+        len(found),
+        name=lambda row: _name(path, found[row]),
+        content=content,
+        order=wanted.order("BGR"),
+        tolerance=wanted.tolerance,
+    )
 
 
 def _kind(datum: Datum) -> str:
@@ -129,6 +137,7 @@ READER = Reader(
     _claims,
     _read,
     _probe,
-    frozenset({"force_color", "force_gray"}),
+    frozenset({"force_color", "force_gray", "cache"}),
     order="BGR",
+    files=lambda path, _: [_file(path)],
 )

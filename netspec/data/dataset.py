@@ -1,10 +1,10 @@
-"""A data set in memory: arrays by blob name, and whether they suit a net's inputs."""
+"""A data set: arrays by blob name, and whether they suit a net's inputs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,9 +12,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from netspec.data.file import fault
+from netspec.data.file import fault, read_whole
+from netspec.data.image import MAX_BYTES
+from netspec.data.lazy import Lazy, Rows
+from netspec.data.manifest import Manifest
+from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError, printable
-from netspec.ir.sections import MEAN, ColourOrder, DataSection
+from netspec.ir.sections import ColourOrder, DataSection
 from netspec.ir.types import Shape, TensorType, occupied, size
 
 Array: TypeAlias = NDArray[Any]
@@ -22,7 +26,7 @@ Array: TypeAlias = NDArray[Any]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in memory, the first axis of every array.
+    """Samples, the first axis of every array.
 
     `data` and other inputs are uint8 or float32, N x C x H x W or N x features; `label` is int64
     (float32 if the source holds floats). `classes` are the names of the labels, if the source knows
@@ -32,13 +36,19 @@ class Dataset:
     arrays: Mapping[str, Array]
     classes: tuple[str, ...]
     origin: str
-    mean: Array | None = None
-    """The mean image that a transform subtracts, C x H x W."""
+    measured: Mapping[str, Array] = field(default_factory=dict)
+    """What a transform reads beside the samples, by the names of `ir.measured`."""
+    rows: NDArray[np.int64] | None = None
+    """Which samples of the source these are, if not all."""
+    streamed: Mapping[str, Lazy] = field(default_factory=dict)
+    """What stands for the arrays that are not in memory."""
+    manifest: str | None = None
+    """The hash of the manifest that the files were compared with."""
     files: Sequence[Path] = ()
     """The file of each sample, where the source has one for each."""
 
     def __post_init__(self) -> None:
-        counts = {name: array.shape[0] for name, array in self.arrays.items()}
+        counts = {name: found.shape[0] for name, found in self._all.items()}
         if not counts or not min(counts.values()):
             raise DataError(printable(f"{self.origin}: holds no samples"))
         if len(set(counts.values())) > 1:
@@ -46,12 +56,26 @@ class Dataset:
             raise DataError(printable(f"{self.origin}: the arrays differ in samples: {found}"))
 
     @property
-    def fed(self) -> dict[str, Array]:
+    def fed(self) -> dict[str, Array | Lazy]:
         """All that the graph of a batch reads."""
-        return {**self.arrays, **({} if self.mean is None else {MEAN: self.mean})}
+        return {**self._all, **self.measured}
+
+    def taken(self, rows: Rows) -> dict[str, Array]:
+        """What the graph of a batch reads if these samples are the whole data set."""
+        arrays = {name: np.ascontiguousarray(found[rows]) for name, found in self._all.items()}
+        return {**arrays, **self.measured}
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Of a sample, by array, in memory or not."""
+        return {name: found.shape[1:] for name, found in self._all.items()}
+
+    @property
+    def _all(self) -> dict[str, Array | Lazy]:
+        return {**self.streamed, **self.arrays}
 
     def __len__(self) -> int:
-        return int(next(iter(self.arrays.values())).shape[0])
+        return int(next(iter(self._all.values())).shape[0])
 
 
 LABEL = TensorType((), "int64")
@@ -63,7 +87,7 @@ class Wanted:
     """What a net and its data section ask of a source."""
 
     split: str
-    """`train` or `test`."""
+    """`train`, `test`, or `val` of a source that holds validation samples apart."""
     section: DataSection
     folder: Path
     """Where the paths in the section begin."""
@@ -71,10 +95,21 @@ class Wanted:
     """C x H x W of a stored image, where the caller knows it."""
     cropped: bool = False
     """Whether H and W are what is cut out of an image of any size."""
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    """What becomes of images that cannot be read."""
+    manifest: Manifest | None = None
+    """What the files are to be."""
 
     def order(self, otherwise: ColourOrder) -> ColourOrder:
         """How images are decoded: as the section says, or as their format is read."""
         return self.section.channel_order or otherwise
+
+    def content(self, image: Path) -> bytes:
+        """The bytes of an image file, the very ones that the manifest tells of."""
+        content = read_whole(image, MAX_BYTES)
+        if self.manifest is not None:
+            self.manifest.verify(image, content)
+        return content
 
 
 @dataclass(frozen=True)
@@ -95,6 +130,12 @@ class Reader:
     """Whether a section of it may have a transform."""
     order: ColourOrder | None = None
     """Which of red and blue comes first, where the format says."""
+    validates: Callable[[Path], bool] = lambda _: False
+    """Whether a source holds validation samples beside its test samples."""
+    files: Callable[[Path, Wanted], list[Path]] = lambda path, _: [path]
+    """The files of all splits that are no images: compared with a manifest before they are read."""
+    images: Callable[[Path, Wanted], list[Path]] = lambda _path, _wanted: []
+    """Those that are images: compared when they are decoded, by `Wanted.content`."""
 
 
 def afford(path: Path, count: int, what: str, shape: Shape, itemsize: int = 1) -> None:
@@ -163,9 +204,9 @@ def check_dataset(
 
 def _misfit(dataset: Dataset, name: str, expected: TensorType) -> Iterator[str]:
     """Why the data set cannot feed the input `name`."""
-    array = dataset.arrays.get(name)
+    array = dataset.fed.get(name)
     if array is None:
-        yield f"no array `{name}` for the input of that name; it holds {', '.join(dataset.arrays)}"
+        yield f"no array `{name}` for the input of that name; it holds {', '.join(dataset.shapes)}"
         return
     if array.shape[1:] != expected.sample:
         found, taken = _size(array.shape[1:]), _size(expected.sample)

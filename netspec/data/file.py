@@ -111,6 +111,16 @@ class Stream:
         if self._read(1, self.offset):
             raise self.fault(f"the file goes on after {what}")
 
+    def zeros(self, what: str) -> None:
+        """Check that nothing but zeros follows, and with it gzip's checksum."""
+        while piece := self._read(CHUNK, self.offset):
+            if piece.strip(b"\0"):
+                at = self.offset + len(piece) - len(piece.lstrip(b"\0"))
+                raise self.fault(f"the file goes on after {what}", at)
+            self.offset += len(piece)
+            if self.packed and bomb(self._size, self.offset):
+                raise self.fault(f"unpacks to over {RATIO} times the file's size")
+
     def _afford(self, count: int, what: str) -> None:
         left = self._size - self.offset
         if not self.packed and count > left:

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
-from netspec.data.decoding import decode_all
+from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import SUFFIXES, decode, image_shape, natural_shape, strict
+from netspec.data.image import SUFFIXES, image_shape, strict
 from netspec.ir.types import Shape, TensorType
 
-SPLITS = {"train": ("train",), "test": ("test", "val")}
+SPLITS = {"train": ("train",), "test": ("test", "val"), "val": ("val",)}
 """Folders below the root that hold a split, the first that is there."""
 
-_UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+UNREAD = (".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 """Images of other formats: passing over them would train on less than the user sees."""
 
 
@@ -26,27 +26,40 @@ def _claims(path: Path) -> bool:
 
 def _read(path: Path, wanted: Wanted) -> Dataset:
     classes, files = _listed(path, wanted.split)
-    order = wanted.order("RGB")
+    images = _encoded(files, wanted)
     with strict():
-        shape = _shape(path, files[0][0], wanted)
-        data = decode_all(path, len(files), shape, lambda i: decode(files[i][0], shape, order))
+        shape = _shape(path, images, wanted)
     label = np.array([index for _, index in files], np.int64)
-    arrays = {"data": data, "label": label}
-    return Dataset(arrays, classes, str(path), files=[file for file, _ in files])
+    found = [file for file, _ in files]
+    data = {"data": images.lazy(shape)}
+    return Dataset({"label": label}, classes, str(path), files=found, streamed=data)
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     _, files = _listed(path, wanted.split)
     with strict():
-        return {"data": TensorType(natural_shape(files[0][0]), "uint8"), "label": LABEL}
+        return {
+            "data": TensorType(_encoded(files, wanted).natural_shape(), "uint8"),
+            "label": LABEL,
+        }
 
 
-def _shape(path: Path, first: Path, wanted: Wanted) -> Shape:
+def _encoded(files: list[tuple[Path, int]], wanted: Wanted) -> Encoded:
+    return Encoded(
+        len(files),
+        name=lambda i: files[i][0],
+        content=lambda i: wanted.content(files[i][0]),
+        order=wanted.order("RGB"),
+        tolerance=wanted.tolerance,
+    )
+
+
+def _shape(path: Path, images: Encoded, wanted: Wanted) -> Shape:
     """The shape of every image: as wanted, or as the first is."""
     if not wanted.shape:
-        return natural_shape(first)
+        return images.natural_shape()
     shape = image_shape(path, wanted.shape)
-    return (shape[0], *natural_shape(first)[1:]) if wanted.cropped else shape
+    return (shape[0], *images.natural_shape()[1:]) if wanted.cropped else shape
 
 
 def _listed(path: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
@@ -69,6 +82,10 @@ def _split_folder(path: Path, split: str) -> Path:
             return path / name
     other = "test" if split == "train" else "train"
     raise fault(path, f"no folder {' or '.join(SPLITS[split])} beside that of the {other} images")
+
+
+def _validates(path: Path) -> bool:
+    return all((path / name).is_dir() for name in ("val", "test"))
 
 
 def _classes(root: Path) -> tuple[str, ...]:
@@ -103,11 +120,17 @@ def _files_below(folder: Path) -> list[Path]:
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
                 continue
-            if suffix in _UNREAD:
+            if suffix in UNREAD:
                 raise fault(Path(place) / name, f"images are read from {', '.join(SUFFIXES)} only")
             if suffix in SUFFIXES:
                 images.append(Path(place) / name)
     return images
+
+
+def _images_of_all_splits(path: Path, wanted: Wanted) -> list[Path]:  # noqa: ARG001
+    """What a manifest tells of."""
+    splits = [split for split in SPLITS if _is_split(path, split)] or ["train"]
+    return [file for split in splits for file, _ in _listed(path, split)[1]]
 
 
 def _raise(error: OSError) -> None:
@@ -119,4 +142,8 @@ READER = Reader(
     _claims,
     _read,
     _probe,
+    frozenset({"cache"}),
+    validates=_validates,
+    files=lambda _path, _wanted: [],
+    images=_images_of_all_splits,
 )

@@ -135,4 +135,5 @@ READER = Reader(
     _probe,
     frozenset({"root_folder"}),
     transforms=False,
+    files=lambda path, wanted: [*{path, *_files(path, wanted)}],
 )

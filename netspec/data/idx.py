@@ -102,6 +102,13 @@ def _labels_of(images: Path) -> Path:
     return labels
 
 
+def _files(path: Path, wanted: Wanted) -> list[Path]:  # noqa: ARG001
+    """What a manifest tells of: a pair, or all pairs of a folder."""
+    if not path.is_dir():
+        return [path, _labels_of(path)]
+    return sorted(entry for entry in path.iterdir() if _NAME.search(entry.name))
+
+
 def _present(path: Path) -> Path | None:
     """The path, or that of its gzip copy, if there is one."""
     packed = path.with_name(path.name + ".gz")
@@ -114,4 +121,5 @@ READER = Reader(
     _claims,
     _read,
     _probe,
+    files=_files,
 )

@@ -66,7 +66,7 @@ def read_scaled(path: Path, channels: int, view: View) -> Picture:
 def _picture(path: Path, channels: int, extent_for: Callable[[Shape], Sequence[int]]) -> Picture:
     """An image brought to the height and width that `extent_for` gives for its own."""
     with strict():
-        image = _open(path)
+        image = _parse(path, read_whole(path, MAX_BYTES))
         found = (image.height, image.width)
         image = _convert(path, image, channels)
         extent = tuple(extent_for(found))
@@ -78,36 +78,41 @@ def _picture(path: Path, channels: int, extent_for: Callable[[Shape], Sequence[i
         return Picture(_pixels(image), found, found != extent)
 
 
-def decode(path: Path, shape: Shape, order: ColourOrder = "RGB") -> NDArray[np.uint8]:
-    """An image of exactly the shape C x H x W; another size is a fault. Call it within `strict`."""
-    return decode_bytes(path, read_whole(path, MAX_BYTES), shape, order)
-
-
 def decode_bytes(
     name: Path | str, data: Buffer, shape: Shape, order: ColourOrder
 ) -> NDArray[np.uint8]:
-    """What `decode` gives, of an image file in memory; `name` is what faults call it."""
+    """The image in a file's bytes, of exactly the shape C x H x W; another size is a fault.
+
+    `name` is what faults call it. Call it, and those below, within `strict`.
+    """
     channels, height, width = shape
     image = _parse(name, data, (height, width))
     return _pixels(_convert(name, image, channels), order)
 
 
-def decode_resized(path: Path, shape: Shape, order: ColourOrder) -> NDArray[np.uint8]:
-    """An image of any size brought to C x H x W as Caffe does it. Call it within `strict`."""
+def decode_resized(
+    name: Path | str, data: Buffer, shape: Shape, order: ColourOrder
+) -> NDArray[np.uint8]:
+    """An image of any size brought to C x H x W as Caffe does it."""
     channels, *extent = shape
-    pixels = _pixels(_convert(path, _open(path), channels), order)
+    pixels = _pixels(_convert(name, _parse(name, data), channels), order)
     return resize(pixels, (extent[0], extent[1]))
 
 
-def natural_shape(path: Path) -> Shape:
-    """C x H x W of an image as it is: 1 channel if it is grey, else 3. Call it within `strict`."""
-    return natural_shape_of(path, read_whole(path, MAX_BYTES))
-
-
-def natural_shape_of(name: Path | str, data: Buffer) -> Shape:
-    """What `natural_shape` gives, of an image file in memory."""
+def decode_natural(name: Path | str, data: Buffer, order: ColourOrder) -> NDArray[np.uint8]:
+    """An image of any size as it is."""
     image = _parse(name, data)
-    return (1 if image.mode in ("1", "L", "LA") else 3, image.height, image.width)
+    return _pixels(_convert(name, image, _channels(image)), order)
+
+
+def natural_shape(name: Path | str, data: Buffer) -> Shape:
+    """C x H x W of an image as it is: 1 channel if it is grey, else 3."""
+    image = _parse(name, data)
+    return (_channels(image), image.height, image.width)
+
+
+def _channels(image: Image.Image) -> int:
+    return 1 if image.mode in ("1", "L", "LA") else 3
 
 
 def image_shape(path: Path, shape: Shape) -> Shape:
@@ -126,8 +131,12 @@ def strict() -> Iterator[None]:
         yield
 
 
-def _open(path: Path) -> Image.Image:
-    return _parse(path, read_whole(path, MAX_BYTES))
+def strict_from_now_on() -> None:
+    """What `strict` does, of Pillow's warnings alone and for the rest of the process.
+
+    Threads that decode while others compute have no end at which to put it back.
+    """
+    warnings.filterwarnings("error", module=r"PIL\.")
 
 
 def _parse(path: Path | str, data: Buffer, extent: Shape = ()) -> Image.Image:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
-from netspec.data.decoding import decode_all
+from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import decode, decode_resized, natural_shape, strict
+from netspec.data.image import strict
 from netspec.data.lines import first_line, lines_of, located
 from netspec.ir.types import Shape, TensorType
 
@@ -41,29 +41,38 @@ def _claims(path: Path) -> bool:
 def _read(path: Path, wanted: Wanted) -> Dataset:
     entries = _entries(path)
     files = located(path, [entry.image for entry in entries], wanted)
-    section, order = wanted.section, wanted.order("BGR")
+    images = _encoded(files, wanted)
     with strict():
-        shape = _shape(files[0], wanted)
-        take = decode_resized if section.new_height else decode
-        data = decode_all(path, len(files), shape, lambda i: take(files[i], shape, order))
+        shape = _shape(images, wanted)
+    data = images.lazy(shape, resized=bool(wanted.section.new_height))
     label = np.array([entry.label for entry in entries], np.int64)
-    return Dataset({"data": data, "label": label}, (), str(path), files=files)
+    return Dataset({"label": label}, (), str(path), files=files, streamed={"data": data})
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
-    entries = _entries(path, 1)
+    (entry,) = _entries(path, 1)
+    images = _encoded(located(path, [entry.image], wanted), wanted)
     with strict():
-        (first,) = located(path, [entries[0].image], wanted)
-        return {"data": TensorType(_shape(first, wanted), "uint8"), "label": LABEL}
+        return {"data": TensorType(_shape(images, wanted), "uint8"), "label": LABEL}
 
 
-def _shape(first: Path, wanted: Wanted) -> Shape:
+def _encoded(files: list[Path], wanted: Wanted) -> Encoded:
+    return Encoded(
+        len(files),
+        name=lambda i: files[i],
+        content=lambda i: wanted.content(files[i]),
+        order=wanted.order("BGR"),
+        tolerance=wanted.tolerance,
+    )
+
+
+def _shape(images: Encoded, wanted: Wanted) -> Shape:
     """C x H x W of every image: as the section says, else as the first is."""
     section = wanted.section
     channels = 3 if section.is_color else 1
     if section.new_height:
         return (channels, section.new_height, section.new_width)
-    return (channels, *natural_shape(first)[1:])
+    return (channels, *images.natural_shape()[1:])
 
 
 def _entries(path: Path, most: int | None = None) -> list[_Entry]:
@@ -92,6 +101,7 @@ READER = Reader(
     _claims,
     _read,
     _probe,
-    frozenset({"root_folder", "new_height", "new_width", "is_color"}),
+    frozenset({"root_folder", "new_height", "new_width", "is_color", "cache"}),
     order="BGR",
+    images=lambda path, wanted: located(path, [e.image for e in _entries(path)], wanted),
 )

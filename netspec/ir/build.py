@@ -17,6 +17,7 @@ from netspec.grammar.ast import (
     Repeat,
     When,
 )
+from netspec.ir.class_weights import with_given_weights
 from netspec.ir.construction import RULES, Construction, Exhausted, where
 from netspec.ir.declare import Declared, Load, declare
 from netspec.ir.expansion import arguments, expand_frame
@@ -27,6 +28,7 @@ from netspec.ir.freezing import freeze
 from netspec.ir.groups import GROUPS, PARTS, Grouping
 from netspec.ir.layer import Layer, Phase, Role
 from netspec.ir.lints import lint
+from netspec.ir.mixed import check_mixed
 from netspec.ir.net import Net, Node, Place
 from netspec.ir.place import place
 from netspec.ir.scope import POISON, Lookup, Scope
@@ -62,7 +64,7 @@ def build(
     if diagnostics.full:
         return None
     declared = declare(tree, load, diagnostics)
-    data = declared.data.get(phase)
+    data = declared.section(phase)
     size = batch or (data.batch_size if data else 1)
     c = Construction(layers, phase, size, diagnostics)
     frame = Frame(declared.module, declared.module.scope, Flow())
@@ -93,35 +95,41 @@ def build(
     except SpecError as error:
         diagnostics.error(error)
         return None
-    if not _images_fit(net, tree, diagnostics):
+    fitted = _fitted(net, tree, diagnostics)
+    if fitted is None:
         return None
-    lint(net, tuple(c.places), diagnostics)
-    return Built(net, tuple(c.places))
+    lint(fitted, tuple(c.places), diagnostics)
+    return Built(fitted, tuple(c.places))
 
 
-def _images_fit(net: Net, tree: Message, diagnostics: Diagnostics) -> bool:
-    """Report a transform that cannot give the net its images."""
+def _fitted(net: Net, tree: Message, diagnostics: Diagnostics) -> Net | None:
+    """The net with what its data section gives it; None, and reported, if that does not fit."""
     try:
         stored_inputs(net)
+        check_mixed(net)
+        return with_given_weights(net)
     except DataError as error:
         label = "train" if net.phase is Phase.TRAIN else "test"
-        span = _place_of_transform(tree, label)
+        span = _place_in_data(tree, label, str(error))
         diagnostics.error(SpecError(str(error), span, code="value"))
-        return False
-    return True
+        return None
 
 
-def _place_of_transform(tree: Message, label: str) -> Span:
-    """Where a data section says how large its images are, as closely as that is written."""
+def _place_in_data(tree: Message, label: str, fault: str) -> Span:
+    """Where a data section says what is at fault: its field, as closely as that is written."""
+    words = fault.replace(":", " ").split()
     sections = [i for i in tree.items if isinstance(i, Element) and i.word == "data" and i.body]
     for section in sections:
         assert section.body is not None
         if section.label is None or section.label.value != label:
             continue
+        said = [i for i in section.body.items if isinstance(i, Field) and i.key in words]
+        if said:
+            return said[0].span
         for inner in section.body.items:
             if isinstance(inner, Element) and inner.word == "transform" and inner.body:
                 fields = [i for i in inner.body.items if isinstance(i, Field)]
-                said = [f for f in fields if f.key in ("crop_size", "pad")]
+                said = [f for f in fields if f.key in words]
                 return said[0].span if said else inner.word_span
         return section.word_span
     return tree.span

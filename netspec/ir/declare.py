@@ -39,6 +39,21 @@ class Declared:
     faulty: bool = False
     """Whether a fault was reported."""
 
+    def section(self, phase: Phase) -> DataSection | None:
+        """The data section of a phase.
+
+        Training's stands in for TEST's if it holds samples out, and names the classes of both.
+        """
+        found, train = self.data.get(phase), self.data.get(Phase.TRAIN)
+        if train is None or phase is Phase.TRAIN:
+            return found
+        if found is None:
+            return train if train.val else None
+        if found.classes or found.class_names:
+            return found
+        names = {"classes": train.classes, "class_names": train.class_names}
+        return found.model_copy(update=names) if any(names.values()) else found
+
 
 def declare(tree: Message, load: Load, diagnostics: Diagnostics) -> Declared:
     """Everything but the layers; faults go to `diagnostics`.
@@ -226,9 +241,18 @@ class _Sections:
             self.diagnostics.error(SpecError(message, span, code="name"))
         elif not self._twice(f'data "{label}"', item.word_span):
             section = self._section(item, DataSection, f'data "{label}"')
-            if section is not None:
+            if section is not None and section.val and label == "test":
+                self._misplaced(item, "val")
+            elif section is not None:
                 self._check_views(item, _PHASES[label], section)
                 self.declared.data[_PHASES[label]] = section
+
+    def _misplaced(self, item: Element, field: str) -> None:
+        """Report a field of `data "train"` in `data "test"`."""
+        said = item.body.fields(field) if item.body else ()
+        span = next((f.key_span for f in said if isinstance(f, Field)), item.word_span)
+        message = f'data "test": `{field}` is for `data "train"`, of whose samples it is a share'
+        self.diagnostics.error(SpecError(message, span, code="field"))
 
     def _check_views(self, item: Element, phase: Phase, section: DataSection) -> None:
         """Views are for the test: a training sees each image once."""

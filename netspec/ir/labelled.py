@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
-from netspec.ir.fields import Flag, Int
+from netspec.ir.fields import Flag, Int, NonNegativeReal, Says, many
 from netspec.ir.graph import Ops, Value
 from netspec.ir.layer import Layer, Role, ShapeError, Types, axis_of, batched, numbers
 from netspec.ir.normalization import Normalization, folded, normalized
@@ -99,11 +99,42 @@ class LabelledLoss(Labelled):
 
     normalization: Normalization = "VALID"
     """What the sum is divided by: labels that are not ignored, all labels, samples, or nothing."""
+    class_weight: Annotated[
+        tuple[NonNegativeReal, ...], BeforeValidator(many), Says("numbers from 0, one per class")
+    ] = ()
+    """w, what each class weighs, 1 unless given; a VALID n is then the weights of the labels."""
+
+    def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
+        tops = super().infer(bottoms)
+        classes = bottoms[0].shape[axis_of(self.axis, bottoms[0])]
+        if self.class_weight and len(self.class_weight) != classes:
+            message = f"{len(self.class_weight)} weights for {classes} classes"
+            raise ShapeError(message, field="class_weight")
+        return tops
 
     def _normalized(self, op: Ops, each: Value, label: Value, shares: Value | None = None) -> Value:
-        """The losses of all positions as one number."""
+        """The losses of all positions as one number.
+
+        `shares` are the weights of the labels, where the losses are weighed already.
+        """
+        if self.class_weight and shares is None:
+            shares = self._shares(op, label)
+            each = op.Mul(each, shares)
         counts, samples = self._counts(op, label), self._samples(len(each.type.shape))
         return normalized(op, each, counts, self.normalization, shares, samples=samples)
+
+    def _shares(self, op: Ops, label: Value) -> Value:
+        """The weight of each position's label.
+
+        By a product with the one-hot, which takes labels that are ignored whatever they are.
+        """
+        import numpy as np
+
+        depth, off_on = op.scalar(len(self.class_weight), "int64"), np.array([0, 1], np.float32)
+        hot = op.OneHot(label, depth, op.constant(off_on), axis=-1)
+        own = op.Mul(hot, op.constant(np.array(self.class_weight, np.float32)))
+        shares: Value = op.ReduceSum(own, op.ints(len(label.type.shape)), keepdims=0)
+        return shares
 
     def _samples(self, positions: int) -> int:
         """How many of the axes of the positions count the samples of BATCH_SIZE."""

@@ -11,7 +11,7 @@ from netspec.ir.fields import Fields, Positive, PositiveReal
 
 
 class Precision(Fields):
-    """Half precision, and how the loss is scaled meanwhile; the words are those of PyTorch's AMP."""
+    """Half precision, and how the loss is scaled meanwhile: PyTorch's AMP, Caffe's spelling."""
 
     precision: Literal["FP32", "FP16"] = "FP32"
     """What the training's convolutions and fully connected layers multiply, forward and backward.

@@ -23,7 +23,7 @@ def flatten(test: Net, train: Net) -> Message:
     """
     items: list[Item] = [making.field("name", String(train.name, NOWHERE))]
     for label, net in (("train", train), ("test", test)):
-        if net.data is not None:
+        if net.data is not None and not (label == "test" and net.data.val):  # training's stands in
             items.append(making.element("data", label, fields(net.data)))
     flow = _Flow()
     for nodes in _merged(test, train):

@@ -6,7 +6,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, model_validator
 
+from netspec.ir.arithmetic import Arithmetic
 from netspec.ir.augmentation import Augmentation
+from netspec.ir.balance import ClassWeights
 from netspec.ir.duration import Duration
 from netspec.ir.fields import (
     Fields,
@@ -18,7 +20,6 @@ from netspec.ir.fields import (
     PositiveReal,
     Probability,
     Real,
-    Reals,
     Says,
     Share,
     Text,
@@ -49,7 +50,7 @@ _Scale: TypeAlias = Annotated[
 ]
 
 
-class Transform(Augmentation):
+class Transform(Augmentation, Arithmetic):
     """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it.
 
     In training colours change before all this, and a square is cut out after it. Each number is
@@ -67,17 +68,6 @@ class Transform(Augmentation):
 
     Never in a compiled model.
     """
-    scale: Real = 1.0
-    """Multiplies every value; `1/255` takes bytes to [0, 1]."""
-    mean_value: Reals = ()
-    """Subtracted first: one value, or one per channel, in the units of the source."""
-    mean_file: Text = ""
-    """A mean image that is subtracted first, `.binaryproto` or `.npy`, relative to the spec.
-
-    It is of the images' size before they are cut, and is cut as they are.
-    """
-    std: Annotated[tuple[PositiveReal, ...], BeforeValidator(many)] = ()
-    """Divides last: one value, or one per channel, in units after `scale`."""
     force_color: Flag = False
     """Decode the images of an LMDB to three channels, whatever they are."""
     force_gray: Flag = False
@@ -108,7 +98,6 @@ class Transform(Augmentation):
     @model_validator(mode="after")
     def _one_of_two(self) -> Transform:
         for one, other in (
-            ("mean_file", "mean_value"),
             ("mean_file", "pad"),
             ("mean_file", "fill"),
             ("resize", "pad"),
@@ -116,6 +105,8 @@ class Transform(Augmentation):
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"takes {one} or {other}, not both")
+        if self.mean == "IMAGE" and self.pad:
+            raise ValueError("takes mean: IMAGE or pad, not both")
         if self.resize and not self.crop_size:
             raise ValueError("resize leaves images of any size: it takes a crop_size")
         if self.resize and self.resize[0] < self.crop_size:
@@ -127,7 +118,8 @@ class DataSection(Fields):
     """`data "train" { … }`: where a phase's samples come from."""
 
     source: Text = ""
-    """An IDX folder or pair, an `.npz`, an image folder, or `mnist` for the bundled digits.
+    """An IDX folder or pair, CIFAR's folder or `.tar.gz`, an `.npz`, a `.csv`, a folder of images
+    or a `.zip` of one, or `mnist` for the bundled digits.
 
     Or one of Caffe's: an LMDB, a `.txt` list of images and labels, an `.h5` file or a list of
     them. Relative to the spec; `--data` overrides it, relative to the working directory. Without
@@ -141,16 +133,44 @@ class DataSection(Fields):
     """Whether each epoch has an order of its own; unless set, in training only."""
     rand_skip: NonNegative = 0
     """Training begins behind so many samples at most, drawn by lot."""
+    val: Probability = 0.0
+    """Share of the training data that is held out for validation; 0: none.
+
+    Of each class alike where labels are classes, drawn by random_seed. The tests of a training then
+    look at these samples, and `data "test"` is left to `netspec test`. A source with folders train,
+    val and test needs none: training looks at val.
+    """
+    classes: Texts = ()
+    """The names of the classes, label 0 first; they go into the model."""
+    class_names: Text = ""
+    """A file with a class's name a line, instead of `classes`; relative to the spec."""
+    label: Text = ""
+    """What the label is, where a source holds several: a column of a CSV, by its name or its number
+    from 1; `fine_label` or `coarse_label` of CIFAR-100."""
+    class_weights: ClassWeights = ()
+    """What each class counts in the losses of TRAIN over labels that have no `class_weight`.
+
+    BALANCED: n / (classes · n of the class) of the training samples, as scikit-learn has it, 0 for
+    a class that has none.
+    """
     arrays: Texts = ()
     """What the net calls the images and the labels, unless `data` and `label`."""
     root_folder: Text = ""
-    """Where the paths of a list begin, relative to the spec; unless given, beside the list."""
+    """Where the paths of a list or a CSV begin, relative to the spec; unless given, beside it."""
     new_height: NonNegative = 0
-    """The images of a list are resized to it; 0: not at all."""
+    """The images of a list or a CSV are resized to it; 0: not at all."""
     new_width: NonNegative = 0
-    """The images of a list are resized to it; 0: not at all."""
+    """The images of a list or a CSV are resized to it; 0: not at all."""
     is_color: Flag = True
     """Whether the images of a list are read as three channels, else as one."""
+    cache: Literal["MEMORY", "NONE"] | None = None
+    """Whether images are decoded once, to memory, or again for each batch, by threads ahead of it.
+
+    Unless set, they go to memory if they take no more than half of what is free.
+    """
+    manifest: Text = ""
+    """The file of `netspec data lock` that the source must match, relative to the spec; unless
+    given, `<source>.lock` where that is beside it."""
     transform: Transform = Transform()
     """What happens to the values, carried out in the graph."""
 
@@ -158,6 +178,8 @@ class DataSection(Fields):
     def _consistent(self) -> DataSection:
         if bool(self.new_height) != bool(self.new_width):
             raise ValueError("takes new_height and new_width together")
+        if self.classes and self.class_names:
+            raise ValueError("takes classes or class_names, not both")
         if len(self.arrays) > 2:
             raise ValueError("arrays names the images and the labels, no more")
         return self

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 
 from netspec.diagnostics import DataError
 from netspec.ir.label_images import label_images
+from netspec.ir.measured import beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, TensorType, size
 
 
 def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[str, TensorType]:
     """What a data set holds for each input: images as they are before the transform.
 
-    With a mean file its image is among them, as `MEAN`. `found` are the shapes of a data set's
-    samples, by array: images may have any size that leaves room for the crop; without them they
-    have its size. DataError if no image can give an input.
+    What its transform reads beside them is there, too, such as a mean image, as `MEAN`. `found` are
+    the shapes of a data set's samples, by array: images may have any size that leaves room for the
+    crop; without them they have its size. DataError if no image can give an input.
     """
     transform = net.data.transform if net.data else Transform()
     pad, crop = transform.pad, transform.crop_size
@@ -36,13 +37,7 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
             extent = [n - 2 * pad for n in extent]
         inputs[name] = inputs[name].with_shape(inputs[name].batch, *channels, *extent)
     _check_labels(labels, net.transformed, inputs)
-    if transform.mean_file and net.transformed:
-        samples = dict.fromkeys(inputs[name].sample for name in net.transformed)
-        if len(samples) > 1:
-            raise DataError(
-                f"transform: one mean_file for images of {' and '.join(map(size, samples))}"
-            )
-        inputs[MEAN] = TensorType(next(iter(samples)))
+    inputs.update(beside(net, inputs))
     return inputs
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import BeforeValidator
-
-from netspec.ir.fields import NonNegativeReal, Says, Share, many
+from netspec.ir.fields import Share
 from netspec.ir.graph import Ops, Value
 from netspec.ir.labelled import ProbabilityLoss
-from netspec.ir.layer import CaffeType, Context, ShapeError, Types, Values, axis_of
+from netspec.ir.layer import CaffeType, Context, Types, Values, axis_of
 from netspec.ir.types import TensorType
 from netspec.layers.softmax import Softmax
 
@@ -32,18 +30,9 @@ class SoftmaxLoss(ProbabilityLoss):
 
     label_smoothing: Share = 0.0
     """ε, the share of the target that all classes have alike (Szegedy et al. 2016, §7)."""
-    class_weight: Annotated[
-        tuple[NonNegativeReal, ...], BeforeValidator(many), Says("numbers from 0, one per class")
-    ] = ()
-    """w, what each class weighs, 1 unless given; a VALID n is then the weights of the labels."""
 
     def infer(self, bottoms: Types) -> tuple[TensorType, ...]:
-        tops = super().infer(bottoms)
-        classes = bottoms[0].shape[axis_of(self.axis, bottoms[0])]
-        if self.class_weight and len(self.class_weight) != classes:
-            message = f"{len(self.class_weight)} weights for {classes} classes"
-            raise ShapeError(message, field="class_weight")
-        return self._with_probabilities(bottoms[0], *tops)
+        return self._with_probabilities(bottoms[0], *super().infer(bottoms))
 
     def deploy(self) -> Softmax:
         return Softmax(axis=self.axis)

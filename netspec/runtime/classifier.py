@@ -50,9 +50,9 @@ class Classifier:
         self._output = PROBABILITIES if PROBABILITIES in outputs else outputs[0]
         self._count = prod(self._session.get_outputs()[outputs.index(self._output)].shape[1:])
         self._transform = self._read_transform(metadata[_PREPROCESSING])
-        if self._transform.mean_file:
+        if missing := _missing(self._transform):
             raise DataError(
-                f"{origin}: a mean image is subtracted that is not in the model: compile it with "
+                f"{origin}: {missing} that is not in the model: compile it with "
                 "--embed-preprocessing"
             )
         names: dict[str, str] = json.loads(metadata.get("names", "{}"))
@@ -141,6 +141,16 @@ class Classifier:
         mean = np.asarray(transform.mean_value or (0.0,), np.float32).reshape(-1, 1, 1)
         std = np.asarray(transform.std or (1.0,), np.float64).reshape(-1, 1, 1)
         return ((x - mean) * (transform.scale / std).astype(np.float32)).astype(np.float32)
+
+
+def _missing(transform: Transform) -> str | None:
+    """What preparing an image takes beside the transform; None if that is all."""
+    if transform.whiten:
+        return "images are multiplied by a matrix"
+    if transform.mean_file or transform.mean == "IMAGE":
+        return "a mean image is subtracted"
+    measured = transform.mean or transform.standardize
+    return "the mean of each channel is subtracted" if measured else None
 
 
 def _padded(x: npt.NDArray[np.float32], pad: int, transform: Transform) -> npt.NDArray[np.float32]:

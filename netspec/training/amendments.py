@@ -14,6 +14,7 @@ from netspec.ir.override import override
 from netspec.ir.schedule import Course, learning_rate
 from netspec.training.checkpoint import Progress
 from netspec.training.experiment import Experiment
+from netspec.training.measured import weighed
 from netspec.training.run import Run
 
 _EPOCHS = re.compile(r"(\+?)([1-9][0-9]{0,8})")
@@ -77,7 +78,7 @@ def amended(experiment: Experiment, sets: Sequence[str]) -> Experiment:
     if not sets:
         return experiment
     spec = replace(experiment.spec, tree=override(experiment.spec.tree, sets))
-    nets = elaborate(spec)
+    nets = weighed(elaborate(spec), experiment.measured)
     assert nets.train.net.solver is not None
     return replace(experiment, spec=spec, nets=nets, solver=nets.train.net.solver)
 

@@ -28,6 +28,11 @@ class Appended:
         self._held += piece
         self._attempt(self._write)
 
+    def cut(self, size: int) -> None:
+        """Undo what is behind so many bytes, and what is held."""
+        self._size, self._held = size, b""
+        self._attempt(self._cut)
+
     def sync(self) -> None:
         """Bring what is written to the disk."""
         if self.path.exists():  # the first piece may be yet to come

@@ -112,11 +112,14 @@ def _remedy(experiment: Experiment, machine: Machine, free: int | None) -> str:
 
 
 def _data_bytes(experiment: Experiment, machine: Machine) -> int:
-    """What the data sets will take beside; on the CPU they are there already."""
+    """What the data sets will take beside; on the CPU they are there already.
+
+    Those that are read batch by batch take next to nothing.
+    """
     if not machine.device.cuda:
         return 0
     sets = [experiment.train, *([experiment.test] if experiment.test else [])]
-    return sum(array.nbytes for data in sets for array in data.fed.values())
+    return sum(array.nbytes for data in sets for array in data.arrays.values())
 
 
 def _power_of_two(most: int) -> int:

@@ -19,9 +19,11 @@ from netspec.training.caffe_snapshot import restored
 from netspec.training.checkpoint import Progress
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
+from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
-from netspec.training.run import SPEC, Run, Settings, environment, latest_run
+from netspec.training.run import SPEC, Run, latest_run
+from netspec.training.settings import Settings, environment
 from netspec.weights import load_weights
 
 
@@ -82,6 +84,7 @@ def create_run(
     machine: Machine,
     threads: int | None,
     recompute: Sequence[str],
+    skip_bad: int,
     given: Sequence[str] = (),
 ) -> Run:
     """The folder of a new run; `given` is what options set over the spec."""
@@ -95,13 +98,18 @@ def create_run(
         threads=threads,
         recompute=tuple(recompute),
         seed=experiment.solver.random_seed,
+        fold=(experiment.fold.number, experiment.fold.count) if experiment.fold else None,
+        held_out=experiment.held_out,
+        classes=experiment.classes,
         folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},
+        manifests=manifests(experiment),
+        skip_bad=skip_bad,
         solver=plain(experiment.solver),
         versions=environment(),
         given=tuple(given),
     )
-    return Run.create(runs, settings, run_texts(experiment.spec))
+    return Run.create(runs, settings, run_texts(experiment.spec), experiment.measured.write)
 
 
 def run_texts(spec: Spec) -> dict[str, str]:

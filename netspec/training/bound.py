@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,34 @@ from netspec.codegen.update import (
     update_graph,
 )
 from netspec.data.order import key, squares
+from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.state import Feed, Memory, Scalars
+from netspec.training.mixture import drawn_mixture
 from netspec.training.recorded import Warn, loaded, silent
 
 _TO_UNIT = np.float32(2.0**-24)
 _COUNTERS = np.arange(1, 8193, dtype=np.uint64)
 """Of one block of random numbers, small enough that all of Squares stays in the L2 cache."""
+
+
+class Samples(Protocol):
+    """Where the graph of a batch finds its samples."""
+
+    @property
+    def memory(self) -> Mapping[str, Memory]:
+        """The arrays on the device, by blob."""
+        ...
+
+    def rows(self, samples: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+        """The places in the arrays of a batch's samples, once they are there.
+
+        `number` is that of the batch, as it is foretold.
+        """
+        ...
 
 
 class BoundBatch:
@@ -36,7 +54,7 @@ class BoundBatch:
         self,
         step: BatchStep,
         state: Mapping[str, int],
-        arrays: Mapping[str, Memory],
+        samples: Samples,
         device: Device,
         seed: int,
         scale: int = 0,
@@ -48,20 +66,26 @@ class BoundBatch:
         and statistics that a run changes, and `warn` hears of CUDA graphs that are given up.
         """
         self._seed = seed
-        self._arrays = arrays  # what is bound must outlive the binding
+        self._samples = samples  # what is bound must outlive the binding
         self._losses = {top: f"loss:{top}" for top in step.losses}
         self._metrics = {top: f"metric:{top}" for top in step.metrics}
         self._indices = Feed(device, step.indices.type.shape, np.int64)
         self._randoms = {
             name: Feed(device, v.type.shape, np.float32) for name, v in step.randoms.items()
         }
+        self._mix = step.mix
+        self._mixture = {
+            name: Feed(device, v.type.shape, v.type.dtype)
+            for name, v in (step.mix.fed if step.mix else {}).items()
+        }
         tops = (*self._losses.values(), *self._metrics.values())
         self.results = Scalars(device, ("loss", *tops, "finite"))
         """Loss, losses, metrics, and whether what an update reads is finite."""
         addresses = {
             **state,
-            **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
+            **{f"array:{name}": memory.pointer for name, memory in samples.memory.items()},
             **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
+            **{f"mix:{name}": feed.pointer for name, feed in self._mixture.items()},
             **self.results.pointers,
             "scale": scale,
             "indices": self._indices.pointer,
@@ -73,11 +97,15 @@ class BoundBatch:
         """One batch of the samples `indices`, with the random tensors of `iteration`."""
         host = self._indices.host
         assert indices.shape == host.shape, (indices.shape, host.shape)
-        host[...] = indices
+        host[...] = self._samples.rows(indices, iteration)
         self._indices.send()
         for name, feed in self._randoms.items():
             fill_uniform(feed.host, self._seed, iteration, name)
             feed.send()
+        if self._mix is not None:
+            for name, drawn in drawn_mixture(self._mix, self._seed, iteration).items():
+                self._mixture[name].host[...] = drawn
+                self._mixture[name].send()
         self._binding.run()
 
     def numbers(self) -> dict[str, float]:
@@ -140,8 +168,8 @@ class BoundUpdate:
 
 
 def placed(net: Net, arrays: Mapping[str, NDArray[Any]], device: Device) -> dict[str, Memory]:
-    """The arrays that feed the net, and the mean image of its transform, on the device."""
-    names = [*net.inputs, *([MEAN] if transform_of(net).mean_file else [])]
+    """The arrays that feed the net, and what its transform reads beside them, on the device."""
+    names = [*net.inputs, *read_beside(net, transform_of(net))]
     return {name: Memory(device, arrays[name]) for name in names}
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from netspec.compiler import Elaborated, Spec, elaborate
 from netspec.data import Dataset
+from netspec.data.classes import same_classes
 from netspec.diagnostics import UsageError
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
@@ -20,7 +21,7 @@ from netspec.ir.views import Views
 from netspec.runtime.device import Device
 from netspec.training.bound import transform_of
 from netspec.training.evaluator import Evaluation, Evaluator
-from netspec.training.experiment import open_phase, run_spec, trained_weights
+from netspec.training.experiment import open_phase, open_validation, run_spec, trained_weights
 from netspec.training.predicting import Judge, Predictions
 from netspec.training.run import Run
 from netspec.training.scored import Scored, averaged
@@ -48,15 +49,22 @@ class Candidate:
         data: Path | None = None,
         phase: Phase = Phase.TEST,
         best: bool = False,
+        split: str = "test",
     ) -> Candidate:
         """A run's newest weights, or its best ones, and the data of `phase`, or `data`.
 
-        UsageError if the spec has no such data, DataError if weights or data are damaged.
+        With `split` "val" what the tests of its training looked at. UsageError if the spec has no
+        such data, DataError if weights or data are damaged.
         """
         spec = run_spec(run)
-        net = _fed_by(elaborate(spec), phase)
-        source = run.settings.data.get(phase)
-        dataset, _ = open_phase(spec, net, phase, data=data, source=source)
+        nets = elaborate(spec)
+        net = _fed_by(nets, phase)
+        if split == "val":
+            dataset = open_validation(run, spec, nets, data=data)
+        else:
+            source = run.settings.data.get(phase)
+            dataset, _ = open_phase(spec, net, phase, data=data, source=source)
+        same_classes(dataset, run.settings.classes)
         return cls(str(run.path), spec, net, dataset, trained_weights(run, net, best=best))
 
     @classmethod

@@ -14,11 +14,11 @@ from netspec.codegen.recompute import segments
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.watch import Mark, Watch
 from netspec.diagnostics import NetspecError, printable
-from netspec.ir.sections import MEAN
-from netspec.training.bound import BoundBatch, array_types, placed, transform_of
+from netspec.training.bound import BoundBatch, array_types, transform_of
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment
 from netspec.training.machine import Machine
+from netspec.training.samples import Resident
 
 _BEFORE = 4
 """Layers before the one at fault that are told of."""
@@ -88,10 +88,7 @@ class Diagnosis:
     def _look(self, iteration: int, indices: NDArray[np.int64]) -> list[Seen]:
         """One batch again, with the random numbers that it had."""
         net = self.experiment.nets.train.net
-        arrays = {
-            name: array if name == MEAN else np.ascontiguousarray(array[indices])
-            for name, array in self.experiment.train.fed.items()
-        }
+        arrays = self.experiment.train.taken(indices)
         watch = Watch(dependent)
         again, device = segments(self.recompute, net), self.machine.device
         step = gradient_graph(
@@ -99,7 +96,7 @@ class Diagnosis:
             again, watch, half=self.executor.scale is not None,
         )  # fmt: skip
         seed = self.experiment.solver.random_seed
-        held, data = self.executor.addresses, placed(net, arrays, device)
+        held, data = self.executor.addresses, Resident(net, arrays, device)
         scale = self.executor.scale.pointer if self.executor.scale else 0
         batch = BoundBatch(step, held, data, device, seed, scale)
         batch.run(np.arange(len(indices), dtype=np.int64), iteration)

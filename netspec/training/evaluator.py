@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,9 @@ from netspec.codegen.target import Target
 from netspec.ir.net import Net
 from netspec.runtime.device import Device
 from netspec.runtime.state import FlatBuffer, Layout
-from netspec.training.bound import BoundBatch, array_types, placed, transform_of
+from netspec.training.bound import BoundBatch, transform_of
+from netspec.training.samples import Arrays, samples_of
 from netspec.training.targets import target_for
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class Evaluator:
         self._net, self._net_for_batch = net, net_for_batch
         self._addresses, self._device = addresses, device
         self._target = target or target_for(device)
-        self._arrays = placed(net, arrays, device)
+        self._end = 0
+        """How many samples the test that is running takes."""
+        self._samples = samples_of(net, arrays, device, self._indices)
         self._batches: dict[int, BoundBatch] = {}
 
     @classmethod
@@ -65,7 +67,7 @@ class Evaluator:
         cls,
         net: Net,
         arrays: Arrays,
-        weights: Arrays,
+        weights: Mapping[str, NDArray[Any]],
         device: Device,
         net_for_batch: Callable[[int], Net],
     ) -> Evaluator:
@@ -88,15 +90,17 @@ class Evaluator:
         Those begin with the first sample, go on over the samples again, and count alike, as those
         of Caffe's `test_iter` do; Caffe goes on where its last test ended.
         """
-        samples = next(iter(self._arrays.values())).shape[0]
+        self._end = self._samples.count if batches is None else batches * self._net.batch
         totals: dict[str, float] = {}
-        seen = 0
-        for number, indices in enumerate(_indices(samples, self._net.batch, batches)):
-            batch = self._batch(len(indices))
-            batch.run(indices, number)
-            for name, mean in batch.numbers().items():
-                totals[name] = totals.get(name, 0.0) + mean * len(indices)
-            seen += len(indices)
+        seen = number = 0
+        with closing(self._samples):
+            while (indices := self._indices(number)) is not None:
+                batch = self._batch(len(indices))
+                batch.run(indices, number)
+                for name, mean in batch.numbers().items():
+                    totals[name] = totals.get(name, 0.0) + mean * len(indices)
+                seen += len(indices)
+                number += 1
         means = {name: total / seen for name, total in totals.items()}
         losses, metrics = batch.sort(means)
         return Evaluation(means["loss"], losses, metrics, seen)
@@ -108,14 +112,14 @@ class Evaluator:
             if size != net.batch:
                 assert self._net_for_batch is not None, f"no test net for a batch of {size}"
                 net = self._net_for_batch(size)
-            types, transform = array_types(self._arrays), transform_of(net)
-            step = evaluation_graph(net, types, transform, self._target)
-            self._batches[size] = BoundBatch(step, self._addresses, self._arrays, self._device, 0)
+            step = evaluation_graph(net, self._samples.types, transform_of(net), self._target)
+            self._batches[size] = BoundBatch(step, self._addresses, self._samples, self._device, 0)
         return self._batches[size]
 
-
-def _indices(samples: int, size: int, batches: int | None) -> Iterator[NDArray[np.int64]]:
-    """The samples of each batch of a test."""
-    end = samples if batches is None else batches * size
-    for start in range(0, end, size):
-        yield np.arange(start, min(start + size, end), dtype=np.int64) % samples
+    def _indices(self, number: int) -> NDArray[np.int64] | None:
+        """The samples of a batch of the test; None behind the last one."""
+        start = number * self._net.batch
+        if start >= self._end:
+            return None
+        stop = min(start + self._net.batch, self._end)
+        return np.arange(start, stop, dtype=np.int64) % self._samples.count

@@ -6,7 +6,8 @@ netspec may add fields and kinds of events under the same number. A number that 
 null.
 
 The file tells the history of the weights: lines are only added, and when a killed training goes on,
-those after the checkpoint from which it does are cut off, since they will come again.
+those after the checkpoint from which it does are cut off, since they will come again. So they are
+after a rollback.
 """
 
 from __future__ import annotations
@@ -60,6 +61,16 @@ class Resumed(_Event):
     event: Literal["resumed"] = "resumed"
     length: int
     """Iterations in all."""
+
+
+class RolledBack(_Event):
+    """The training diverged, and goes on from an earlier checkpoint."""
+
+    event: Literal["rolled_back"] = "rolled_back"
+    diverged: int
+    """Iterations done when it did; those behind `iteration` are taken back."""
+    message: str
+    """Why."""
 
 
 class Row(_Event):
@@ -156,6 +167,7 @@ class Finished(_Event):
 Event: TypeAlias = (
     Started
     | Resumed
+    | RolledBack
     | Row
     | Tested
     | Norms
@@ -194,6 +206,11 @@ def read_events(path: Path, since: Progress | None = None) -> tuple[list[Event],
     except OSError:
         return events, size
     return events, size
+
+
+def kept(path: Path, iteration: int) -> int:
+    """The byte at which a file ends when its training goes back to an iteration."""
+    return read_events(path, Progress(iteration=iteration, recorded=iteration))[1]
 
 
 def schema() -> dict[str, object]:

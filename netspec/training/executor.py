@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +17,25 @@ from netspec.codegen.scaling import LossScaling
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import Target
+from netspec.data.order import Batches
+from netspec.data.prefetch import Ahead
 from netspec.diagnostics import DataError
 from netspec.ir.net import Net
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.state import FlatBuffer
 from netspec.training.accumulation import Accumulated
-from netspec.training.bound import BoundBatch, BoundUpdate, array_types, placed, transform_of
+from netspec.training.bound import BoundBatch, BoundUpdate, transform_of
 from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.held import Held
 from netspec.training.machine import Machine
 from netspec.training.recorded import Warn, silent
+from netspec.training.samples import Arrays, samples_of
 from netspec.training.scaling import LossScale
 from netspec.training.targets import target_for
 
 if TYPE_CHECKING:
     from netspec.training.experiment import Experiment
-
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,22 @@ class Executor:
         target: Target | None = None,
         planner: Planner = plan,
         recompute: Sequence[str] = (),
+        ahead: Ahead = lambda _: None,
         warn: Warn = silent,
     ) -> None:
         """`test_for_batch` builds the test net for the samples that its own batch leaves over.
 
         `target` is the device's fastest unless given; `planner` chooses how the operators of the
         training graph are computed; `recompute` names the blocks whose values are computed again
-        instead of kept; `warn` hears of CUDA graphs that are given up.
+        instead of kept; `ahead` foretells the samples of the batches to come, so that those which
+        are not in memory are read before they are asked for; `warn` hears of CUDA graphs that are
+        given up.
         Raises UsageError, or NetspecError if the device's memory does not suffice.
         """
         assert train.solver is not None
         self.device = choose_device(device)
-        types, transform = array_types(train_arrays), transform_of(train)
+        self._samples = samples = samples_of(train, train_arrays, self.device, ahead)
+        types, transform = samples.types, transform_of(train)
         again = segments(recompute, train)
         self.target = suited(target or target_for(self.device), train.solver)
         scaling = LossScaling.of(train.solver)
@@ -97,13 +102,12 @@ class Executor:
             nets, step, rule.slots, self.device, several=several, averaged=averaged
         )
         held.fill(seed)
-        arrays = placed(train, train_arrays, self.device)
         self.scale = LossScale(scaling, self.device) if scaling else None
         """That of the loss, in half precision."""
         pointer = self.scale.pointer if self.scale else 0
         written = [held.gradients.memory, held.batch.memory]
         batch = BoundBatch(
-            step, held.addresses(), arrays, self.device, seed, pointer, written, warn
+            step, held.addresses(), samples, self.device, seed, pointer, written, warn
         )
         self._batch: BoundBatch | Accumulated = batch
         if several:
@@ -162,13 +166,23 @@ class Executor:
             target=machine.target,
             planner=planner,
             recompute=recompute,
+            ahead=_foretold(experiment.batches, experiment.solver.iter_size),
             warn=warn,
         )
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds that steps waited for samples; None if all are in memory."""
+        return self._samples.waited
 
     @property
     def held(self) -> Held:
         """What lies on the device."""
         return self._held
+
+    def close(self) -> None:
+        """End the threads that read samples."""
+        self._samples.close()
 
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.
@@ -242,10 +256,20 @@ class Executor:
         if self.scale:
             self.scale.restore(state.scaling)
 
-    def _means(self, state: State) -> Iterator[tuple[FlatBuffer, Arrays]]:
+    def _means(self, state: State) -> Iterator[tuple[FlatBuffer, Mapping[str, NDArray[Any]]]]:
         """The running means of a state; one that has none begins them at its weights."""
         if state.averages and not self._held.averages:
             raise DataError("the state holds running means, and this solver has no ema_decay")
         means = state.averages or {**state.weights, **state.statistics}
         for buffer in self._held.averages.values():
             yield buffer, {n: means[n] for n in buffer.layout.places if n in means}
+
+
+def _foretold(batches: Batches, iter_size: int) -> Ahead:
+    """The samples of every batch of an iteration, counted through."""
+
+    def samples(number: int) -> NDArray[np.int64]:
+        iteration, part = divmod(number, iter_size)
+        return np.split(batches.indices(iteration), iter_size)[part]
+
+    return samples

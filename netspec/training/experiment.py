@@ -16,8 +16,19 @@ from netspec.compiler import (
     elaborate,
     read,
 )
-from netspec.data import Dataset, check_dataset, check_order, fitted, mean_image, open_dataset
+from netspec.data import (
+    Dataset,
+    Reading,
+    check_dataset,
+    check_order,
+    fitted,
+    mean_image,
+    open_dataset,
+    validates,
+)
+from netspec.data.classes import same_classes
 from netspec.data.order import Batches
+from netspec.data.split import Fold, digest
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
@@ -26,10 +37,13 @@ from netspec.ir.override import override
 from netspec.ir.sections import MEAN, Solver
 from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
-from netspec.runtime.device import choose_device
+from netspec.runtime.device import Device, choose_device
+from netspec.runtime.free import free_memory
 from netspec.training.checkpoint import State, load
 from netspec.training.evaluator import Evaluation, Evaluator
+from netspec.training.measured import FILE, NOTHING, Measured, attached, measure, wanted, weighed
 from netspec.training.run import Run
+from netspec.training.validation import check_held_out, held_out
 from netspec.weights import check_weights
 
 _SPLITS = {Phase.TRAIN: "train", Phase.TEST: "test"}
@@ -46,9 +60,15 @@ class Experiment:
     nets: Elaborated
     train: Dataset
     test: Dataset | None
+    """What the tests of the training look at: validation samples, if there are any apart."""
     solver: Solver
     sources: dict[Phase, str]
-    """What each data set was opened from: absolute, or a bundled name."""
+    """What each data set is opened from: absolute, or a bundled name."""
+    fold: Fold | None = None
+    held_out: str = ""
+    """The digest of the samples held out of the training data; empty if none are."""
+    measured: Measured = NOTHING
+    """What the transforms read of the training data."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,19 +99,37 @@ class Experiment:
         return lambda batch: elaborate(self.spec, batch=batch).test.net
 
     def model(self, state: State) -> bytes:
-        """The trained network as ONNX, for any batch size unless a layer holds the tests'."""
+        """The trained network as ONNX, for any batch size unless a layer holds the tests'.
+
+        It takes images as they are stored if a mean image or a matrix was measured for them.
+        """
         weights = {**state.weights, **state.statistics}
         net = self.nets.test.net
         batch = net.batch if net.hung else None
-        compiled = compile_spec(self.spec, weights=weights, batch=batch, classes=self.classes)
+        compiled = compile_spec(
+            self.spec, weights=weights, batch=batch, classes=self.classes,
+            embed_preprocessing=MEAN in wanted(net), measured=self.measured.arrays,
+        )  # fmt: skip
         return bytes(compiled.model.SerializeToString(deterministic=True))
 
 
-def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = None) -> Experiment:
+def prepare(
+    spec: Spec,
+    *,
+    data: Path | None = None,
+    sources: Sources | None = None,
+    fold: Fold | None = None,
+    measured: Measured | None = None,
+    runs: Path | None = None,
+    reading: Reading | None = None,
+) -> Experiment:
     """Build the nets and open the data; SpecErrors, UsageError or DataError if they do not fit.
 
     `data` is a path relative to the working directory that both phases read; `sources` says it
-    per phase, as a run remembers it.
+    per phase, as a run remembers it, and `reading` how they are read. Where samples are held out, a
+    share or a `fold`, they are the experiment's `test`, and `data "test"` is not opened. What
+    transforms read of the training data is `measured` already, or measured now, unless the last run
+    under `runs` had the same.
     """
     nets = elaborate(spec)
     net = nets.train.net
@@ -101,29 +139,121 @@ def prepare(spec: Spec, *, data: Path | None = None, sources: Sources | None = N
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
     if net.solver.lr_policy == "plateau" and nets.test.net.data is None:
         raise UsageError(f'{spec.path}: lr_policy plateau looks at tests: it needs a `data "test"`')
-    opened = {
-        phase: open_phase(spec, built, phase, data=data, source=(sources or {}).get(phase))
-        for phase, built in ((Phase.TRAIN, net), (Phase.TEST, nets.test.net))
-        if built.data is not None
-    }
-    test = opened.get(Phase.TEST)
+    sources = sources or {}
+    base, name = _place(spec, net, Phase.TRAIN, data, sources.get(Phase.TRAIN))
+    train, held = _opened(spec, net, base, name, "train", reading), ""
+    found, source = {Phase.TRAIN: _found(base, name)}, sources.get(Phase.TEST)
+    test: Dataset | None = None
+    tested = nets.test.net.data is not None and not nets.test.net.data.val
+    if net.data.val:
+        train, kept = held_out(train, net, fold)
+        test, held = _suited(kept, nets.test.net, spec.base), digest(kept)
+        found |= _left(spec, nets.test.net, data, source) if tested else {}
+    elif tested:
+        base, name = _place(spec, nets.test.net, Phase.TEST, data, source)
+        split = "val" if validates(name, base) else "test"
+        test = _opened(spec, nets.test.net, base, name, split, reading)
+        same_classes(test, train.classes)
+        found[Phase.TEST] = _found(base, name)
+    seen = measure(nets, train, runs) if measured is None else measured
     return Experiment(
-        spec,
-        nets,
-        opened[Phase.TRAIN][0],
-        test[0] if test else None,
-        net.solver,
-        {phase: source for phase, (_, source) in opened.items()},
+        spec=spec,
+        nets=weighed(nets, seen),
+        train=attached(train, net, seen),
+        test=attached(test, nets.test.net, seen) if test else None,
+        solver=net.solver,
+        sources=found,
+        fold=fold if net.data.val else None,
+        held_out=held,
+        measured=seen,
     )
 
 
+def _left(spec: Spec, net: Net, data: Path | None, source: str | None) -> dict[Phase, str]:
+    """Where the test data lie that a training does not open, as far as they are there already."""
+    assert net.data is not None
+    if not (net.data.source or data or source):
+        return {}
+    base, name = _place(spec, net, Phase.TEST, data, source)
+    return {Phase.TEST: _found(base, name)} if (base / name).exists() else {}
+
+
 def open_phase(
-    spec: Spec, net: Net, phase: Phase, *, data: Path | None = None, source: str | None = None
+    spec: Spec,
+    net: Net,
+    phase: Phase,
+    *,
+    data: Path | None = None,
+    source: str | None = None,
+    reading: Reading | None = None,
 ) -> tuple[Dataset, str]:
-    """The data set of a phase, checked against the net, and where it was found."""
+    """The data set of a phase, checked against the net, and where it was found.
+
+    What its transform reads of the training data is there, see `_measured`.
+    """
+    base, name = _place(spec, net, phase, data, source)
+    dataset = _opened(spec, net, base, name, _SPLITS[phase], reading)
+    return _measured(spec, net, dataset), _found(base, name)
+
+
+def _measured(spec: Spec, net: Net, dataset: Dataset) -> Dataset:
+    """The data set with what its transform reads of the training data.
+
+    That is kept beside the spec of a run; for another spec it is measured.
+    """
+    if not wanted(net):
+        return dataset
+    kept = Measured.read(spec.path.parent)
+    if kept is None and spec.folder is not None:
+        raise DataError(f"{spec.path.parent / FILE}: is not there, and the transform reads it")
+    if kept is None:
+        nets = elaborate(spec)
+        train = dataset if net.phase is Phase.TRAIN else _training(spec, nets.train.net)
+        kept = measure(nets, train)
+    return attached(dataset, net, kept)
+
+
+def _training(spec: Spec, net: Net) -> Dataset:
+    """What a spec trains on."""
+    base, name = _place(spec, net, Phase.TRAIN, None, None)
+    train = _opened(spec, net, base, name, "train")
+    return held_out(train, net)[0] if net.data is not None and net.data.val else train
+
+
+def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
+    """What the tests of a run's training looked at, validation samples or the test's, or `data`."""
+    net, source = nets.test.net, run.settings.data.get(Phase.TEST)
+    apart = run.settings.held_out or (source is not None and validates(source, spec.base))
+    if apart and data is None:
+        return open_validation(run, spec, nets, data=None)
+    return open_phase(spec, net, Phase.TEST, data=data, source=source)[0]
+
+
+def open_validation(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
+    """The samples that the tests of a run looked at; UsageError if it had none of its own."""
+    train, test = nets.train.net, nets.test.net
+    sources, fold = run.settings.data, run.settings.fold
+    if train.data is not None and train.data.val:
+        base, name = _place(spec, train, Phase.TRAIN, data, sources.get(Phase.TRAIN))
+        whole = _opened(spec, train, base, name, "train")
+        _, held = held_out(whole, train, Fold(*fold) if fold else None)
+        check_held_out(run, digest(held))
+        return _measured(spec, test, _suited(held, test, spec.base))
+    base, name = _place(spec, test, Phase.TEST, data, sources.get(Phase.TEST))
+    if not validates(name, base):
+        what = "the spec says no `val`, and the source has no folder `val` beside `test`"
+        raise UsageError(f"{run.path}: has no validation samples: {what}")
+    return _measured(spec, test, _opened(spec, test, base, name, "val"))
+
+
+def _place(
+    spec: Spec, net: Net, phase: Phase, data: Path | None, source: str | None
+) -> tuple[Path, str]:
+    """The folder and the name of a phase's source."""
     section = net.data
-    if section is None:
-        raise UsageError(f'{spec.path}: there is no `data "{_SPLITS[phase]}" {{ … }}`')
+    if section is None or (phase is Phase.TEST and section.val and data is None):
+        hint = "; `--split val` takes the samples held out" if section else ""
+        raise UsageError(f'{spec.path}: there is no `data "{_SPLITS[phase]}" {{ … }}`{hint}')
     base, name = spec.base, section.source
     if data is not None:
         base, name = Path.cwd(), str(data)
@@ -133,24 +263,40 @@ def open_phase(
         raise UsageError(
             f'{spec.path}: `data "{_SPLITS[phase]}"` names no source: give the samples by --data'
         )
+    return base, name
+
+
+def _found(base: Path, name: str) -> str:
+    """What a run remembers of a source: its absolute path, or a bundled name."""
+    path = (base / name).absolute()
+    return str(path) if path.exists() else name
+
+
+def _opened(
+    spec: Spec, net: Net, base: Path, name: str, split: str, reading: Reading | None = None
+) -> Dataset:
+    """The samples of a phase as its net takes them."""
     images = stored_inputs(net).get(next(iter(net.transformed), "data"))
     dataset = open_dataset(
         name,
-        split=_SPLITS[phase],
+        split=split,
         base=base,
         shape=images.sample if images else None,
-        section=section,
+        section=net.data,
         folder=spec.base,
+        reading=_with_room(reading or Reading()),
     )
-    check_order(section.model_copy(update={"source": name}), base)
-    dataset = _suited(dataset, net, spec.base)
-    if net.hung and phase is Phase.TEST and len(dataset) % net.batch:
-        raise UsageError(
-            f"layer `{net.hung.name}` holds the batch size {net.batch}, of which the "
-            f"{len(dataset)} test samples are no multiple"
-        )
-    found = (base / name).absolute()
-    return dataset, str(found) if name and found.exists() else name
+    assert net.data is not None
+    check_order(net.data.model_copy(update={"source": name}), base)
+    return _suited(dataset, net, spec.base)
+
+
+def _with_room(reading: Reading) -> Reading:
+    """With half of what is free for images, unless it says how much: a training needs more."""
+    free = free_memory(Device("cpu"))
+    if reading.room is not None or free is None:
+        return reading
+    return replace(reading, room=free // 2)
 
 
 def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
@@ -162,16 +308,22 @@ def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
 
 
 def evaluate_run(
-    run: Run, *, data: Path | None, device: str, batches: int | None = None
+    run: Run, *, data: Path | None, device: str, batches: int | None = None, split: str = "test"
 ) -> Evaluation:
     """Loss and metrics of a run's newest weights on its test data, or on `data`; see `Evaluator`.
 
-    UsageError if the spec has no test data, DataError if weights or data are damaged.
+    With `split` "val" on what the tests of its training looked at. UsageError if there are none,
+    DataError if weights or data are damaged.
     """
     spec = run_spec(run)
-    net = elaborate(spec).test.net
-    source = run.settings.data.get(Phase.TEST)
-    dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+    nets = elaborate(spec)
+    net = nets.test.net
+    if split == "val":
+        dataset = open_validation(run, spec, nets, data=data)
+    else:
+        source = run.settings.data.get(Phase.TEST)
+        dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+    same_classes(dataset, run.settings.classes)
     return _evaluated(spec, net, dataset, trained_weights(run, net), device, batches)
 
 
@@ -258,14 +410,19 @@ def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
 
 def _suited(dataset: Dataset, net: Net, base: Path) -> Dataset:
     """The data set as the net takes it, with the mean image; DataError if it does not fit."""
-    inputs = stored_inputs(net, {name: a.shape[1:] for name, a in dataset.arrays.items()})
-    image = inputs.pop(MEAN, None)
-    dataset = fitted(dataset, inputs)
-    _check(dataset, net, inputs)
-    if image is None:
+    inputs = stored_inputs(net, dataset.shapes)
+    fed = {name: type for name, type in inputs.items() if name in net.inputs}
+    dataset = fitted(dataset, fed)
+    _check(dataset, net, fed)
+    if net.hung and net.phase is Phase.TEST and len(dataset) % net.batch:
+        raise UsageError(
+            f"layer `{net.hung.name}` holds the batch size {net.batch}, of which the "
+            f"{len(dataset)} test samples are no multiple"
+        )
+    if net.data is None or not net.data.transform.mean_file or MEAN not in inputs:
         return dataset
-    assert net.data is not None
-    return replace(dataset, mean=mean_image(base / net.data.transform.mean_file, image.shape))
+    image = mean_image(base / net.data.transform.mean_file, inputs[MEAN].shape)
+    return replace(dataset, measured={MEAN: image})
 
 
 def _check(dataset: Dataset, net: Net, inputs: Mapping[str, TensorType]) -> None:

@@ -12,6 +12,7 @@ from netspec.training.events import (
     Norms,
     Number,
     Resumed,
+    RolledBack,
     Row,
     Skipped,
     Started,
@@ -52,7 +53,7 @@ class History:
         self.speed = 0.0
         """Iterations a second since the training began or went on."""
         self.last: Event | None = None
-        """The latest event."""
+        """The latest event that is no warning, which may come after the end."""
         self._begun: Event | None = None
         self._before = 0.0
         for event in events:
@@ -78,12 +79,15 @@ class History:
             self._note_best(event)
         elif isinstance(event, Norms):
             self.norms = [*self.norms[:1], event]
+        elif isinstance(event, RolledBack):
+            self.warnings.append(f"back from iteration {event.diverged:,}: {event.message}")
         elif isinstance(event, Skipped):
             self.skipped += 1
         elif isinstance(event, Warned) and len(self.warnings) < _WARNINGS:
             self.warnings.append(event.message)
         self._count(event)
-        self.last = event
+        if not isinstance(event, Warned):
+            self.last = event
 
     def _count(self, event: Event) -> None:
         """Time since the training began or went on; a clock that was put back counts as none."""

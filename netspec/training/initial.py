@@ -25,9 +25,10 @@ from netspec.ir.net import Net, Node
 from netspec.ir.types import Shape
 from netspec.layers.softmax_loss import SoftmaxLoss
 from netspec.runtime.device import choose_device
-from netspec.training.bound import BoundBatch, array_types, placed, transform_of
+from netspec.training.bound import BoundBatch, array_types, transform_of
 from netspec.training.experiment import open_phase
 from netspec.training.held import Held
+from netspec.training.samples import Resident
 from netspec.training.targets import target_for
 
 FAR = 1e3
@@ -110,7 +111,7 @@ def initial_check(
         assert net.data is not None
         shuffle = True if net.data.shuffle is None else net.data.shuffle
         batches = Batches(len(dataset), net.batch, seed, shuffle, net.data.rand_skip)
-        arrays, indices = dataset.fed, batches.indices(0)
+        arrays, indices = dataset.taken(batches.indices(0)), np.arange(net.batch, dtype=np.int64)
     moments = Moments(net, dependent)
     losses, found = _run(net, moments, arrays, indices, seed)
     return InitialCheck(
@@ -158,7 +159,7 @@ def _run(
     )
     held = Held([net], step, (), device, several=False)
     held.fill(seed)
-    on = BoundBatch(step, held.addresses(), placed(net, arrays, device), device, seed)
+    on = BoundBatch(step, held.addresses(), Resident(net, arrays, device), device, seed)
     on.run(indices, 0)
     return on.sort(on.numbers())
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.data import Dataset
+from netspec.data.lazy import Lazy
 from netspec.ir.net import Net
 from netspec.report.grid import Cell, barred, grid, shaded
 from netspec.report.page import words
@@ -41,7 +42,7 @@ class Judged:
 
     predictions: Predictions
     iteration: int
-    images: NDArray[Any] | None
+    images: NDArray[Any] | Lazy | None
     """The test images, N x C x H x W, if there are any."""
     bgr: bool
     """Whether blue comes first in them."""
@@ -49,7 +50,7 @@ class Judged:
     @classmethod
     def of(cls, predictions: Predictions, iteration: int, net: Net, dataset: Dataset) -> Judged:
         """What a net says of this test data."""
-        images = dataset.arrays.get(next(iter(net.transformed), "data"))
+        images = dataset.fed.get(next(iter(net.transformed), "data"))
         bgr = net.data is not None and net.data.channel_order == "BGR"
         return cls(predictions, iteration, images, bgr)
 

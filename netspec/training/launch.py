@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from netspec.codegen.layout import Planner
 from netspec.compiler import Spec
+from netspec.data.split import Fold
 from netspec.training import autotune as tuning
 from netspec.training import loop, tuned
 from netspec.training.amendments import Amendments, rate_note
@@ -19,6 +21,7 @@ from netspec.training.checkpoint import Progress
 from netspec.training.diagnosis import Diagnosis
 from netspec.training.executor import Executor
 from netspec.training.experiment import Experiment, idle_classes
+from netspec.training.feeding import Feeding
 from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
 from netspec.training.machine import Machine, find_machine
@@ -48,11 +51,13 @@ def train(
     weights: Sequence[str | Path] = (),
     ignore_mismatch: bool = False,
     solverstate: str | Path | None = None,
+    fold: Fold | None = None,
     epochs: int | str | None = None,
     max_time: float | None = None,
     batch: int | Literal["auto"] | None = None,
     precision: Literal["FP32", "FP16"] | None = None,
     force: bool = False,
+    skip_bad: int | None = None,
     listener: Listener | None = None,
 ) -> Outcome:
     """Train `spec` on its data, or on `data`, and keep everything in a folder under `runs`.
@@ -66,13 +71,16 @@ def train(
     measures which formulations are the fastest here, in 30 seconds at most; a resumed run keeps
     those that it began with. `snapshots` makes what writes them where the solver has a
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
-    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A `random_seed`
+    see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A new run of a spec
+    with `val` leaves out `fold` instead of that share. A `random_seed`
     below 0 is taken from the clock, and stands in the run's copy of the spec.
 
     `epochs` and `max_time` (seconds) stand for the solver's fields; a run that goes on takes them,
     too, `"+10"` epochs beyond its length. `batch` stands for the training's batch_size; `"auto"` is
     what memory holds, see `chosen_batch`. `precision` stands for the solver's field. A run whose
-    spec has changed goes on with it by `force`, with the weights that fit.
+    spec has changed goes on with it by `force`, with the weights that fit. Of images that cannot be
+    read `skip_bad` are passed over: none unless given, and in a run that goes on as many as it
+    began with.
 
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
@@ -89,10 +97,13 @@ def train(
         recompute,
         autotune,
         listener,
+        Feeding.of(skip_bad or 0, listener.warned),
+        fold,
     )
     if resume:
         folder = resume if isinstance(resume, Path) else None
-        ready = going_on(wanted, run_again(spec, Path(runs), folder, force=force))
+        again = run_again(spec, Path(runs), folder, force=force)
+        ready = going_on(replace(wanted, feeding=wanted.feeding.again(again.run, skip_bad)), again)
     else:
         ready = anew(wanted, spec)
     experiment, machine = ready.experiment, ready.machine
@@ -105,14 +116,15 @@ def train(
             files = [Path(file) for file in weights]
             start_from(executor, experiment, files, ignore_mismatch, listener)
             run = create_run(
-                experiment, Path(runs), device, machine, threads, recompute, ready.given
-            )
+                experiment, Path(runs), device, machine, threads, recompute, skip_bad or 0,
+                ready.given,
+            )  # fmt: skip
         else:
             run = ready.again.run
         snapshot = None
         if experiment.solver.snapshot_prefix is not None:
             snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
-        with run.lock():
+        with run.lock(), ready.feeding.during(executor, run):
             progress = _state(ready, run, executor, solverstate, listener)
             with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
                 return loop.train(
@@ -130,6 +142,7 @@ def train(
                         experiment, machine, ready.planner, ready.recompute, executor
                     ),
                     keep_start=bool(weights or solverstate),
+                    complete=ready.feeding.complete(executor),
                 )
 
 

@@ -48,6 +48,7 @@ def train(
     diagnose: Diagnose | None = None,
     keep_start: bool = False,
     save_seconds: float = 600.0,
+    complete: Callable[[Outcome], Outcome] = lambda outcome: outcome,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Train up to `length` iterations in a locked run, and return how it ended.
@@ -58,9 +59,10 @@ def train(
     comes when the last is `save_seconds` old. None of this changes the weights, so a run that was
     killed and resumed ends with the same bytes. `tests` tells whether there is test data; `model`
     makes the ONNX file of the trained state; `snapshot` is called before the checkpoints that the
-    solver's fields of that name ask for, again if a killed run comes by again. `diagnose` says
-    why an iteration of these samples is not finite. With `keep_start` there is a checkpoint before
-    the first step: it begins with more than the spec says.
+    solver's fields of that name ask for, again if a killed run comes by again; `complete` puts into
+    the outcome what the loop does not see. `diagnose` says why an iteration of these samples is not
+    finite. With `keep_start` there is a checkpoint before the first step: it begins with more than
+    the spec says.
 
     The end comes before `length` if the solver's `early_stopping` or `max_time` wants it. Three
     updates in a row that were not finite are a divergence: the training goes back to the last good
@@ -91,7 +93,7 @@ def train(
             raise Diverged(loop.why_diverged())
         run.finish(state, model)
         write_best(run, loop.progress, model, listener.warned)
-    outcome = loop.outcome(progress.iteration)
+    outcome = complete(loop.outcome(progress.iteration))
     listener.finished(outcome)
     return outcome
 

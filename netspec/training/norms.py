@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,21 +41,23 @@ class Norms(Listener):
 
     def _norms(self, before: Mapping[str, NDArray[np.float32]]) -> dict[str, Norm]:
         gradients, after = self._held.total.dump(), self._held.weights.dump()
-        with np.errstate(invalid="ignore", over="ignore"):  # what overflowed has no norm
-            return {
-                name: Norm(
-                    weight=_norm(weight),
-                    gradient=_norm(gradients[name]),
-                    update=_norm(after[name] - weight),
-                )
-                for name, weight in before.items()
-            }
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflowed has no norm
+            updates = {name: after[name] - weight for name, weight in before.items()}
+        return {
+            name: Norm(
+                weight=_norm(before[name]),
+                gradient=_norm(gradients[name]),
+                update=_norm(update),
+            )
+            for name, update in updates.items()
+        }
 
 
 def _norm(values: NDArray[np.float32]) -> float | None:
-    """√Σx² to six digits, by way of the largest, whose square a float32 may not hold."""
-    largest = float(np.abs(values).max(initial=0))
-    if not isfinite(largest):
-        return None
-    scaled = (values / np.float32(largest or 1)).reshape(-1)
-    return float(f"{largest * float(np.dot(scaled, scaled)) ** 0.5:.6g}")
+    """√Σx² to four digits; in double precision where float32 does not hold the squares."""
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.dot(flat, flat))
+    if not 1e-30 < total < inf:
+        total = float(np.square(flat, dtype=np.float64).sum())
+    return float(f"{total**0.5:.4g}") if isfinite(total) else None

@@ -23,6 +23,10 @@ class Outcome:
     best_iteration: int | None
     skipped: int
     """Updates left out because something was not finite."""
+    waited: float | None = None
+    """Seconds that a step waited for its samples, in the mean; None if all were in memory."""
+    bad_samples: int = 0
+    """Samples that could not be read, and were passed over."""
     higher: bool = True
     """Whether a higher score is the better one: it is a metric, not a loss."""
     seconds: float = 0.0

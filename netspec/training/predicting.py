@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -23,14 +24,16 @@ from netspec.ir.views import PLAIN, Views
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.session import make_session
 from netspec.runtime.state import Binding, Feed, FlatBuffer, Layout, Memory
-from netspec.training.bound import array_types, placed, transform_of
+from netspec.training.bound import Samples, transform_of
+from netspec.training.label_images import tested_labels
+from netspec.training.samples import Arrays, samples_of
 from netspec.training.scored import Regressed, Scored
 from netspec.training.targets import target_for
 
 if TYPE_CHECKING:
     from netspec.training.experiment import Experiment
 
-Arrays = Mapping[str, NDArray[Any]]
+Weights = Mapping[str, NDArray[Any]]
 
 MOST_BYTES = 4 << 30
 """What the outputs for a whole data set may take."""
@@ -64,8 +67,8 @@ class Predictor:
         self._views = transform_of(net).sized(views)
         self._count = max(1, net.batch // len(self._views))
         self._device, self._target = device, target or target_for(device)
-        self._arrays = placed(self._net, arrays, device)
-        self._samples = next(iter(self._arrays.values())).shape[0]
+        self._placed = samples_of(self._net, arrays, device, self._indices)
+        self._samples = self._placed.count
         self._check_batch()
         self._check_views()
         shapes = {p.name: p.shape for p in self._net.parameters}
@@ -90,7 +93,7 @@ class Predictor:
             name: made[name].with_shape(self._samples, *made[name].sample) for name in self._outputs
         }
 
-    def run(self, weights: Arrays) -> dict[str, NDArray[np.float32]]:
+    def run(self, weights: Weights) -> dict[str, NDArray[np.float32]]:
         """The outputs of all samples, by blob, with these weights and statistics.
 
         NetspecError if they take more than MOST_BYTES.
@@ -102,23 +105,32 @@ class Predictor:
                 whole[name][start : start + len(part)] = part
         return whole
 
-    def parts(self, weights: Arrays) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    def parts(self, weights: Weights) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
         """The outputs batch by batch, with the number of the first sample; the next overwrites."""
         places = self._held.layout.places
         self._held.load({name: array for name, array in weights.items() if name in places})
-        for start in range(0, self._samples, self._count):
-            end = min(start + self._count, self._samples)
-            yield start, self._batch(end - start).run(np.arange(start, end))
+        number = 0
+        with closing(self._placed):
+            while (indices := self._indices(number)) is not None:
+                yield int(indices[0]), self._batch(len(indices)).run(indices, number)
+                number += 1
+
+    def _indices(self, number: int) -> NDArray[np.int64] | None:
+        """The samples of a batch; None behind the last one."""
+        start = number * self._count
+        if start >= self._samples:
+            return None
+        return np.arange(start, min(start + self._count, self._samples), dtype=np.int64)
 
     def _batch(self, count: int) -> _Batch:
         """The graph for so many samples, loaded on first use."""
         if count not in self._batches:
             net = self._net_for_batch(count * len(self._views))
-            types = array_types(self._arrays)
+            types = self._placed.types
             made = prediction_graph(
                 net, self._outputs, types, transform_of(net), self._target, self._views
             )
-            self._batches[count] = _Batch(made, count, self._arrays, self._addresses, self._device)
+            self._batches[count] = _Batch(made, count, self._placed, self._addresses, self._device)
         return self._batches[count]
 
     def _check_batch(self) -> None:
@@ -135,7 +147,7 @@ class Predictor:
         if self._views.plain:
             return
         for name in self._net.transformed:
-            window, stored = self._net.inputs[name].sample, self._arrays[name].shape[1:]
+            window, stored = self._net.inputs[name].sample, self._placed.types[name].sample
             if len(window) != 3:
                 raise UsageError(f"views are of images, and `{name}` is not")
             self._views.check(stored[1:], window[1:], transform_of(self._net).pad)
@@ -158,11 +170,11 @@ class _Batch:
         self,
         made: Prediction,
         count: int,
-        arrays: Mapping[str, Memory],
+        samples: Samples,
         weights: Mapping[str, int],
         device: Device,
     ) -> None:
-        self._held = arrays  # what is bound must outlive the binding
+        self._samples = samples  # what is bound must outlive the binding
         self._indices = Feed(device, (count,), np.int64)
         self._outputs = {
             name: Memory.zeros(device, value.type.shape, value.type.dtype)
@@ -170,16 +182,16 @@ class _Batch:
         }
         addresses = {
             **weights,
-            **{f"array:{name}": memory.pointer for name, memory in arrays.items()},
+            **{f"array:{name}": memory.pointer for name, memory in samples.memory.items()},
             **{f"blob:{name}": memory.pointer for name, memory in self._outputs.items()},
             "indices": self._indices.pointer,
         }
         session = make_session(emit(made.graph, names=made.names), device)
         self._binding = Binding(session, device, addresses)
 
-    def run(self, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    def run(self, indices: NDArray[np.int64], number: int) -> dict[str, NDArray[Any]]:
         """The outputs of the samples `indices`; the next run overwrites them."""
-        self._indices.host[...] = indices
+        self._indices.host[...] = self._samples.rows(indices, number)
         self._indices.send()
         self._binding.run()
         return {name: memory.read() for name, memory in self._outputs.items()}
@@ -212,7 +224,7 @@ class Judge:
         views: Views = PLAIN,
     ) -> None:
         """UsageError for views that the images do not give."""
-        self._dataset = dataset
+        self._net, self._dataset = net, dataset
         self._classes: ClassHead | None = class_head(net)
         self._targets: tuple[TargetHead, ...] = target_heads(net) if views.plain else ()
         if not views.plain:
@@ -225,7 +237,7 @@ class Judge:
             else None
         )
 
-    def predictions(self, weights: Arrays) -> Predictions:
+    def predictions(self, weights: Weights) -> Predictions:
         """What the net says with these weights and statistics."""
         if self._predictor is None:
             return Predictions(None, ())
@@ -233,11 +245,11 @@ class Judge:
         scored, head = None, self._classes
         if head is not None:
             scores = np.moveaxis(found[head.output], head.axis, -1)
-            labels = self._dataset.arrays[head.label]
+            labels = tested_labels(self._net, head.label, self._dataset.arrays[head.label])
             scored = Scored.of(scores, labels, self._dataset.classes, head.ignore_label)
         return Predictions(scored, tuple(self._regressed(head, found) for head in self._targets))
 
-    def _regressed(self, head: TargetHead, found: Arrays) -> Regressed:
+    def _regressed(self, head: TargetHead, found: Weights) -> Regressed:
         predictions = found[head.output]
         shape: Shape = (len(predictions), -1)
         target = self._dataset.arrays[head.target].astype(np.float32)

@@ -17,6 +17,7 @@ from netspec.data import Dataset, channel_order
 from netspec.data.order import Batches
 from netspec.diagnostics import UsageError
 from netspec.ir.layer import Phase
+from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD
 from netspec.ir.net import Net
 from netspec.ir.sections import MEAN, ColourOrder
 from netspec.ir.types import size
@@ -57,9 +58,8 @@ def preview(
         seed = net.solver.random_seed if net.solver else 1
     shuffle = True if net.data.shuffle is None else net.data.shuffle
     chosen = Batches(len(dataset), samples, seed, shuffle).indices(0)
-    arrays = {name: array[chosen] for name, array in dataset.arrays.items()}
-    mean = {} if dataset.mean is None else {MEAN: dataset.mean}
-    made = _fed(net, {**arrays, **mean}, draws, seed)
+    arrays = dataset.taken(chosen)
+    made = _fed(net, arrays, draws, seed)
     eyes = {name: _Eye.for_images(arrays[name], order) for name in net.transformed}
     return [
         Row(
@@ -115,6 +115,12 @@ def _unscaled(
     transform = net.data.transform
     std = np.asarray(transform.std or (1.0,)).reshape(-1, 1, 1)
     mean = np.asarray(transform.mean_value or (0.0,)).reshape(-1, 1, 1)
+    if transform.whiten:
+        return images * np.float32(42.5) + np.float32(127.5)  # three deviations are all of it
+    if CHANNEL_MEAN in arrays:
+        mean = arrays[CHANNEL_MEAN].reshape(-1, 1, 1)
+    if CHANNEL_STD in arrays:
+        std = transform.scale * arrays[CHANNEL_STD].reshape(-1, 1, 1)
     if MEAN in arrays:
         mean = arrays[MEAN].mean((1, 2), keepdims=True)
     unscaled: NDArray[np.float32] = (images * (std / transform.scale) + mean).astype(np.float32)

@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec
+from netspec.data.split import Fold
 from netspec.runtime.free import free_memory
 from netspec.training.amendments import Amendments, amended, batch_set
 from netspec.training.batch_size import chosen_batch
 from netspec.training.beginning import new_tuner, seeded
 from netspec.training.experiment import Experiment, prepare
+from netspec.training.feeding import Feeding, check_manifests, manifests
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
+from netspec.training.measured import NOTHING, Measured
 from netspec.training.resumption import Again, machine_again, planner_again
 from netspec.training.scaling import suited_machine
+from netspec.training.validation import check_held_out
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class Wanted:
     recompute: Sequence[str]
     autotune: bool
     listener: Listener
+    feeding: Feeding
+    fold: Fold | None = None
+    """Which part of the data a new run holds out."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Ready:
     """What options set over the spec, as `--set` has it."""
     free: int | None
     """The device's memory, in bytes."""
+    feeding: Feeding
     again: Again | None = None
     before: Experiment | None = None
     """What goes on, as it was until now."""
@@ -55,9 +64,14 @@ class Ready:
 
 def anew(wanted: Wanted, spec: Spec) -> Ready:
     """A new run."""
-    experiment = prepare(spec, data=wanted.data)
+    prepared = partial(
+        prepare, data=wanted.data, fold=wanted.fold, runs=wanted.runs,
+        reading=wanted.feeding.reading,
+    )  # fmt: skip
+    experiment = prepared(spec)
     if experiment.solver.random_seed < 0:
-        experiment = prepare(seeded(spec, time.time_ns() % 2**31), data=wanted.data)
+        spec = seeded(spec, time.time_ns() % 2**31)
+        experiment = prepared(spec)  # measured anew: what is held out hangs on the seed
     given, listener = wanted.amendments.of_new(experiment), wanted.listener
     experiment = amended(experiment, given)
     machine = wanted.find(wanted.device, target=wanted.target, threads=wanted.threads)
@@ -70,12 +84,19 @@ def anew(wanted: Wanted, spec: Spec) -> Ready:
         experiment = amended(experiment, given[-1:])
     name = experiment.nets.train.net.name
     planner = new_tuner(wanted.runs, name, machine, listener) if wanted.autotune else plan
-    return Ready(experiment, machine, planner, wanted.recompute, given, free)
+    return Ready(experiment, machine, planner, wanted.recompute, given, free, wanted.feeding)
 
 
 def going_on(wanted: Wanted, again: Again) -> Ready:
     """A run that goes on."""
-    before = prepare(again.spec, data=wanted.data, sources=again.sources)
+    parts, kept = again.run.settings.fold, Measured.read(again.run.path) or NOTHING
+    before = prepare(
+        again.spec, data=wanted.data, sources=again.sources, fold=Fold(*parts) if parts else None,
+        measured=kept, reading=wanted.feeding.reading,
+    )  # fmt: skip
+    check_held_out(again.run, before.held_out)
+    if again.texts is None:
+        check_manifests(again.run, manifests(before))
     given = wanted.amendments.of_run(before, again.run)
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener
@@ -85,4 +106,6 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     planner = planner_again(again.run, machine, wanted.autotune, wanted.listener)
     recompute = wanted.recompute or again.run.settings.recompute
     free = free_memory(machine.device)
-    return Ready(experiment, machine, planner, recompute, given, free, again, before)
+    return Ready(
+        experiment, machine, planner, recompute, given, free, wanted.feeding, again, before
+    )

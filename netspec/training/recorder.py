@@ -77,8 +77,9 @@ class Recorder(Listener):
             self._early.append(message)
 
     def rolled_back(self, iteration: int, to: int, why: str) -> None:
-        self.warned(f"back from iteration {iteration} to {to}: {why}")
+        self._file.cut(events.kept(self._file.path, to))
         self._iteration = to
+        self._note(events.RolledBack, to, diverged=iteration, message=why)
 
     def finished(self, outcome: Outcome) -> None:
         self._note(

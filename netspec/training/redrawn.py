@@ -14,7 +14,7 @@ from netspec.ir.layer import Phase
 from netspec.report.summary import summarise
 from netspec.runtime.device import choose_device
 from netspec.training.events import read_events
-from netspec.training.experiment import open_phase, run_spec, trained_weights
+from netspec.training.experiment import open_tested, run_spec, trained_weights
 from netspec.training.history import History
 from netspec.training.judged import Judged
 from netspec.training.predicting import Judge
@@ -60,8 +60,7 @@ def _judged(
     net = nets.test.net
     if net.data is None:
         return None
-    source = run.settings.data.get(Phase.TEST)
-    dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+    dataset = open_tested(run, spec, nets, data=data)
     judge = Judge(
         net,
         dataset,

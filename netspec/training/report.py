@@ -33,7 +33,7 @@ from netspec.training.run import Run
 _SPEC = 200_000
 """Characters of a spec that are shown."""
 
-_TILE, _SHEET = 44, 800
+_TILE, _SHEET = 66, 800
 """Pixels of a filter and of a row of them, about."""
 
 _STYLE = """

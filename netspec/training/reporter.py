@@ -5,16 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from numpy.typing import NDArray
 
-from netspec.data import Dataset
 from netspec.files import write_atomically
-from netspec.ir.layer import Phase
+from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net
 from netspec.report.summary import Summary, summarise
-from netspec.training.events import Event, Failed, Finished, Row, Stopped
+from netspec.training.events import (
+    Event,
+    Failed,
+    Finished,
+    RolledBack,
+    Row,
+    Stopped,
+    read_events,
+)
 from netspec.training.experiment import Experiment
 from netspec.training.history import History
 from netspec.training.judged import Judged
@@ -24,8 +32,11 @@ from netspec.training.run import Run
 
 _SHARE = 0.003
 """Of the time, at most, that goes into pages before the end; into judgements, too."""
-_PAGE, _JUDGEMENT = 0.03, 0.15
+_PAGE, _JUDGEMENT = 0.03, 0.3
 """Seconds that each may take, before it is known."""
+
+_HELD = 256 << 20
+"""Bytes of predictions that are held while training: those of 65,536 samples of 1,000 classes."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -35,7 +46,8 @@ class Reporter:
 
     The last page comes at the end. Before, one is written with a row of the log as soon as the one
     before took less than a small share of the time since; the first after ten seconds. Predictions
-    of the test samples, which take as long as a test, follow the same rule on their own.
+    of the test samples, which take as long as a test, follow the same rule on their own, if there
+    are not too many: `netspec report` gathers them all the same.
     """
 
     def __init__(
@@ -62,28 +74,44 @@ class Reporter:
 
     def hear(self, event: Event) -> None:
         """Take note, and write if it is time."""
-        self._history.add(event)
-        ended = isinstance(event, Finished | Stopped | Failed)
-        if not ended and not (isinstance(event, Row) and self._pages.allows()):
-            return
-        tested = self._history.tested is not None and self._judgements.allows()
+        if isinstance(event, RolledBack):  # the file is cut, and begins the curves anew
+            events, _ = read_events(self._run.events)
+            self._history = History(self._history.metrics, events)
+        else:
+            self._history.add(event)
+        if isinstance(event, Finished):
+            self._attempt(self._judge, event)
+            self._attempt(self._write, event)
+        elif isinstance(event, Stopped | Failed):  # whoever stopped it does not want to wait
+            self._attempt(self._write, event)
+        elif isinstance(event, Row) and self._pages.allows():
+            if self._history.tested is not None and self._judgements.allows():
+                self._attempt(self._judge, event)
+            self._attempt(self._write, event)
+
+    def _attempt(self, action: Callable[[Event], None], event: Event) -> None:
+        """A page is a view: whatever goes wrong with it, the training goes on."""
         try:
-            self.write(event.iteration, judging=isinstance(event, Finished) or tested)
-        except Exception as fault:  # a page is a view: whatever goes wrong, the training goes on
+            action(event)
+        except Exception as fault:
             if not self._warned:
                 self._warned = True
                 self._warn(f"{self._run.report}: is behind, training goes on: {fault}")
 
-    def write(self, iteration: int, *, judging: bool) -> None:
-        """The page of now; DataError if it cannot be written."""
-        weights = self._weights()
-        if judging and self._test is not None:
-            with self._judgements:
-                self._judged = self._judgement(self._test, weights, iteration)
+    def _write(self, _: Event) -> None:
         summary = self._summary  # takes time at first, and none when a page is written again
         with self._pages:
-            page = RunPage(self._run, self._history, self._net, summary, weights, self._judged)
+            page = RunPage(
+                self._run, self._history, self._net, summary, self._weights(), self._judged
+            )
             write_atomically(self._run.report, [page.html().encode()])
+
+    def _judge(self, event: Event) -> None:
+        if self._test is None or not affordable(self._net, len(self._test)):
+            return
+        with self._judgements:
+            said = self._made_judge.predictions(self._weights())
+            self._judged = Judged.of(said, event.iteration, self._net, self._test)
 
     @property
     def _net(self) -> Net:
@@ -94,11 +122,15 @@ class Reporter:
         return summarise(self._nets, Phase.TEST, exact=False)
 
     @cached_property
-    def _judge(self) -> Judge:
+    def _made_judge(self) -> Judge:
         return self._make_judge()
 
-    def _judgement(self, test: Dataset, weights: Arrays, iteration: int) -> Judged:
-        return Judged.of(self._judge.predictions(weights), iteration, self._net, test)
+
+def affordable(net: Net, samples: int) -> bool:
+    """Whether the predictions of so many samples are few enough to be held while training."""
+    heads = [n for n in net.nodes if n.layer.role in (Role.LOSS, Role.METRIC)]
+    cells = max((prod(node.bottom_types[0].sample) for node in heads), default=0)
+    return 4 * samples * cells <= _HELD
 
 
 class Budget:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from netspec.diagnostics import DataError
 from netspec.training.changed import fitted
 from netspec.training.checkpoint import Keeper, Progress
 from netspec.training.listener import Listener
 from netspec.training.parts import Executor
+from netspec.training.plateau import Plateau
 from netspec.training.run import Run
 
 
@@ -50,8 +53,8 @@ def _under(progress: Progress, run: Run) -> Progress:
         "stalled",
         "anchor",
         "test",
-        "plateau",
     )
-    change = {name: getattr(fresh, name) for name in forgotten}
+    change: dict[str, Any] = {name: getattr(fresh, name) for name in forgotten}
+    change["plateau"] = Plateau(reductions=progress.plateau.reductions)  # a rate stays cut
     change |= {"spec": run.spec_hash(), "seed": run.settings.seed}
     return progress.model_copy(update=change)

@@ -20,6 +20,8 @@ from netspec.training.amendments import joined
 from netspec.training.beginning import run_texts, seeded
 from netspec.training.changed import changed_texts, difference, shortened
 from netspec.training.experiment import Experiment, run_spec
+from netspec.training.feeding import manifests
+from netspec.training.folds import folded
 from netspec.training.listener import Listener
 from netspec.training.machine import Machine
 from netspec.training.run import SPEC, Run, latest_run
@@ -49,6 +51,7 @@ class Again:
                 "seed": experiment.solver.random_seed,
                 "folder": str(self.spec.base.absolute()),
                 "data": {phase.value: source for phase, source in experiment.sources.items()},
+                "manifests": manifests(experiment),
                 "overrides": dict(text.split("=", 1) for text in self.spec.sets),
             }
         if sets or self.texts is not None:
@@ -72,6 +75,8 @@ def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool
         raise UsageError(f"there is no run of {net.name} under {runs} to go on with")
     if net.solver is not None and net.solver.random_seed < 0:
         spec = seeded(spec, run.settings.seed)
+    if run.settings.fold is not None:
+        spec = folded(spec, run.settings.fold[1])
     spec = replace(spec, tree=override(spec.tree, run.settings.given))
     texts = run_texts(spec)
     changed = changed_texts(run, texts)

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from netspec.diagnostics import DataError, NetspecError, UsageError, printable
+from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import remove_orphans, write_durably
 from netspec.training.checkpoint import Keeper, State
+from netspec.training.locking import lock_file, reaching
+from netspec.training.settings import Change, Settings
 from netspec.training.tensors import read_tensors, write_tensors
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 SPEC = "spec.net"
 """The spec as run; what it includes lies beside it under the names it uses."""
@@ -34,61 +28,6 @@ _SETTINGS = "settings.json"
 _LOCK = "lock"
 _TEXTS = (".net", ".prototxt")
 _NAME_LENGTH = 64
-
-
-class Change(BaseModel):
-    """Another spec that the run was made to go on with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    spec: str
-    """The hash of the one before."""
-    difference: str
-    """Line by line."""
-
-
-class Settings(BaseModel):
-    """What a run was started with, beyond its spec."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    name: str
-    """The net's."""
-    command: tuple[str, ...] = ()
-    overrides: dict[str, str] = {}
-    """What `--set` gave, by path."""
-    device: str = "cpu"
-    target: str | None = None
-    """What its graphs were compiled for; runs of earlier versions do not tell."""
-    block: int = 0
-    threads: int | None = None
-    """As asked for."""
-    recompute: tuple[str, ...] = ()
-    seed: int = 1
-    folder: str | None = None
-    """Where the spec's paths begin."""
-    data: dict[str, str] = {}
-    """Where the samples of each phase came from."""
-    solver: dict[str, Any] = {}
-    """The solver's fields as resolved."""
-    versions: dict[str, str] = {}
-    given: tuple[str, ...] = ()
-    """What options such as `--epochs` set, as `path=value`; the run's spec has it."""
-    amended: tuple[str, ...] = ()
-    """What they set since, over the run's spec."""
-    changes: tuple[Change, ...] = ()
-
-
-def environment() -> dict[str, str]:
-    """The versions that a run's numbers hang on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("netspec", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 class Run:
@@ -100,10 +39,17 @@ class Run:
         self.locked = False
 
     @classmethod
-    def create(cls, root: Path, settings: Settings, files: Mapping[str, str]) -> Run:
+    def create(
+        cls,
+        root: Path,
+        settings: Settings,
+        files: Mapping[str, str],
+        more: Callable[[Path], None] | None = None,
+    ) -> Run:
         """Make the next folder of this net: `files` is `spec.net` and what it includes, as texts.
 
-        The settings come last, so that a folder without them is known to be half made.
+        `more` writes what else belongs there from the start. The settings come last, so that a
+        folder without them is known to be half made.
         """
         assert SPEC in files
         places = {_place(name): text for name, text in files.items()}
@@ -111,11 +57,13 @@ class Run:
         path = _next_folder(root / folder_name(settings.name))
         for place, text in places.items():
             target = path / place
-            with _reaching(target):
+            with reaching(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(target, [text.encode()])
-        with _reaching(path):
+        with reaching(path):
             (path / "checkpoints").mkdir(exist_ok=True)
+        if more is not None:
+            more(path)
         write_durably(path / _SETTINGS, [_text(settings)])
         return cls(path, settings)
 
@@ -134,7 +82,7 @@ class Run:
         self.amend(settings.model_copy(update={"changes": (*settings.changes, change)}))
         places = {self.path / _place(name): text for name, text in files.items()}
         for target, text in places.items():
-            with _reaching(target):
+            with reaching(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(target, [text.encode()])
         for file in self._texts():
@@ -151,7 +99,7 @@ class Run:
         if not file.is_file():
             raise UsageError(f"{printable(str(path))}: is not the folder of a run")
         try:
-            with _reaching(file, "read"):
+            with reaching(file, "read"):
                 return cls(path, Settings.model_validate_json(file.read_bytes()))
         except ValidationError as fault:
             first = fault.errors()[0]
@@ -207,7 +155,7 @@ class Run:
         """A hash of the spec's texts and their names; a checkpoint carries it."""
         total = sha256()
         for file in self._texts():
-            with _reaching(file, "read"):
+            with reaching(file, "read"):
                 text = file.read_bytes()
             total.update(f"{len(text)} {file.relative_to(self.path).as_posix()}\n".encode())
             total.update(text)
@@ -219,7 +167,7 @@ class Run:
 
         The kernel drops the lock with the process, however it ends.
         """
-        descriptor = _lock(self.path / _LOCK)
+        descriptor = lock_file(self.path / _LOCK)
         self.locked = True
         try:
             remove_orphans(self.path)
@@ -234,14 +182,14 @@ class Run:
 
         The same training gives the same bytes, resumed or not.
         """
-        self._write(state, self.weights_file, model, self.model_file)
+        self._write(state.result, self.weights_file, model, self.model_file)
 
     def finish_best(
         self, state: State | None, model: Callable[[State], bytes] | None = None
     ) -> None:
         """The same of the weights that tested best, beside them; None if they are the last."""
         if state is not None:
-            self._write(state, self.best_weights_file, model, self.best_model_file)
+            self._write(state.result, self.best_weights_file, model, self.best_model_file)
             return
         write_durably(self.best_weights_file, [self.weights_file.read_bytes()])
         if model is not None:
@@ -255,7 +203,6 @@ class Run:
         model_file: Path,
     ) -> None:
         assert self.locked
-        state = state.result
         assert not set(state.weights) & set(state.statistics)
         facts = {"net": self.settings.name, "spec": self.spec_hash()}
         write_tensors(weights, "weights", {"": {**state.weights, **state.statistics}}, facts)
@@ -334,7 +281,7 @@ def _numbers(folder: Path) -> list[int]:
 
 def _next_folder(parent: Path) -> Path:
     """Make `1`, `2`, …: mkdir fails where another process was faster, and the next one is tried."""
-    with _reaching(parent):
+    with reaching(parent):
         parent.mkdir(parents=True, exist_ok=True)
         number = max(_numbers(parent), default=0) + 1
         while True:
@@ -343,34 +290,3 @@ def _next_folder(parent: Path) -> Path:
                 return parent / str(number)
             except FileExistsError:
                 number += 1
-
-
-@contextmanager
-def _reaching(path: Path, what: str = "made") -> Iterator[None]:
-    try:
-        yield
-    except OSError as fault:
-        reason = f"cannot be {what}: {fault.strerror or fault}"
-        raise DataError(f"{printable(str(path))}: {reason}") from None
-
-
-def _lock(path: Path) -> int:
-    """The descriptor of a lock file that this process now holds."""
-    with _reaching(path):
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as fault:
-        os.close(descriptor)
-        raise _refused(path, fault) from None
-    return descriptor
-
-
-def _refused(path: Path, fault: OSError) -> NetspecError:
-    run = printable(str(path.parent))
-    if isinstance(fault, BlockingIOError | PermissionError):
-        return UsageError(f"{run}: another process is writing to this run")
-    return DataError(f"{run}: this file system cannot lock the run: {fault.strerror}")

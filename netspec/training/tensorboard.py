@@ -15,7 +15,7 @@ from struct import pack
 
 from netspec.diagnostics import printable
 from netspec.training.appended import Appended
-from netspec.training.events import Event, Number, Resumed, Row, Tested
+from netspec.training.events import Event, Number, Resumed, RolledBack, Row, Tested
 from netspec.wire.writer import Writer
 
 _NAME = re.compile(r"events\.out\.tfevents\.(\d{10})\.netspec")
@@ -31,8 +31,8 @@ class TensorBoard:
     """Hears a training's events and writes its curves into a new event file of the run's folder.
 
     `loss/train` and `loss/test` stand beside each other, so do the metrics; `lr` is the learning
-    rate. When a training goes on, its file begins with the step from which TensorBoard is to forget
-    what the files before it hold. There is no file before there is a number to be shown.
+    rate. When a training goes on, a record tells the step from which TensorBoard is to forget what
+    it read before. There is no file before there is a number to be shown.
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], None]) -> None:
@@ -43,7 +43,7 @@ class TensorBoard:
 
     def hear(self, event: Event) -> None:
         """Write what an event holds of numbers."""
-        if isinstance(event, Resumed):
+        if isinstance(event, Resumed | RolledBack):
             self._forget = event.iteration + 1
         elif isinstance(event, Row):
             self._scalars(event, {"lr": event.lr, **_tags(event.train, "train")})
@@ -61,6 +61,9 @@ class TensorBoard:
         message.message(_SUMMARY, summary)
         if self._file is None:
             self._file = self._opened(event)
+        if self._forget is not None:
+            self._file.append(_restart(event.time, self._forget))
+            self._forget = None
         self._file.append(record(message))
 
     def _opened(self, event: Event) -> Appended:
@@ -72,13 +75,16 @@ class TensorBoard:
         head = _begun(event.time, 0)
         head.text(_FILE_VERSION, "brain.Event:2")
         file.append(record(head))
-        if self._forget is not None:
-            session = Writer()
-            session.integer(_STATUS, _START)
-            restart = _begun(event.time, self._forget)
-            restart.message(_SESSION_LOG, session)
-            file.append(record(restart))
         return file
+
+
+def _restart(time: float, step: int) -> bytes:
+    """The record from which TensorBoard forgets what it read of this step and later ones."""
+    session = Writer()
+    session.integer(_STATUS, _START)
+    message = _begun(time, step)
+    message.message(_SESSION_LOG, session)
+    return record(message)
 
 
 def _tags(values: Mapping[str, Number], split: str) -> dict[str, Number]:

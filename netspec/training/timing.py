@@ -27,6 +27,7 @@ from netspec.runtime.roofline import Roofline
 from netspec.training.bound import array_types, transform_of
 from netspec.training.executor import Executor
 from netspec.training.machine import Machine
+from netspec.training.mixture import drawn_mixture
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -153,6 +154,8 @@ def _feeds(net: Net, step: BatchStep, arrays: Arrays) -> dict[str, NDArray[Any]]
     """What the step's graph is fed, by port."""
     rng = np.random.default_rng(1)
     known = {"weight": initial_weights(net, 1), "running": initial_statistics(net), "array": arrays}
+    if step.mix is not None:
+        known["mix"] = drawn_mixture(step.mix, 1, 0)
     feeds: dict[str, NDArray[Any]] = {}
     for value in step.graph.inputs:
         kind, _, name = step.names[value].partition(":")

@@ -12,7 +12,7 @@ from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.target import CUDA
 from netspec.codegen.transform import Transforming
-from netspec.ir.sections import Transform
+from netspec.ir.sections import MEAN, Transform
 from netspec.ir.types import TensorType
 
 Array = npt.NDArray[Any]
@@ -41,9 +41,8 @@ def augmented(
         for name, array in inputs.items()
         if array is not None
     }
-    transforming = Transforming(
-        op, Transform(**fields), training, values.get("mean"), drawn, order=order
-    )
+    measured = {MEAN: values["mean"]} if mean is not None else {}
+    transforming = Transforming(op, Transform(**fields), training, measured, drawn, order=order)
     made = [transforming("data", values["x"])]
     if labels is not None:
         made.append(transforming.labels(values["labels"], outside))

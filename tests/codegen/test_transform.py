@@ -13,6 +13,7 @@ from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.transform import Transforming
 from netspec.diagnostics import UsageError
+from netspec.ir.sections import MEAN as NAME
 from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, TensorType
 
@@ -31,8 +32,8 @@ def transformed(
     """What the graph makes of the pixels, and its operators."""
     op = Builder()
     x = op.input("x", TensorType(pixels.shape, str(pixels.dtype)))
-    mean = op.input("mean", TensorType(MEAN.shape)) if transform.mean_file else None
-    y = Transforming(op, transform, training, mean, drawn)("data", x)
+    read = {NAME: op.input("mean", TensorType(MEAN.shape))} if transform.mean_file else {}
+    y = Transforming(op, transform, training, read, drawn)("data", x)
     graph = op.graph([y], name="g")
     names = {**{v: v.name for v in graph.inputs}, y: "y"}
     session = ort.InferenceSession(

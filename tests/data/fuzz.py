@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 import h5py
 import lmdb
 import numpy as np
+from cifar_files import hundred, tarred, ten
 from PIL import Image
 
 from netspec.data import open_dataset
@@ -74,6 +76,28 @@ def hdf5() -> bytes:
     return buffer.getvalue()
 
 
+def pictures() -> bytes:
+    """A zip of two classes, one image stored and one deflated."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("set/train/a/1.png", picture("PNG"))
+        archive.writestr("set/train/b/1.png", picture("PNG"), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def within(files: dict[str, bytes], name: str) -> Case:
+    """One of the files of a folder."""
+    beside = {f"set/{other}": content for other, content in files.items() if other != name}
+    return Case(f"set/{name}", files[name], beside, "set", False)
+
+
+TABLE = b"""label,"a b",box[0],box[1]
+x,1.5,-2e3,0
+"y, z",.25,7,8
+x,3,1,"2"
+"""
+
+
 @dataclass(frozen=True)
 class Case:
     """A file to mutate, the files beside it, and whether its format notices every change."""
@@ -102,6 +126,17 @@ CASES = {
     ),
     "list": Case(
         "a.txt", b"1.png 2\n1.png 3\n\n1.png 0", {"1.png": picture("PNG")}, "a.txt", False
+    ),
+    "cifar": within(ten(count=1), "data_batch_1.bin"),
+    "cifar-names": within(hundred(count=1), "fine_label_names.txt"),
+    "cifar-python": within(ten(pickles=True, count=1), "data_batch_1"),
+    "cifar-python-names": within(hundred(pickles=True, count=1), "meta"),
+    "cifar.tar": Case("a.tar", tarred(ten(count=1), mode="w"), {}, "a.tar", False),
+    "cifar.tar.gz": Case("a.tar.gz", tarred(ten(count=1)), {}, "a.tar.gz", True),
+    "zip": Case("a.zip", pictures(), {}, "a.zip", True),
+    "csv": Case("a.csv", TABLE, {}, "a.csv", False),
+    "csv-images": Case(
+        "a.csv", b"1.png,2,3.5\n1.png,3,4\n", {"1.png": picture("PNG")}, "a.csv", False
     ),
     "hdf5": Case("a.h5", hdf5(), {}, "a.h5", False),
     "jpeg-progressive": Case("root/a/1.jpg", picture("JPEG", progressive=True), {}, "root", False),

@@ -172,7 +172,7 @@ class TestDatums:
     ) -> None:
         folder = database(*(datum(x) for x in PIXELS))
         monkeypatch.setattr(os, "sysconf", lambda _: 18)
-        with pytest.raises(DataError, match="5 records of 3x4x6 take 360 bytes, more than this"):
+        with pytest.raises(DataError, match="5 samples of 3x4x6 take 360 bytes, more than this"):
             open_dataset("set", split="train", base=folder.parent)
 
     def test_none(self, database: Write) -> None:

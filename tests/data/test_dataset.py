@@ -82,9 +82,9 @@ class TestSources:
             assert "`mnist` for the bundled digits" in str(caught.value)
 
     def test_what_is_of_no_format(self, tmp_path: Path) -> None:
-        (tmp_path / "x.csv").write_text("1,2\n")
-        with pytest.raises(DataError, match=r"x\.csv: of no known format; a source is an \.npz"):
-            open_dataset("x.csv", split="train", base=tmp_path)
+        (tmp_path / "x.xyz").write_text("1,2\n")
+        with pytest.raises(DataError, match=r"x\.xyz: of no known format; a source is an \.npz"):
+            open_dataset("x.xyz", split="train", base=tmp_path)
 
     def test_a_name_cannot_drive_the_terminal(self, tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:

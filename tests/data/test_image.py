@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from netspec.data import open_dataset, read_image
-from netspec.data.image import decode, strict
+from netspec.data.image import decode_bytes, strict
 from netspec.data.png import SIGNATURE, check_png
 from netspec.diagnostics import DataError
 
@@ -27,7 +27,7 @@ RGB = np.random.default_rng(2).integers(0, 256, (6, 5, 3)).astype(np.uint8)
 
 def load(path: Path, shape: tuple[int, ...]) -> Pixels:
     with strict():
-        return decode(path, shape)
+        return decode_bytes(path, path.read_bytes(), shape, "RGB")
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
@@ -139,7 +139,7 @@ class TestFolder:
     def test_more_than_fits_in_memory(self, image_folder: Build, monkeypatch: Any) -> None:
         root = image_folder(a__1_png=GREY)
         monkeypatch.setattr(os, "sysconf", lambda _: 5)
-        with pytest.raises(DataError, match="1 images of 1x6x5 take 30 bytes, more than this"):
+        with pytest.raises(DataError, match="1 samples of 1x6x5 take 30 bytes, more than this"):
             open_dataset(".", split="train", base=root)
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")

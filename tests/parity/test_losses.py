@@ -151,6 +151,25 @@ def multinomial(p: Any, y: Any) -> Any:
     return F.nll_loss(p.clamp_min(1e-20).log(), y, reduction="sum") / N
 
 
+def weighed(by: str, each: Callable[..., Any], ignored: int = -100) -> Any:
+    """Losses of all positions, each times its label's weight; VALID is torch's, Σ w·l / Σ w."""
+
+    def theirs(x: Any, y: Any) -> Any:
+        shares = W[y.clamp(0, C - 1)] * (y != ignored)
+        n = {"VALID": shares.sum(), "FULL": y.numel(), "BATCH_SIZE": N, "NONE": 1}[by]
+        return (shares * each(x, y)).sum() / n
+
+    return theirs
+
+
+def one_against_all(x: Any, y: Any) -> Any:
+    return torch.relu(1 - (2 * F.one_hot(y, C).movedim(-1, 1) - 1) * x).sum(1)
+
+
+def worth(x: Any, y: Any) -> Any:
+    return -(torch.tensor(H)[y].movedim(-1, 1) * F.log_softmax(x, 1)).sum(1)
+
+
 def last(theirs: Any) -> Any:
     """A reference with the classes on axis 1, for classes on the last one."""
     return lambda x, *others: theirs(x.movedim(-1, 1), *others)
@@ -220,6 +239,12 @@ CASES = [
     case("infogain_loss", {}, infogain(), DENSE, **DENSE_LABELS, behind=[(N, C, C)]),
     case("multinomial_logistic_loss", {}, multinomial, FLAT, **FLAT_LABELS, draw="probabilities"),
     case("multinomial_logistic_loss", {}, multinomial, DENSE, **DENSE_LABELS, draw="probabilities"),
+    case("multinomial_logistic_loss", {"class_weight": WEIGHT, "normalization": "VALID"},
+         lambda p, y: F.nll_loss(p.log(), y, W), DENSE, **DENSE_LABELS, draw="probabilities"),
+    *(case("hinge_loss", {"class_weight": WEIGHT, "ignore_label": IGNORED, "normalization": by},
+           weighed(by, one_against_all, IGNORED), DENSE, **DENSE_LABELS) for by in BY),
+    case("infogain_loss", {**MATRIX, "class_weight": WEIGHT}, weighed("VALID", worth), FLAT,
+         **FLAT_LABELS),
 ]  # fmt: skip
 
 SCORES: dict[str, Callable[[np.random.Generator, Sequence[int]], Any]] = {
@@ -300,6 +325,7 @@ def test_loss_and_gradients(case: Case, kind: str, target: Target) -> None:
         ("softmax_loss", {"class_weight": WEIGHT}),
         ("hinge_loss", {}),
         ("hinge_loss", {"multiclass": True, "norm": "L2"}),
+        ("hinge_loss", {"class_weight": WEIGHT}),
         ("infogain_loss", MATRIX),
         ("multinomial_logistic_loss", {}),
         ("sigmoid_loss", {}),

@@ -19,7 +19,8 @@ from netspec.training.listener import Listener
 from netspec.training.loop import train
 from netspec.training.outcome import Outcome
 from netspec.training.restoring import restore
-from netspec.training.run import Run, Settings
+from netspec.training.run import Run
+from netspec.training.settings import Settings
 
 LENGTH = 12
 SOLVER = Solver(

@@ -19,7 +19,7 @@ from netspec.training.executor import Executor
 from netspec.training.experiment import evaluate_run, open_phase, prepare
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
-from netspec.training.predicting import Predictor
+from netspec.training.predicting import Predictor, judge
 from netspec.training.run import Run
 from netspec.training.targets import find_target
 
@@ -241,3 +241,31 @@ def test_views_are_of_images_as_they_are_resized(tmp_path: Path) -> None:
               for border in ("", "border: EDGE", "fill: 200")]  # fmt: skip
     assert not np.allclose(padded[0], padded[1])
     assert not np.allclose(padded[0], padded[2])
+
+
+@pytest.mark.parametrize(
+    ("said", "shape"),
+    [("crop_size: 6", "6x6"), ("pad: 1", "10x12"), ("resize: 14  crop_size: 9", "9x9")],
+)
+def test_scores_are_of_the_labels_that_are_seen(tmp_path: Path, said: str, shape: str) -> None:
+    """A net that reads each pixel's label off the image is right all over."""
+    labels = RNG.integers(0, 2, (24, 1, 8, 10))
+    layers = (
+        f'input "label" {{ shape: 1x{shape} }}\n'
+        'conv "read" { bottom: "data"  num_output: 2  kernel_size: 1 }\n'
+        "softmax_loss { ignore_label: 2 }  accuracy { ignore_label: 2 }"
+    )
+    spec = written(
+        tmp_path, layers, f"{said}  scale: 1/200", shape=f"1x{shape}",
+        data=(labels * 200).astype(np.uint8), label=labels,
+    )  # fmt: skip
+    on, judging = executor(spec), judge(prepare(spec), device="cpu")
+    state = on.state()
+    state.weights["read.weight"][:] = np.array([-9, 9]).reshape(2, 1, 1, 1)
+    state.weights["read.bias"][:] = [4.5, -4.5]
+    on.restore(state)
+    scored = judging.predictions(state.weights).scored
+    assert scored is not None
+    accuracy = on.evaluate().metrics["accuracy1"]
+    assert scored.top_k(1) == pytest.approx(accuracy)
+    assert accuracy > (0.85 if "resize" in said else 0.999)

@@ -27,7 +27,8 @@ from netspec.training.loop import train as train_loop
 from netspec.training.outcome import Diverged, Outcome
 from netspec.training.recorder import Recorder
 from netspec.training.restoring import restore
-from netspec.training.run import Run, Settings, latest_run
+from netspec.training.run import Run, latest_run
+from netspec.training.settings import Settings
 
 LENGTH = 12
 SOLVER = Solver(base_lr=0.1, max_iter=LENGTH, display=2, random_seed=7)

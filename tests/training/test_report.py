@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,6 +23,7 @@ from netspec.report.page import page
 from netspec.report.summary import summarise
 from netspec.training import events, reporter
 from netspec.training.events import Norm, Norms, Resumed, Row, Started, Stopped, read_events
+from netspec.training.executor import Executor
 from netspec.training.filters import first_filters
 from netspec.training.history import History
 from netspec.training.judged import Judged
@@ -31,8 +33,9 @@ from netspec.training.outcome import Outcome
 from netspec.training.predicting import Predictions
 from netspec.training.report import RunPage, metric_names
 from netspec.training.reporter import Budget
-from netspec.training.run import Run, Settings
+from netspec.training.run import Run
 from netspec.training.scored import Regressed, Scored
+from netspec.training.settings import Settings
 
 HOSTILE = "<script>alert(1)<"
 VOID = {"meta", "img", "br", "input"}
@@ -214,6 +217,26 @@ def test_a_page_that_fails_costs_one_warning(spec: Path, monkeypatch: pytest.Mon
         assert (run.weights()[name] == whole.weights()[name]).all()
 
 
+def test_a_judgement_that_fails_leaves_the_page(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Judged:
+        raise MemoryError("too much")
+
+    ear = Ear()
+    monkeypatch.setattr(Judged, "of", fail)
+    run = Run.open(trained(spec, ear).run)
+    assert [w.split(": ", 1)[1] for w in ear.warnings] == ["is behind, training goes on: too much"]
+    assert "Worst mistakes" not in run.report.read_text("utf-8")
+    assert "finished, 12 of 12" in run.report.read_text("utf-8")
+
+
+def test_what_is_held_while_training() -> None:
+    net = elaborate(read("lenet")).test.net
+    assert reporter.affordable(net, 6_000_000)
+    assert not reporter.affordable(net, 7_000_000)
+
+
 def test_a_page_takes_a_small_share_of_the_time() -> None:
     now = 0.0
     budget = Budget(lambda: now, 0.03)
@@ -222,7 +245,7 @@ def test_a_page_takes_a_small_share_of_the_time() -> None:
     assert budget.allows()
     with budget:
         now += 2
-    now += 600
+    now += 666
     assert not budget.allows()
     now += 1
     assert budget.allows()
@@ -248,6 +271,29 @@ def test_time_is_that_of_training() -> None:
     history.add(event(Resumed, 10, 1000, length=40))
     history.add(event(Row, 30, 1010, lr=1, train={}))
     assert (history.state, history.seconds, history.speed) == ("training", 20, 2)
+
+
+def test_what_is_rolled_back_is_drawn_once(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec.write_text(NET.replace("max_iter: 12", "max_iter: 12  rollback: 1"))
+    real = Executor.step
+
+    def step(self: Executor, iteration: int, indices: Any, rate: float) -> Any:
+        result = real(self, iteration, indices, rate)
+        wild = iteration in (8, 9, 10) and rate > 0.03
+        return replace(result, finite=False) if wild else result
+
+    monkeypatch.setattr(Executor, "step", step)
+    run = Run.open(trained(spec).run)
+    told, _ = read_events(run.events)
+    assert [e.iteration for e in told] == sorted(e.iteration for e in told)
+    rows = [e.iteration for e in told if isinstance(e, Row)]
+    assert rows == sorted(set(rows))
+    (back,) = [e for e in told if isinstance(e, events.RolledBack)]
+    assert (back.iteration, back.diverged) == (6, 11)
+    page = run.report.read_text("utf-8")
+    assert "back from iteration 11" in page
+    assert main(["report", str(run.path), "--device", "cpu"]) == 0
+    assert run.report.read_text("utf-8") == page
 
 
 def test_the_best_of_each_value() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from netspec.diagnostics import DataError, UsageError
 from netspec.training.checkpoint import State
-from netspec.training.run import Run, Settings, environment, folder_name, latest_run
+from netspec.training.run import Run, folder_name, latest_run
+from netspec.training.settings import Settings, environment
 
 SPEC = 'name: "LeNet"\n'
 
@@ -99,10 +100,10 @@ def test_a_second_writer_gets_a_clear_error(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="another process is writing to this run"), run.lock():
             pass
         script = (
-            "import sys, pathlib, netspec.training.run as r\n"
+            "import sys, pathlib, netspec, netspec.training.run as r\n"
             "try:\n"
             "    with r.Run.open(pathlib.Path(sys.argv[1])).lock(): pass\n"
-            "except r.NetspecError as fault: print(fault); sys.exit(fault.exit_code)"
+            "except netspec.NetspecError as fault: print(fault); sys.exit(fault.exit_code)"
         )
         other = subprocess.run(
             [sys.executable, "-c", script, run.path], capture_output=True, text=True, check=False

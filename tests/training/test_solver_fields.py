@@ -99,6 +99,18 @@ def test_a_cut_follows_the_test_that_caused_it(tmp_path: Path) -> None:
     assert found == [1e-9] * 6 + [5e-10] * 2
 
 
+def test_a_longer_run_and_a_changed_one_keep_their_cuts(tmp_path: Path) -> None:
+    """One that is forced on with another spec forgets the scores alone."""
+    path = spec(tmp_path, f"{PLATEAU}  max_epoch: 3  display: 1".replace("0.02", "1e-9"))
+    train(read(str(path)), runs=tmp_path, device="cpu")
+    longer = train(read(str(path)), runs=tmp_path, device="cpu", resume=True, epochs="+1")
+    assert [float(row["lr"]) for row in rows(longer.run)] == [1e-9] * 9 + [5e-10] * 3
+    path.write_text(path.read_text().replace("dropout", "dropout { dropout_ratio: 0.1 }"))
+    changed = train(read(str(path)), runs=tmp_path, device="cpu", resume=True, epochs=5, force=True)
+    assert changed.run == longer.run
+    assert {float(row["lr"]) for row in rows(changed.run)[12:]} == {5e-10}
+
+
 def test_plateau_needs_data_to_test_on(tmp_path: Path) -> None:
     path = spec(tmp_path, f"{PLATEAU}  max_iter: 8", tested=False)
     with pytest.raises(UsageError, match='plateau looks at tests: it needs a `data "test"`'):

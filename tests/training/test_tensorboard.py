@@ -120,7 +120,17 @@ def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\x18\0\0\0torn")
     # Killed, and on from the checkpoint of iteration 4: what came after it is to be forgotten.
     resumed = events.Resumed(iteration=4, epoch=1, time=1e9, length=9)
-    written(tmp_path, resumed, row(6, loss=0.125), row(8, loss=nan), a_test(8, loss=0.25))
+    back = events.RolledBack(iteration=4, epoch=1, time=1e9, diverged=9, message="")
+    written(
+        tmp_path,
+        resumed,
+        row(5, loss=9),
+        row(7, loss=9),
+        back,
+        row(6, loss=0.125),
+        row(8, loss=nan),
+        a_test(8, loss=0.25),
+    )
     done = subprocess.run(
         [sys.executable, "-c", READ, str(tmp_path)], capture_output=True, text=True
     )

@@ -1,0 +1,45 @@
+"""`netspec train --folds 5`: what the runs of a cross-validation score, one by one and together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from netspec.cli.options import print_json
+from netspec.cli.progress import heard, number, results
+from netspec.diagnostics import printable
+from netspec.report.json import VERSION
+
+if TYPE_CHECKING:
+    from netspec.training.folds import Scores
+
+
+def tell(scores: Scores, *, as_json: bool) -> None:
+    """The scores on stdout."""
+    heard(lambda: _print_json(scores) if as_json else click.echo("\n".join(_lines(scores))))
+
+
+def _lines(scores: Scores) -> list[str]:
+    lines = [
+        f"fold {fold}: {_row(outcome.test)}  {printable(str(outcome.run))}"
+        for fold, outcome in enumerate(scores.outcomes, 1)
+    ]
+    mean, deviation = results(scores.mean), results(scores.deviation)
+    spread = (
+        f"{name} {number(name, mean[name])} ± {number(name, deviation[name])}" for name in mean
+    )
+    return [*lines, f"mean of {len(lines)} ± standard deviation: {'  '.join(spread)}"]
+
+
+def _row(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {number(name, value)}" for name, value in results(values).items())
+
+
+def _print_json(scores: Scores) -> None:
+    folds = [
+        {"fold": fold, "run": str(outcome.run), "test": results(outcome.test)}
+        for fold, outcome in enumerate(scores.outcomes, 1)
+    ]
+    both = {"mean": results(scores.mean), "deviation": results(scores.deviation)}
+    print_json({"event": "folds", "version": VERSION, "folds": folds, **both}, indent=None)

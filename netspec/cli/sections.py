@@ -1,0 +1,56 @@
+"""The data that a verb is asked about: those of a spec's sections, or a source by itself."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from netspec import zoo
+from netspec.cli.wishes import read_spec
+from netspec.compiler import elaborate
+from netspec.diagnostics import UsageError
+from netspec.ir.layer import Phase
+from netspec.ir.sections import DataSection
+
+WORD = click.argument("source", metavar="SPEC|PATH")
+
+_SPECS = (".net", ".prototxt")
+_SPLITS = {Phase.TRAIN: "train", Phase.TEST: "test"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A split of a source, as a section says it."""
+
+    split: str
+    section: DataSection
+    base: Path
+    """Where the paths in the section begin."""
+
+
+def is_spec(word: str) -> bool:
+    """Whether a word means a spec, and not a source."""
+    return word.endswith(_SPECS) or (zoo.find(word) is not None and not os.path.exists(word))
+
+
+def asked(word: str) -> list[Asked]:
+    """Both phases of a spec that have data, or both splits of a source.
+
+    UsageError for a spec without any, SpecErrors for one that is wrong.
+    """
+    if not is_spec(word):
+        section = DataSection(source=word, batch_size=1)
+        return [Asked(split, section, Path()) for split in _SPLITS.values()]
+    spec = read_spec(word)
+    nets = elaborate(spec)
+    found = []
+    for phase, split in _SPLITS.items():
+        net = nets[phase].net
+        if net.data is not None and net.data.source:
+            found.append(Asked(split, net.data, spec.base))
+    if not found:
+        raise UsageError(f"{word}: there is no `data {{ … }}` that names a source")
+    return found

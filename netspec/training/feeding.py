@@ -1,0 +1,91 @@
+"""What a training's samples went through: which were bad, how long steps waited, which files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from netspec.data import Reading
+from netspec.data.tolerance import Tolerance
+from netspec.diagnostics import DataError, UsageError, printable
+from netspec.files import write_durably
+from netspec.training.executor import Executor
+from netspec.training.experiment import Experiment
+from netspec.training.outcome import Outcome
+from netspec.training.run import Run
+
+BAD = "bad-samples.txt"
+"""In a run's folder: the samples that were passed over, a line each."""
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """How the samples of a training are read."""
+
+    tolerance: Tolerance
+
+    @classmethod
+    def of(cls, skip_bad: int, tell: Callable[[str], None]) -> Feeding:
+        """For a new run."""
+        return cls(Tolerance(skip_bad, tell))
+
+    def again(self, run: Run, skip_bad: int | None) -> Feeding:
+        """For a run that goes on: it counts on from those that it met before."""
+        limit = run.settings.skip_bad if skip_bad is None else skip_bad
+        known: tuple[str, ...] = ()
+        if (run.path / BAD).is_file():
+            known = (*(run.path / BAD).read_text("utf-8", "replace").splitlines(),)
+        return Feeding(Tolerance(limit, self.tolerance.tell, known))
+
+    @property
+    def reading(self) -> Reading:
+        """What the data sets are opened with."""
+        return Reading(tolerance=self.tolerance)
+
+    @contextmanager
+    def during(self, executor: Executor, run: Run) -> Iterator[None]:
+        """Threads end with the training, however that ends; the run remembers bad samples."""
+        tell = self.tolerance.tell
+
+        def told(message: str) -> None:
+            tell(message)
+            self._remember(run)
+
+        self.tolerance.tell = told
+        try:
+            self._remember(run)
+            yield
+        finally:
+            executor.close()
+
+    def _remember(self, run: Run) -> None:
+        """A run that was killed is to know them, too; a full disk is no reason to stop."""
+        text = "".join(f"{printable(name)}\n" for name in self.tolerance.names)
+        if text:
+            with suppress(DataError):
+                write_durably(run.path / BAD, [text.encode()])
+
+    def complete(self, executor: Executor) -> Callable[[Outcome], Outcome]:
+        """Puts into an outcome what the loop does not see."""
+
+        def completed(outcome: Outcome) -> Outcome:
+            waited = executor.waited
+            each = None if waited is None or not outcome.ran else waited / outcome.ran
+            return replace(outcome, waited=each, bad_samples=len(self.tolerance.names))
+
+        return completed
+
+
+def manifests(experiment: Experiment) -> dict[str, str]:
+    """The hashes of the manifests that the data were compared with, by phase."""
+    found = {"TRAIN": experiment.train, "TEST": experiment.test}
+    return {phase: data.manifest for phase, data in found.items() if data and data.manifest}
+
+
+def check_manifests(run: Run, found: Mapping[str, str]) -> None:
+    """UsageError if a run that goes on would do so with other data than it began with."""
+    for phase, digest in run.settings.manifests.items():
+        if found.get(phase) != digest:
+            what = "has changed since" if phase in found else "is no longer there"
+            raise UsageError(f"{run.path}: the manifest of the data of phase {phase} {what}")
