@@ -144,9 +144,12 @@ def without_cudnn(proto: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
     for node in proto.graph.node:
         asks = node.op_type in ("AveragePool", "BatchNormalization", "Conv", "ConvTranspose")
         if asks or (node.op_type == "MaxPool" and len(node.output) == 1):
-            shape = np.array(by_name[node.name].outputs[0].type.shape, np.int64)
+            made = by_name[node.name].outputs[0].type
+            shape, zero = np.array(made.shape, np.int64), np.zeros(1, made.dtype)
             proto.graph.initializer.append(numpy_helper.from_array(shape, f"{node.name}/shape"))
             node.op_type = "ConstantOfShape"
             del node.attribute[:]
+            value = onnx.helper.make_attribute("value", numpy_helper.from_array(zero))
+            node.attribute.append(value)
             node.input[:] = [f"{node.name}/shape"]
     return proto

@@ -1,6 +1,7 @@
-"""Trains a spec for some steps over the stand-in libraries: `step_without_cudnn.py SPEC MODE`.
+"""Trains a spec for some steps over the stand-in libraries.
 
-The mode is `eager`, `graphs` or `checked`.
+Its words are the spec, the mode, `eager`, `graphs` or `checked`, and the precision, `FP32` or
+`FP16`.
 
 With FAKE_TRACE=1 the libraries say on stderr what is called; a line `=== …` begins each part.
 """
@@ -27,10 +28,11 @@ def say(part: str) -> None:
     print(f"=== {part}", file=sys.stderr, flush=True)
 
 
-def main(spec: str, mode: str) -> None:
+def main(spec: str, mode: str, precision: str) -> None:
     net = elaborate(read(spec), batch=cuda_graphs.BATCH).train.net
     data = DataSection(source="noise", batch_size=net.batch, transform=cuda_graphs.transform(net))
-    solver = Solver(type="SGD", base_lr=0.1, momentum=0.9, weight_decay=1e-3, max_iter=1)
+    fields = {"base_lr": 0.1, "momentum": 0.9, "weight_decay": 1e-3, "max_iter": 1}
+    solver = Solver.model_validate({**fields, "precision": precision})
     net = net.model_copy(update={"data": data, "solver": solver})
     types = cuda_graphs.array_types(net)
     arrays = {name: np.zeros(t.shape, t.dtype) for name, t in types.items()}

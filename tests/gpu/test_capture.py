@@ -204,10 +204,12 @@ def test_graphs_are_asked_for() -> None:
     assert (off["enable_cuda_graph"], on["enable_cuda_graph"]) == ("0", "1")
 
 
-def traced(stand_ins: Path, spec: str, mode: str) -> dict[str, Counter[str]]:
+def traced(
+    stand_ins: Path, spec: str, mode: str, precision: str = "FP32"
+) -> dict[str, Counter[str]]:
     """What the libraries were called for in each part of a short training."""
     said = subprocess.run(
-        [sys.executable, HERE / "step_without_cudnn.py", spec, mode],
+        [sys.executable, HERE / "step_without_cudnn.py", spec, mode, precision],
         env={**os.environ, "LD_LIBRARY_PATH": str(stand_ins), "FAKE_TRACE": "1"},
         capture_output=True,
         text=True,
@@ -236,6 +238,17 @@ def test_a_step_makes_no_copies_of_its_own(spec: str, stand_ins: Path) -> None:
         assert not calls[step]["memcpyAsync kind=1"], "a kernel copies from the host"
         assert not calls[step]["memcpyAsync kind=2"], "a kernel copies to the host"
         assert not calls[step]["malloc"], "the first step's memory did not suffice"
+
+
+@pytest.mark.parametrize("spec", ["lenet", "resnet20"])
+def test_half_precision_makes_no_copies_and_is_recorded(spec: str, stand_ins: Path) -> None:
+    """The loss's scale is two graphs more, and stays on the device."""
+    eager = traced(stand_ins, spec, "eager", "FP16")
+    assert not eager["step 2"]["memcpyAsync kind=1"] + eager["step 2"]["memcpyAsync kind=2"]
+    graphs = traced(stand_ins, spec, "graphs", "FP16")
+    assert graphs["step 0"]["BEGIN CAPTURE"] == 4
+    assert graphs["step 3"]["GRAPH LAUNCH"] == 4
+    assert not graphs["step 3"]["launch"] + graphs["step 3"]["malloc"]
 
 
 @pytest.mark.parametrize("spec", ["lenet", "resnet20"])
