@@ -149,7 +149,8 @@ class _Writer:
     def _aged(self, value: Value) -> bool:
         """Whether it is to be made again from what is there in float16."""
         at, maker = self._maker.get(value, (0, None))
-        return maker in self._halved.cheap and self._at - at > _AGE
+        again = maker in self._halved.cheap and value not in self._leaving
+        return again and self._at - at > _AGE
 
 
 def _formed(array: npt.NDArray[Any], form: _Form) -> npt.NDArray[Any]:
