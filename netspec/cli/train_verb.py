@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
     from netspec.compiler import Spec
 
+_PRECISIONS: dict[str | None, Literal["FP32", "FP16"]] = {"fp32": "FP32", "fp16": "FP16"}
+"""The solver's words for the option's."""
+_GRAPHS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off": False}
+"""The library's words for the option's."""
+
 
 @click.command("train")
 @options.SPEC
@@ -36,6 +41,10 @@ if TYPE_CHECKING:
 @click.option(
     "--batch", metavar="N", help="Samples of a training batch; `auto`: as many as memory holds."
 )
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]),
+    help="What convolutions and fully connected layers multiply.  [default: the solver's]",
+)  # fmt: skip
 @click.option(
     "--restarts", type=click.IntRange(2, 1000), metavar="N",
     help="Train with N seeds, and say which was the best.",
@@ -70,9 +79,10 @@ if TYPE_CHECKING:
     help="Keep CUDA from rounding the factors of products to 10 bits of mantissa.",
 )  # fmt: skip
 @click.option(
-    "--cuda-graphs", is_flag=True, show_default="off",
-    help="Let CUDA record each graph once and replay it.",
+    "--cuda-graph", type=click.Choice(["auto", "on", "off"]), default="off", show_default=True,
+    help="Let CUDA record each graph once and replay it; `auto`: if that gives what plain runs do.",
 )  # fmt: skip
+@click.option("--cuda-graphs", is_flag=True, hidden=True, help="The same as --cuda-graph on.")
 @options.SETS
 @options.INCLUDES
 @caffe_options
@@ -86,6 +96,7 @@ def command(
     epochs: str | None,
     max_time: str | None,
     batch: str | None,
+    precision: Literal["fp32", "fp16"] | None,
     restarts: int | None,
     weights: str | None,
     ignore_mismatch: bool,
@@ -98,6 +109,7 @@ def command(
     threads: int | None,
     recompute: str | None,
     no_tf32: bool,
+    cuda_graph: Literal["auto", "on", "off"],
     cuda_graphs: bool,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
@@ -137,12 +149,11 @@ def command(
         return train(
             spec, runs=runs, resume=again, data=data, device=device, target=target,
             threads=threads, recompute=options.names(recompute, "--recompute"),
-            tf32=not no_tf32, cuda_graphs=cuda_graphs, autotune=autotune,
+            tf32=not no_tf32, cuda_graphs=_GRAPHS[cuda_graph] or cuda_graphs, autotune=autotune,
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
-            epochs=epochs, max_time=amount, batch=samples, force=force, fold=fold,
-            skip_bad=skip_bad,
-            listener=listener,
+            epochs=epochs, max_time=amount, batch=samples, precision=_PRECISIONS.get(precision),
+            force=force, fold=fold, skip_bad=skip_bad, listener=listener,
         )  # fmt: skip
 
     with listener:

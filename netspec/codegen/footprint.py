@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from netspec.codegen.arena import arena_bytes
 from netspec.codegen.memory import peak
+from netspec.codegen.precision import suited
 from netspec.codegen.step import Differentiate, gradient_graph
 from netspec.codegen.target import Target
 from netspec.ir.net import Net
@@ -29,7 +30,9 @@ def counted(
     worst moment, and what the arena holds by then in pieces that nothing fits into.
     """
     transform = net.data.transform if net.data else Transform()
-    graph = gradient_graph(net, stored, transform, target, grad).graph
+    half = net.solver is not None and net.solver.precision == "FP16"
+    target = suited(target, net.solver)
+    graph = gradient_graph(net, stored, transform, target, grad, half=half).graph
     alive = peak(graph).activations
     return replace(
         estimate, activations=alive, workspace=max(arena_bytes(graph) - alive, 0), exact=True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from netspec.codegen.builder import Builder
 from netspec.codegen.formulation import Forms
 from netspec.codegen.layout import Plan, plan
-from netspec.codegen.operators import FOREIGN
+from netspec.codegen.operators import word
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
 from netspec.diagnostics import UsageError
@@ -71,12 +71,4 @@ def _write(forms: Forms, node: Op, chosen: Plan) -> None:
 def as_it_is(forms: Forms, node: Op) -> Sequence[Value]:
     """The operator itself, over plain values."""
     inputs = [v and forms.plain(v) for v in node.inputs]
-    return forms.op.append(_word(node), inputs, len(node.outputs), node.attrs)
-
-
-def _word(node: Op) -> str:
-    """What a Builder calls an operator."""
-    for word, foreign in FOREIGN.items():
-        if (foreign.domain, foreign.op_type) == (node.domain, node.op_type):
-            return word
-    return node.op_type
+    return forms.op.append(word(node), inputs, len(node.outputs), node.attrs)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from netspec.ir.graph import Op
 from netspec.ir.types import TensorType
 
 Types: TypeAlias = tuple[TensorType | None, ...]
@@ -158,3 +159,11 @@ FOREIGN: dict[str, Foreign] = {
     ),
 }
 """By the word that `op.<word>(…)` takes; words differ from ONNX's where op_types do not."""
+
+
+def word(node: Op) -> str:
+    """What a Builder calls an operator."""
+    for called, foreign in FOREIGN.items():
+        if (foreign.domain, foreign.op_type) == (node.domain, node.op_type):
+            return called
+    return node.op_type

@@ -15,6 +15,7 @@ from netspec.codegen.formulate import formulate
 from netspec.codegen.layout import Planner, plan
 from netspec.codegen.lower import Lowered, Observation, lower
 from netspec.codegen.mixing import Mix, mixed
+from netspec.codegen.precision import in_half
 from netspec.codegen.recompute import recompute
 from netspec.codegen.simplify import simplify
 from netspec.codegen.target import Target
@@ -52,6 +53,8 @@ class BatchStep:
     """The running statistics."""
     randoms: Mapping[str, Value]
     """Tensors to fill with uniform numbers from [0, 1), by layer, and by lot of the transform."""
+    scale: Value | None
+    """What the losses' cotangents are multiplied by, in a training that computes in float16."""
     mix: Mix | None
     """What to draw for a batch whose samples are mixed; None if they are not."""
     loss: Value
@@ -66,7 +69,7 @@ class BatchStep:
     metrics: Mapping[str, Value]
     """Each metric, by top."""
     gradients: Mapping[str, Value]
-    """By parameter; frozen and unreached ones are not there."""
+    """By parameter, times the scale if there is one; frozen and unreached ones are not there."""
     unreached: tuple[str, ...]
     """Trainable parameters on which no loss depends: their gradient is zero."""
     observed: Mapping[str, Value]
@@ -98,12 +101,14 @@ def gradient_graph(
     planner: Planner = plan,
     segments: Sequence[Collection[str]] = (),
     watch: Watching | None = None,
+    half: bool = False,
 ) -> BatchStep:
     """What `evaluation_graph` gives, and the gradients and batch statistics of phase TRAIN.
 
     `grad` is `autodiff.grad`, which stands beside this floor and not below it; `planner` chooses
     how operators are computed; `segments` are the layers whose values are computed again for the
-    gradients, see `recompute`; `watch` adds numbers about values on the way to the metrics.
+    gradients, see `recompute`; `watch` adds numbers about values on the way to the metrics; `half`
+    has products computed in float16, see `in_half`, and the losses' gradients scaled meanwhile.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -115,13 +120,14 @@ def gradient_graph(
     wrt = [lowered.parameters[name] for name in trainable]
     forward = len(op.ops)
     seen = watch.values(lowered, wrt) if watch else ()
-    pulled = grad(op, tuple(op.ops), _seeds(lowered), [*wrt, *seen])
+    scale = op.input("scale", TensorType(())) if half else None
+    pulled = grad(op, tuple(op.ops), _seeds(lowered, scale), [*wrt, *seen])
     by_name = dict(zip(trainable, pulled, strict=False))
     if watch:
         lowered.metrics.update(watch.numbers(op, pulled[len(wrt) :], by_name))
     again = partial(recompute, segments=segments, forward=forward)
     return _batch_step(
-        net, target, arrays, indices, lowered, by_name, lowered.observed, planner, again
+        net, target, arrays, indices, lowered, by_name, lowered.observed, planner, again, scale
     )
 
 
@@ -136,15 +142,17 @@ def _lower_batch(
     return made.arrays, made.indices, lowered
 
 
-def _seeds(lowered: Lowered) -> dict[Value, Value]:
-    """The cotangent of each loss is its weight: Σ weight · loss has a cotangent of 1."""
+def _seeds(lowered: Lowered, scale: Value | None) -> dict[Value, Value]:
+    """The cotangent of each loss is its weight: Σ weight · loss has one of 1, or of `scale`."""
     weights: dict[Value, float] = {}
     for loss, weight in lowered.losses.values():
         weights[loss] = weights.get(loss, 0.0) + weight
-    return {
-        loss: lowered.op.constant(np.full(loss.type.shape, weight, loss.type.dtype))
+    op = lowered.op
+    seeds = {
+        loss: op.constant(np.full(loss.type.shape, weight, loss.type.dtype))
         for loss, weight in weights.items()
     }
+    return seeds if scale is None else {loss: op.Mul(s, scale) for loss, s in seeds.items()}
 
 
 def _batch_step(
@@ -157,6 +165,7 @@ def _batch_step(
     observed: Mapping[str, Observation] | None = None,
     planner: Planner = plan,
     again: Callable[[Graph], Graph] = lambda graph: graph,
+    scale: Value | None = None,
 ) -> BatchStep:
     """The simplified graph, with its outputs made and its unread inputs left out."""
     op, pulled, observed = lowered.op, pulled or {}, observed or {}
@@ -171,9 +180,13 @@ def _batch_step(
     outputs = [v for kind in (total, losses, metrics, gradients, batch) for v in kind.values()]
     logical = before_unpooling(simplify(again(op.graph(outputs, name=net.name))))
     formulated = formulate(logical, target, planner(logical, target))
-    graph = formulated.graph
+    graph, outputs_of = formulated.graph, formulated.outputs
+    if scale is not None:
+        halved = in_half(graph, net, target)
+        graph = halved.graph
+        outputs_of = {old: halved.outputs[new] for old, new in outputs_of.items()}
     total, losses, metrics, gradients, batch = (
-        {name: formulated.outputs[v] for name, v in kind.items()}
+        {name: outputs_of[v] for name, v in kind.items()}
         for kind in (total, losses, metrics, gradients, batch)
     )
     read = {*consumers(graph.ops), indices}
@@ -190,12 +203,18 @@ def _batch_step(
     )  # fmt: skip
     return BatchStep(
         graph=graph,
-        names={**names, indices: "indices", **{value: name for name, value in total.items()}},
+        names={
+            **names,
+            **({scale: "scale"} if scale else {}),
+            indices: "indices",
+            **{value: name for name, value in total.items()},
+        },
         arrays=arrays,
         indices=indices,
         parameters=parameters,
         statistics=statistics,
         randoms=randoms,
+        scale=scale,
         mix=mix,
         loss=total["loss"],
         finite=total.get("finite"),

@@ -26,6 +26,25 @@ _ON_CUDA = frozenset(
 )  # fmt: skip
 """Operators with a float32 kernel on CUDA at opset 18, that netspec has a use for."""
 
+_MOVED = frozenset(
+    {"Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+     "Unsqueeze"}
+)  # fmt: skip
+_HALF = {
+    "cpu": _MOVED,
+    "cuda": _MOVED
+    | {
+        "Abs", "Add", "Conv", "ConvTranspose", "Equal", "FusedMatMul", "Gemm", "Greater",
+        "GreaterOrEqual", "LeakyRelu", "Less", "LessOrEqual", "MatMul", "Max", "MaxPool", "Min",
+        "Mul", "Neg", "PRelu", "Pad", "Relu", "Sigmoid", "Sub", "Tanh", "Tile", "Where",
+    },
+}  # fmt: skip
+"""Operators with a float16 kernel at opset 18, of those that graphs have in half precision.
+
+On the CPU these only move numbers. Around what else is asked of it in float16 onnxruntime puts
+casts of its own, and takes them out again where they meet: nothing is rounded then.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -43,6 +62,10 @@ class Target:
         if op.domain == NCHWC:
             return self.block > 0
         return self.kind == "cpu" or op.domain == CONTRIB or op.op_type in _ON_CUDA
+
+    def runs_half(self, op: Op) -> bool:
+        """Whether the kernel that it has for an operator takes float16."""
+        return op.op_type in _HALF[self.kind]
 
     def __str__(self) -> str:
         return self.name

@@ -30,6 +30,7 @@ from netspec.ir.fields import (
     threshold,
     whole,
 )
+from netspec.ir.precision import Precision
 from netspec.ir.schedule import conflict
 from netspec.ir.views import MAX_SCALE, Views, ViewsKind
 
@@ -198,7 +199,7 @@ _Window: TypeAlias = Annotated[
 ]
 
 
-class Solver(Fields):
+class Solver(Precision):
     """`solver { … }`: how the weights are updated, for how long, and what is told meanwhile.
 
     The words are those of Caffe's `SolverParameter`, and so are the meanings but where a field says

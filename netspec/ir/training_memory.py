@@ -60,7 +60,8 @@ def training_memory(
     Weights, gradients and solver state of what is trained, statistics twice (running and of the
     batch), the activations that the way back needs and the gradients of the blobs that are alive
     at its worst moment. `optimizer` stands for the solver's type. With numbers of two bytes the
-    weights have a float32 copy that the solver updates, and its state is float32.
+    weights have a float32 copy that the solver updates, and its state is float32; with the solver's
+    precision FP16 activations alone are of two bytes, as copies of weights are gone after a layer.
     """
     if not any(node.weighed for node in net.nodes):
         return None
@@ -71,6 +72,7 @@ def training_memory(
     several = solver is not None and solver.iter_size > 1
     pytorch = solver is not None and solver.arithmetic == "PYTORCH"
     averaged = solver is not None and solver.ema_decay > 0
+    kept_bytes = min(value_bytes, 2) if solver and solver.precision == "FP16" else value_bytes
     type = optimizer or (solver.type if solver else "SGD")
     return TrainingMemory(
         batch=net.batch,
@@ -78,7 +80,7 @@ def training_memory(
         gradients=value_bytes * trained + (FLOAT * trained if several else 0),
         solver=FLOAT * (SLOTS[type] + (type == "RMSProp" and pytorch) + averaged) * trained,
         statistics=(2 + several + averaged) * FLOAT * statistics,
-        activations=_peak_backward(net, value_bytes),
+        activations=_peak_backward(net, kept_bytes),
         workspace=0,
         exact=False,
     )

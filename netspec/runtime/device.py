@@ -36,6 +36,8 @@ class Device:
     """Whether CUDA may round the factors of float32 products to 10 bits of mantissa."""
     graphs: bool = False
     """Whether CUDA records each session's first run and replays it: one launch for a graph."""
+    checked: bool = False
+    """Whether the first replays are held against plain runs, which take over where they differ."""
     threads: int = 0
     """Of the CPU; 0 leaves it to onnxruntime, which takes one for each core."""
 

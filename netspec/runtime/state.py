@@ -141,6 +141,11 @@ class Scalars:
         self.pointers = {name: self._memory.pointer + ALIGNMENT * i for name, i in self._at.items()}
         """The address of each."""
 
+    @property
+    def memory(self) -> Memory:
+        """Where they lie."""
+        return self._memory
+
     def write(self, numbers: Mapping[str, float]) -> None:
         """Overwrite every number."""
         assert len(numbers) == len(self._at), (*numbers, *self._at)
@@ -236,6 +241,13 @@ class Binding:
             # Entered for a fault only: around every run it costs a step 25 µs of cold code.
             with translated_errors():
                 raise
+
+    def run_plainly(self) -> None:
+        """One run that records and replays nothing, of a session that else would."""
+        options = ort.RunOptions()
+        options.add_run_config_entry("gpu_graph_id", "-1")
+        with translated_errors():
+            self._session.run_with_iobinding(self._binding, options)
 
 
 _DTYPES = {

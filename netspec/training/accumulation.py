@@ -11,7 +11,8 @@ from netspec.codegen.accumulate import accumulate_graph
 from netspec.codegen.update import StatisticGroup, WeightGroup
 from netspec.runtime.device import Device
 from netspec.runtime.state import Memory, Scalars
-from netspec.training.bound import BoundBatch, bound_in_place
+from netspec.training.bound import BoundBatch
+from netspec.training.recorded import Warn, loaded, silent
 
 
 class Accumulated:
@@ -26,6 +27,7 @@ class Accumulated:
         state: Mapping[str, int],
         device: Device,
         written: Sequence[Memory],
+        warn: Warn = silent,
     ) -> None:
         """`state` are the addresses of the groups, by port; `written` is what is added up in."""
         self._batch = batch
@@ -41,11 +43,13 @@ class Accumulated:
             "next:sound": self.results.pointers["finite"],
         }
         self._begin, self._add = (
-            bound_in_place(
+            loaded(
                 accumulate_graph(groups, statistics, iter_size, first=first),
                 device,
                 addresses,
                 written,
+                in_place=True,
+                warn=warn,
             )
             for first in (True, False)
         )

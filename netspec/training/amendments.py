@@ -29,6 +29,7 @@ class Amendments:
     max_time: float | None = None
     """Seconds."""
     batch: int | Literal["auto"] | None = None
+    precision: Literal["FP32", "FP16"] | None = None
 
     def __post_init__(self) -> None:
         if self.epochs is not None and not _EPOCHS.fullmatch(self.epochs):
@@ -62,7 +63,9 @@ class Amendments:
 
     def _others(self) -> list[str]:
         time = [] if self.max_time is None else [f"solver.max_time={self.max_time:.17g}"]
-        return time + ([batch_set(self.batch)] if isinstance(self.batch, int) else [])
+        precision = [] if self.precision is None else [f"solver.precision={self.precision}"]
+        batch = [batch_set(self.batch)] if isinstance(self.batch, int) else []
+        return [*time, *precision, *batch]
 
 
 def batch_set(batch: int) -> str:

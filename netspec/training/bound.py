@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from netspec.codegen.averaging import Averaging
-from netspec.codegen.emit import emit
 from netspec.codegen.solvers import UpdateRule
 from netspec.codegen.step import BatchStep
 from netspec.codegen.update import (
     StatisticGroup,
-    UpdateStep,
     WeightGroup,
     update_graph,
 )
@@ -25,10 +22,9 @@ from netspec.ir.net import Net
 from netspec.ir.sections import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
-from netspec.runtime.session import make_session
-from netspec.runtime.state import Binding, Feed, Memory, Scalars
-from netspec.training.capture import Captured
+from netspec.runtime.state import Feed, Memory, Scalars
 from netspec.training.mixture import drawn_mixture
+from netspec.training.recorded import Warn, loaded, silent
 
 _TO_UNIT = np.float32(2.0**-24)
 _COUNTERS = np.arange(1, 8193, dtype=np.uint64)
@@ -61,8 +57,14 @@ class BoundBatch:
         samples: Samples,
         device: Device,
         seed: int,
+        scale: int = 0,
+        written: Sequence[Memory] = (),
+        warn: Warn = silent,
     ) -> None:
-        """`state` are the addresses of weights, statistics and gradients, by port."""
+        """`state` are the addresses of weights, statistics and gradients, by port; `scale` is that
+        of the loss's, which a graph in half precision reads. `written` is the memory of gradients
+        and statistics that a run changes, and `warn` hears of CUDA graphs that are given up.
+        """
         self._seed = seed
         self._samples = samples  # what is bound must outlive the binding
         self._losses = {top: f"loss:{top}" for top in step.losses}
@@ -85,9 +87,11 @@ class BoundBatch:
             **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
             **{f"mix:{name}": feed.pointer for name, feed in self._mixture.items()},
             **self.results.pointers,
+            "scale": scale,
             "indices": self._indices.pointer,
         }
-        self._binding = _bound(emit(step.graph, names=step.names), device, addresses)
+        written = [*written, self.results.memory]
+        self._binding = loaded(step, device, addresses, written, warn=warn)
 
     def run(self, indices: NDArray[np.int64], iteration: int) -> None:
         """One batch of the samples `indices`, with the random tensors of `iteration`."""
@@ -132,10 +136,11 @@ class BoundUpdate:
         results: Scalars,
         device: Device,
         written: Sequence[Memory],
+        warn: Warn = silent,
     ) -> None:
         """`state` are the addresses of the groups, by port; `results` say if all is `finite`.
 
-        `written` is the memory that an update changes.
+        `written` is the memory that an update changes; `warn` is that of `BoundBatch`.
         """
         self._rule = rule
         self._results = results
@@ -149,7 +154,7 @@ class BoundUpdate:
         }
         self._guarded = device.cuda
         step = update_graph(groups, statistics, rule, guarded=self._guarded)
-        self._update = bound_in_place(step, device, addresses, written)
+        self._update = loaded(step, device, addresses, written, in_place=True, warn=warn)
 
     def run(self, rate: float, iteration: int) -> None:
         """One update, unless the gradients are not finite."""
@@ -176,19 +181,6 @@ def array_types(arrays: Mapping[str, Memory | NDArray[Any]]) -> dict[str, Tensor
 def transform_of(net: Net) -> Transform:
     """The transform of the net's data section."""
     return net.data.transform if net.data else Transform()
-
-
-def bound_in_place(
-    step: UpdateStep, device: Device, addresses: Mapping[str, int], written: Sequence[Memory]
-) -> Binding | Captured:
-    """The session of a graph that writes over what it reads; `written` is the memory it changes."""
-    update = _bound(emit(step.graph, names=step.names), device, addresses)
-    return Captured(update, written) if device.graphs else update
-
-
-def _bound(model: onnx.ModelProto, device: Device, addresses: Mapping[str, int]) -> Binding:
-    """The model's session, with each input and output at its address."""
-    return Binding(make_session(model, device), device, addresses)
 
 
 def uniform(seed: int, iteration: int, layer: str, shape: Shape) -> NDArray[np.float32]:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import get_ident
+from typing import Protocol
 
-from netspec.runtime.state import Binding, Memory
+from netspec.runtime.state import Memory
+
+
+class Runner(Protocol):
+    """What runs a graph once."""
+
+    def run(self) -> None: ...
 
 
 class Captured:
@@ -24,7 +31,7 @@ class Captured:
     - A recording belongs to a session and to a thread: a run by another thread would record anew.
     """
 
-    def __init__(self, binding: Binding, state: Sequence[Memory]) -> None:
+    def __init__(self, binding: Runner, state: Sequence[Memory]) -> None:
         """`state` is all that the graph writes over and reads again."""
         self._binding = binding
         self._state = state

@@ -30,6 +30,8 @@ class State:
     averages: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """With `ema_decay`, the running mean of each trained weight and of each statistic that moves;
     where they are left out, they begin at the weights."""
+    scaling: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """In half precision the loss's `scale`, and the `good` updates since it changed."""
 
     @property
     def result(self) -> State:
@@ -79,7 +81,8 @@ class Progress(BaseModel):
     best_iteration: NonNegativeInt | None = None
     plateau: Plateau = Plateau()
     bad: NonNegativeInt = 0
-    """Updates skipped in a row, up to now, because something was not finite."""
+    """Updates skipped in a row, up to now, because something was not finite; in half precision
+    those alone that no smaller scale of the loss would mend."""
     skipped: NonNegativeInt = 0
     """Updates skipped in all."""
     last_loss: float | None = None
@@ -111,7 +114,8 @@ def save(path: Path, state: State, progress: Progress) -> None:
     """Write a checkpoint; when this returns, it survives a power cut.
 
     Tensors are `weights/<name>`, `slots/<slot>/<name>`, `statistics/<name>` and, where there are
-    means, `averages/<name>`. Nothing is copied: the file is written from the arrays themselves.
+    means, `averages/<name>`, in half precision `scaling/<name>`. Nothing is copied: the file is
+    written from the arrays themselves.
     Raises DataError, the file that was there kept.
     """
     assert not any("/" in slot for slot in state.slots)
@@ -119,6 +123,8 @@ def save(path: Path, state: State, progress: Progress) -> None:
     sections = {"weights": state.weights, **slots, "statistics": state.statistics}
     if state.averages:
         sections["averages"] = state.averages
+    if state.scaling:
+        sections["scaling"] = state.scaling
     write_tensors(path, "checkpoint", sections, {"progress": progress.model_dump_json()})
 
 
@@ -128,11 +134,11 @@ def load(path: Path) -> tuple[State, Progress]:
     try:
         progress = Progress.model_validate_json(facts["progress"])
         weights, statistics = sections.pop("weights"), sections.pop("statistics")
-        averages = sections.pop("averages", {})
+        averages, scaling = sections.pop("averages", {}), sections.pop("scaling", {})
         slots = {name.removeprefix("slots/"): tensors for name, tensors in sections.items()}
     except (KeyError, ValidationError):
         raise damaged(path, "header", "is not that of a checkpoint") from None
-    return State(weights, slots, statistics, averages), progress
+    return State(weights, slots, statistics, averages, scaling), progress
 
 
 @dataclass(frozen=True)

@@ -92,12 +92,13 @@ class Diagnosis:
         watch = Watch(dependent)
         again, device = segments(self.recompute, net), self.machine.device
         step = gradient_graph(
-            net, array_types(arrays), transform_of(net), self.machine.target, grad, self.planner,
-            again, watch,
+            net, array_types(arrays), transform_of(net), self.executor.target, grad, self.planner,
+            again, watch, half=self.executor.scale is not None,
         )  # fmt: skip
         seed = self.experiment.solver.random_seed
         held, data = self.executor.addresses, Resident(net, arrays, device)
-        batch = BoundBatch(step, held, data, device, seed)
+        scale = self.executor.scale.pointer if self.executor.scale else 0
+        batch = BoundBatch(step, held, data, device, seed, scale)
         batch.run(np.arange(len(indices), dtype=np.int64), iteration)
         numbers = batch.numbers()
         _, metrics = batch.sort(numbers)

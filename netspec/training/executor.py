@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from netspec.autodiff import grad
 from netspec.codegen.layout import Planner, plan
+from netspec.codegen.precision import suited
 from netspec.codegen.recompute import segments
+from netspec.codegen.scaling import LossScaling
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import Target
@@ -27,7 +29,9 @@ from netspec.training.checkpoint import State
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.held import Held
 from netspec.training.machine import Machine
+from netspec.training.recorded import Warn, silent
 from netspec.training.samples import Arrays, samples_of
+from netspec.training.scaling import LossScale
 from netspec.training.targets import target_for
 
 if TYPE_CHECKING:
@@ -43,6 +47,8 @@ class StepResult:
     metrics: dict[str, float]
     finite: bool
     """False if the loss, a gradient or a statistic was not a finite number: nothing was updated."""
+    sought: bool = False
+    """Whether that may be for a scale of the loss that is too large, and will be smaller next."""
 
 
 class Executor:
@@ -66,13 +72,15 @@ class Executor:
         planner: Planner = plan,
         recompute: Sequence[str] = (),
         ahead: Ahead = lambda _: None,
+        warn: Warn = silent,
     ) -> None:
         """`test_for_batch` builds the test net for the samples that its own batch leaves over.
 
         `target` is the device's fastest unless given; `planner` chooses how the operators of the
         training graph are computed; `recompute` names the blocks whose values are computed again
         instead of kept; `ahead` foretells the samples of the batches to come, so that those which
-        are not in memory are read before they are asked for.
+        are not in memory are read before they are asked for; `warn` hears of CUDA graphs that are
+        given up.
         Raises UsageError, or NetspecError if the device's memory does not suffice.
         """
         assert train.solver is not None
@@ -80,8 +88,10 @@ class Executor:
         self._samples = samples = samples_of(train, train_arrays, self.device, ahead)
         types, transform = samples.types, transform_of(train)
         again = segments(recompute, train)
-        self.target = target or target_for(self.device)
-        step = gradient_graph(train, types, transform, self.target, grad, planner, again)
+        self.target = suited(target or target_for(self.device), train.solver)
+        scaling = LossScaling.of(train.solver)
+        half = scaling is not None
+        step = gradient_graph(train, types, transform, self.target, grad, planner, again, half=half)
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)
@@ -92,7 +102,13 @@ class Executor:
             nets, step, rule.slots, self.device, several=several, averaged=averaged
         )
         held.fill(seed)
-        batch = BoundBatch(step, held.addresses(), samples, self.device, seed)
+        self.scale = LossScale(scaling, self.device) if scaling else None
+        """That of the loss, in half precision."""
+        pointer = self.scale.pointer if self.scale else 0
+        written = [held.gradients.memory, held.batch.memory]
+        batch = BoundBatch(
+            step, held.addresses(), samples, self.device, seed, pointer, written, warn
+        )
         self._batch: BoundBatch | Accumulated = batch
         if several:
             self._batch = Accumulated(
@@ -103,7 +119,10 @@ class Executor:
                 held.accumulated_addresses(),
                 self.device,
                 held.accumulated(),
+                warn,
             )
+        if self.scale:
+            self.scale.bind(held, self._batch.results.pointers["finite"], warn)
         self._update = BoundUpdate(
             held.weight_groups,
             held.statistic_groups,
@@ -112,6 +131,7 @@ class Executor:
             self._batch.results,
             self.device,
             held.written(),
+            warn,
         )
         self._evaluator: Evaluator | None = None
         if test is not None and test_arrays is not None:
@@ -131,6 +151,7 @@ class Executor:
         machine: Machine,
         planner: Planner = plan,
         recompute: Sequence[str] = (),
+        warn: Warn = silent,
     ) -> Executor:
         """An experiment's, with the solver's seed."""
         test = experiment.test
@@ -146,6 +167,7 @@ class Executor:
             planner=planner,
             recompute=recompute,
             ahead=_foretold(experiment.batches, experiment.solver.iter_size),
+            warn=warn,
         )
 
     @property
@@ -176,7 +198,9 @@ class Executor:
         """What the last gradients came with."""
         numbers = self._batch.numbers()
         losses, metrics = self._batch.sort(numbers)
-        return StepResult(numbers["loss"], losses, metrics, bool(numbers["finite"]))
+        finite = bool(numbers["finite"])
+        sought = not finite and self.scale is not None and self.scale.sought
+        return StepResult(numbers["loss"], losses, metrics, finite, sought)
 
     def gradients(self, iteration: int, indices: NDArray[np.int64]) -> None:
         """The first half of a step: forward and backward."""
@@ -184,7 +208,11 @@ class Executor:
 
     def update(self, iteration: int, rate: float) -> None:
         """The second half of a step: the solver's update by the gradients as they are."""
+        if self.scale:
+            self.scale.divide()
         self._update.run(rate, iteration)
+        if self.scale:
+            self.scale.update()
 
     def evaluate(self, batches: int | None = None) -> Evaluation:
         """The test set through the test net, each sample once, or so many batches of it."""
@@ -205,6 +233,7 @@ class Executor:
             {slot: buffer.dump() for slot, buffer in held.slots.items()},
             held.running.dump(),
             {n: mean for buffer in held.averages.values() for n, mean in buffer.dump().items()},
+            self.scale.state() if self.scale else {},
         )
 
     def restore(self, state: State) -> None:
@@ -224,6 +253,8 @@ class Executor:
         packed = [(buffer, buffer.packed(tensors)) for buffer, tensors in parts]
         for buffer, flat in packed:
             buffer.memory.write(flat)
+        if self.scale:
+            self.scale.restore(state.scaling)
 
     def _means(self, state: State) -> Iterator[tuple[FlatBuffer, Mapping[str, NDArray[Any]]]]:
         """The running means of a state; one that has none begins them at its weights."""

@@ -45,7 +45,7 @@ def train(
     threads: int | None = None,
     recompute: Sequence[str] = (),
     tf32: bool = True,
-    cuda_graphs: bool = False,
+    cuda_graphs: bool | Literal["auto"] = False,
     autotune: bool = False,
     snapshots: Callable[[Experiment], Snapshot] | None = None,
     weights: Sequence[str | Path] = (),
@@ -55,6 +55,7 @@ def train(
     epochs: int | str | None = None,
     max_time: float | None = None,
     batch: int | Literal["auto"] | None = None,
+    precision: Literal["FP32", "FP16"] | None = None,
     force: bool = False,
     skip_bad: int | None = None,
     listener: Listener | None = None,
@@ -65,7 +66,8 @@ def train(
     and with the threads that it began with unless others are given. `target` is the device's
     fastest unless given, and `threads` one for each core. `recompute` names the blocks whose values
     are computed again for the gradients instead of kept. On CUDA, `tf32` lets products round their
-    factors to 10 bits, and `cuda_graphs` records each graph once and replays it. `autotune` first
+    factors to 10 bits, and `cuda_graphs` records each graph once and replays it; `"auto"` does so
+    where it can be done, if the first replays give what plain runs give. `autotune` first
     measures which formulations are the fastest here, in 30 seconds at most; a resumed run keeps
     those that it began with. `snapshots` makes what writes them where the solver has a
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
@@ -75,9 +77,10 @@ def train(
 
     `epochs` and `max_time` (seconds) stand for the solver's fields; a run that goes on takes them,
     too, `"+10"` epochs beyond its length. `batch` stands for the training's batch_size; `"auto"` is
-    what memory holds, see `chosen_batch`. A run whose spec has changed goes on with it by `force`,
-    with the weights that fit. Of images that cannot be read `skip_bad` are passed over: none unless
-    given, and in a run that goes on as many as it began with.
+    what memory holds, see `chosen_batch`. `precision` stands for the solver's field. A run whose
+    spec has changed goes on with it by `force`, with the weights that fit. Of images that cannot be
+    read `skip_bad` are passed over: none unless given, and in a run that goes on as many as it
+    began with.
 
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
@@ -86,7 +89,7 @@ def train(
     wanted = Wanted(
         Path(runs),
         None if data is None else Path(data),
-        Amendments(None if epochs is None else str(epochs), max_time, batch),
+        Amendments(None if epochs is None else str(epochs), max_time, batch, precision),
         partial(find_machine, tf32=tf32, graphs=cuda_graphs, warn=listener.warned),
         device,
         target,
@@ -178,7 +181,7 @@ def _executor(
     recompute: Sequence[str],
     listener: Listener,
 ) -> Executor:
-    executor = Executor.of(experiment, machine, planner, recompute)
+    executor = Executor.of(experiment, machine, planner, recompute, listener.warned)
     if isinstance(planner, tuning.Tuner):
         listener.tuned(len(planner.operators), planner.changed, len(planner.left))
     for note in idle_classes(experiment.train, experiment.nets.train.net):

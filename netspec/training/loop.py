@@ -199,7 +199,8 @@ class _Loop:
             if self.solver.average_loss is not None:
                 change["recent"] = (*before.recent, loss)[-self.solver.average_loss :]
         else:
-            change = {"bad": before.bad + 1, "skipped": before.skipped + 1}
+            bad = before.bad if result.sought else before.bad + 1
+            change = {"bad": bad, "skipped": before.skipped + 1}
         self.progress = before.model_copy(update={"iteration": done, **change})
         if not result.finite:
             self.listener.skipped(done)

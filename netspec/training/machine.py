@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from netspec.codegen.target import Target
 from netspec.diagnostics import UsageError
@@ -25,12 +26,13 @@ def find_machine(
     target: str | None = None,
     threads: int | None = None,
     tf32: bool = True,
-    graphs: bool = False,
+    graphs: bool | Literal["auto"] = False,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Machine:
     """The machine for a device and, unless they are left to it, a target and a number of threads.
 
-    `tf32` and `graphs` are CUDA's: products of rounded factors, and steps recorded and replayed.
+    `tf32` and `graphs` are CUDA's: products of rounded factors, and steps recorded and replayed,
+    with `"auto"` where that proves right.
 
     More threads than cores would wait for each other: as many as there are cores are taken then,
     with a warning, and so it is with a layout that this onnxruntime does not run. UsageError for a
@@ -48,8 +50,8 @@ def find_machine(
     if found.note is not None:
         warn(found.note)
     if chosen.cuda:
-        chosen = replace(chosen, tf32=tf32, graphs=graphs)
-    elif graphs:
+        chosen = replace(chosen, tf32=tf32, graphs=bool(graphs), checked=graphs == "auto")
+    elif graphs is True:
         warn("CUDA graphs are CUDA's: on cpu they are left out")
     return Machine(_with_threads(chosen, threads, warn), found.target)
 

@@ -34,6 +34,11 @@ class Step(Scores, Protocol):
         """Whether loss and gradients were; if not, the update was skipped."""
         ...
 
+    @property
+    def sought(self) -> bool:
+        """Whether it was skipped in the search for a scale of the loss, as half precision does."""
+        ...
+
 
 class Averages(BaseModel):
     """Sums of what each step reported, and of how many steps.

@@ -68,7 +68,8 @@ def overfit(
             first = found.loss
             goal = _SHARE * first if below is None else below
         told(done, found.loss, rate)
-        if found.loss <= goal or not found.finite or done == iterations:
+        lost = not (found.finite or found.sought)
+        if found.loss <= goal or lost or done == iterations:
             break
         executor.update(done, rate)
     last = found.loss if found.finite else nan

@@ -89,10 +89,12 @@ def range_test(
     for i in range(iterations):
         rate = first * (last / first) ** (i / (iterations - 1))
         result = executor.step(i, batches.indices(i), rate)
+        if result.sought:
+            continue  # the loss's scale was too large, and says nothing of the rate
         if not result.finite:
             return RangeTest(tuple(points), rate)
         mean = _MOMENTUM * mean + (1 - _MOMENTUM) * result.loss
-        smoothed = mean / (1 - _MOMENTUM ** (i + 1))
+        smoothed = mean / (1 - _MOMENTUM ** (len(points) + 1))
         points.append(Point(rate, result.loss, smoothed))
         told(i + 1, smoothed, rate)
         lowest = min(lowest, smoothed)

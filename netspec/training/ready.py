@@ -21,6 +21,7 @@ from netspec.training.listener import Listener
 from netspec.training.machine import Machine
 from netspec.training.measured import NOTHING, Measured
 from netspec.training.resumption import Again, machine_again, planner_again
+from netspec.training.scaling import suited_machine
 from netspec.training.validation import check_held_out
 
 
@@ -71,14 +72,16 @@ def anew(wanted: Wanted, spec: Spec) -> Ready:
     if experiment.solver.random_seed < 0:
         spec = seeded(spec, time.time_ns() % 2**31)
         experiment = prepared(spec)  # measured anew: what is held out hangs on the seed
+    given, listener = wanted.amendments.of_new(experiment), wanted.listener
+    experiment = amended(experiment, given)
     machine = wanted.find(wanted.device, target=wanted.target, threads=wanted.threads)
-    free, listener = free_memory(machine.device), wanted.listener
-    given = wanted.amendments.of_new(experiment)
+    machine = suited_machine(machine, experiment.solver, listener.noted)
+    free = free_memory(machine.device)
     if wanted.amendments.batch == "auto":
         choice = chosen_batch(experiment, machine, free)
         listener.noted(f"batch {choice.batch:,}: {choice.why}")
         given.append(batch_set(choice.batch))
-    experiment = amended(experiment, given)
+        experiment = amended(experiment, given[-1:])
     name = experiment.nets.train.net.name
     planner = new_tuner(wanted.runs, name, machine, listener) if wanted.autotune else plan
     return Ready(experiment, machine, planner, wanted.recompute, given, free, wanted.feeding)
@@ -98,9 +101,11 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener
     )
+    experiment = amended(before, given)
+    machine = suited_machine(machine, experiment.solver, wanted.listener.noted)
     planner = planner_again(again.run, machine, wanted.autotune, wanted.listener)
     recompute = wanted.recompute or again.run.settings.recompute
-    experiment, free = amended(before, given), free_memory(machine.device)
+    free = free_memory(machine.device)
     return Ready(
         experiment, machine, planner, recompute, given, free, wanted.feeding, again, before
     )

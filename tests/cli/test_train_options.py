@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from netspec.training.run import Run
+
 Netspec = Callable[..., Any]
 
 
@@ -124,3 +126,45 @@ def test_lr_range(
     assert gone.code == 0
     assert "no learning rate can be suggested" in gone.out
     assert not (tmp_path / "runs").exists()
+
+
+def test_half_precision(netspec: Netspec, words: list[object], tmp_path: Path) -> None:
+    result = netspec(*words, "--precision", "fp16")
+    assert result.code == 0, result.err
+    assert "precision FP16 is for CUDA" in result.out + result.err
+    again = netspec(*words, "--resume", "--epochs", "+1", "--json")
+    assert again.code == 0, again.err
+    run = Run.open(tmp_path / "runs/Tiny/1")
+    assert run.settings.solver["precision"] == "FP16"
+    assert "solver.precision=FP16" in run.settings.given
+    assert netspec(*words, "--precision", "bf16").code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cuda-graph", "auto"], False),
+        (["--cuda-graph", "off"], False),
+        (["--cuda-graph", "on"], True),
+        (["--cuda-graphs"], True),
+    ],
+)
+def test_cuda_graphs_on_the_cpu(
+    netspec: Netspec, words: list[object], options: list[str], said: bool
+) -> None:
+    """`auto` asks for nothing that would have to be left out."""
+    result = netspec(*words, *options)
+    assert result.code == 0, result.err
+    assert ("CUDA graphs are CUDA's" in result.out + result.err) == said
+    assert netspec(*words, "--cuda-graph", "yes").code == 2
+
+
+@pytest.mark.parametrize("verb", ["overfit", "lr-range"])
+def test_verbs_before_a_training_keep_its_precision(
+    netspec: Netspec, tiny: Path, tmp_path: Path, verb: str
+) -> None:
+    """A scale that is too large at first is no end of theirs."""
+    half = ["--set", "solver.precision=FP16", "--set", f"solver.loss_scale={2**24}"]
+    result = netspec(verb, tiny, *half, "--device", "cpu", "--json")
+    assert result.code == 0, result.err
+    assert (result.json["iterations"] if verb == "overfit" else len(result.json["points"])) > 20

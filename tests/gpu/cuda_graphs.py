@@ -11,6 +11,8 @@ from onnx import numpy_helper
 from netspec.autodiff import grad
 from netspec.codegen.accumulate import accumulate_graph
 from netspec.codegen.emit import emit
+from netspec.codegen.recordable import copied
+from netspec.codegen.scaling import LossScaling
 from netspec.codegen.solvers import PYTORCH, SOLVERS, update_rule
 from netspec.codegen.step import BatchStep, evaluation_graph, gradient_graph
 from netspec.codegen.target import CUDA
@@ -22,15 +24,6 @@ from netspec.ir.sections import Solver, Transform
 from netspec.ir.types import Shape, TensorType
 
 BATCH, SAMPLES = 2, 8
-
-HOST: dict[str, tuple[int, ...]] = {
-    "Clip": (1, 2), "Expand": (1,), "OneHot": (1, 2), "Pad": (1, 2, 3), "ReduceMax": (1,),
-    "ReduceMean": (1,), "ReduceSum": (1,), "Reshape": (1,), "Resize": (1, 2, 3),
-    "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "Unsqueeze": (1,),
-}  # fmt: skip
-"""Inputs that CUDA kernels read on the host."""
-PARTS = 32
-"""Operands that Concat and Split take without a copy from the host."""
 
 
 def transform(net: Net) -> Transform:
@@ -51,13 +44,19 @@ def array_types(net: Net) -> dict[str, TensorType]:
     }
 
 
-def steps(spec: str, *, batch: int = BATCH) -> dict[str, BatchStep]:
-    """A spec's evaluation, and its gradients if it has a loss; the data are bytes."""
+def steps(spec: str, *, batch: int = BATCH, half: bool = False) -> dict[str, BatchStep]:
+    """A spec's evaluation, and its gradients if it has a loss; the data are bytes.
+
+    With `half` there are gradients in half precision, too.
+    """
     nets = elaborate(read(spec), batch=batch)
     train, test = nets.train.net, nets.test.net
     made = {"evaluation": evaluation_graph(test, array_types(test), transform(test), CUDA)}
     if any(node.layer.role.value == "loss" for node in train.nodes):
-        made["gradient"] = gradient_graph(train, array_types(train), transform(train), CUDA, grad)
+        for name in ("gradient", "half") if half else ("gradient",):
+            made[name] = gradient_graph(
+                train, array_types(train), transform(train), CUDA, grad, half=name == "half"
+            )
     return made
 
 
@@ -93,7 +92,9 @@ def accumulation(*, first: bool) -> UpdateStep:
 def updates() -> dict[str, UpdateStep]:
     """All that runs between the gradients and the next step, by a name."""
     made = {name: update(name) for name in UPDATES}
-    return made | {f"first {first}": accumulation(first=first) for first in (True, False)}
+    made |= {f"first {first}": accumulation(first=first) for first in (True, False)}
+    scaling = LossScaling(2.0**16, 2000)
+    return made | {"scale": scaling.update_graph(), "unscaled": scaling.division_graph(GROUPS)}
 
 
 def update_model(name: str) -> onnx.ModelProto:
@@ -103,14 +104,12 @@ def update_model(name: str) -> onnx.ModelProto:
 
 def hazards(graph: Graph) -> Iterator[str]:
     """What runs wrong, slowly or not at all on CUDA, though its operators are all placed there."""
+    yield from copied(graph)
     for op in graph.ops:
         yield from (f"{op.name}: {what}" for what in _hazards(graph, op))
 
 
 def _hazards(graph: Graph, op: Op) -> Iterator[str]:
-    for i in HOST.get(op.op_type, ()):
-        if i < len(op.inputs) and op.inputs[i] not in (None, *graph.constants):
-            yield f"the host reads input {i}, which is made on the device"
     pads = tuple(op.attrs.get("pads", ()))
     begin, end = pads[: len(pads) // 2], pads[len(pads) // 2 :]
     if op.op_type in ("Conv", "ConvTranspose") and begin != end:
@@ -126,15 +125,6 @@ def _hazards(graph: Graph, op: Op) -> Iterator[str]:
         reduced = {int(axis) % len(x.type.shape) for axis in axes} or set(range(len(x.type.shape)))
         if not _one_stage(x.type.shape, reduced):
             yield f"no fast kernel sums {x.type} over {sorted(reduced)}"
-    parts = op.inputs if op.op_type == "Concat" else op.outputs
-    if op.op_type in ("Concat", "Split") and len(parts) > PARTS:
-        yield f"{len(parts)} parts are listed on the host"
-    if op.op_type == "Split" and len({part.type for part in op.outputs}) > 1:
-        yield "unequal parts are listed on the host"
-    if op.op_type in ("MatMul", "FusedMatMul"):
-        a, b = (v.type.shape[:-2] for v in op.inputs if v)
-        if b not in (a, ()):
-            yield "broadcast batches are listed on the host"
     if op.op_type == "ScatterElements" and op.outputs[0].type.dtype != "float32":
         yield f"adds {op.outputs[0].type.dtype} as if they were floats"
     if any(v.type.numel >= 2**31 for v in op.outputs):
@@ -154,9 +144,12 @@ def without_cudnn(proto: onnx.ModelProto, graph: Graph) -> onnx.ModelProto:
     for node in proto.graph.node:
         asks = node.op_type in ("AveragePool", "BatchNormalization", "Conv", "ConvTranspose")
         if asks or (node.op_type == "MaxPool" and len(node.output) == 1):
-            shape = np.array(by_name[node.name].outputs[0].type.shape, np.int64)
+            made = by_name[node.name].outputs[0].type
+            shape, zero = np.array(made.shape, np.int64), np.zeros(1, made.dtype)
             proto.graph.initializer.append(numpy_helper.from_array(shape, f"{node.name}/shape"))
             node.op_type = "ConstantOfShape"
             del node.attribute[:]
+            value = onnx.helper.make_attribute("value", numpy_helper.from_array(zero))
+            node.attribute.append(value)
             node.input[:] = [f"{node.name}/shape"]
     return proto

@@ -25,6 +25,7 @@ from netspec.codegen import target
 from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
+from netspec.codegen.operators import word
 from netspec.codegen.step import BatchStep
 from netspec.codegen.target import CUDA
 from netspec.diagnostics import NetspecError
@@ -83,14 +84,13 @@ Astray = Callable[[dict[str, onnx.ModelProto]], dict[str, str]]
 
 @each_spec
 def test_steps_are_on_cuda(name: str, astray: Astray) -> None:
-    made = cuda_graphs.steps(name)
-    assert {kind: cuda_graphs.model(step) for kind, step in made.items()}
+    made = cuda_graphs.steps(name, half=True)
     assert not astray({kind: cuda_graphs.model(step) for kind, step in made.items()})
 
 
 @each_spec
 def test_steps_are_fit_for_cuda(name: str) -> None:
-    for kind, step in cuda_graphs.steps(name).items():
+    for kind, step in cuda_graphs.steps(name, half=True).items():
         assert not list(cuda_graphs.hazards(step.graph)), kind
 
 
@@ -111,7 +111,7 @@ def test_every_layer_is_fit_for_cuda(keyword: str, tmp_path: Path) -> None:
     ):
         spec.write_text(example + behind)
         try:
-            steps = cuda_graphs.steps(str(spec))
+            steps = cuda_graphs.steps(str(spec), half=True)
         except NetspecError:
             continue
         for step in steps.values():
@@ -336,11 +336,52 @@ def alone(node: Node) -> onnx.ModelProto:
 
 def test_the_table_says_what_is_on_cuda(astray: Astray) -> None:
     assert NODES.keys() == target._ON_CUDA
-    models = {word: alone(node) for word, node in NODES.items() if word != "LRN"}
+    models = {name: alone(node) for name, node in NODES.items() if name != "LRN"}
     others = {f"{word}, other type": alone(node) for word, node in INTEGERS.items()}
     lines = {f"{word}, one axis": alone(node) for word, node in ONE_AXIS.items()}
     volumes = {f"{word}, three axes": alone(node) for word, node in THREE_AXES.items()}
     assert not astray(models | others | lines | volumes)
+
+
+def halved(node: Node) -> onnx.ModelProto:
+    """The operator over float16."""
+    op, half = Builder(), Builder()
+    node(op)
+    made = op.ops[-1]
+    inputs: list[Value | None] = []
+    for value in made.inputs:
+        if value in op.constants and value is not None:
+            array = op.constants[value]
+            inputs.append(
+                half.constant(array.astype(np.float16) if array.dtype == np.float32 else array)
+            )
+        elif value is not None:
+            dtype = "float16" if value.type.dtype == "float32" else value.type.dtype
+            inputs.append(half.input(value.name, TensorType(value.type.shape, dtype)))
+        else:
+            inputs.append(None)
+    outputs = half.append(word(made), inputs, len(made.outputs), made.attrs)
+    return emit(half.graph(outputs, name=made.op_type))
+
+
+def test_the_table_says_what_is_on_cuda_in_float16(astray: Astray) -> None:
+    products: Node = lambda op: op.FusedMatMul(x(op, 2, 4, 6), x(op, 2, 5, 6), transB=1)  # noqa: E731
+    nodes = {**NODES, "FusedMatMul": products}
+    words = target._HALF["cuda"]
+    assert target._HALF["cpu"] < words
+    assert not astray({word: halved(nodes[word]) for word in words})
+
+
+def test_the_cpu_moves_float16_without_casts(tmp_path: Path) -> None:
+    """Casts that onnxruntime puts in it takes out in pairs, and a rounding with them."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.optimized_model_filepath = str(tmp_path / "made.onnx")
+    for name in target._HALF["cpu"]:
+        model = halved(NODES[name]).SerializeToString()
+        ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        made = onnx.load(options.optimized_model_filepath).graph.node
+        assert [node.op_type for node in made] == [name]
 
 
 def test_what_is_not_on_cuda_is_not_in_the_table(astray: Astray) -> None:

@@ -30,6 +30,7 @@ import numpy as np, onnxruntime as ort
 from netspec.autodiff import grad
 from netspec.codegen.emit import emit
 from netspec.codegen.step import gradient_graph
+from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.ir.stored import stored_inputs
 from netspec.ir.sections import Transform
@@ -37,11 +38,12 @@ from netspec.runtime.device import Device
 from netspec.runtime.session import session_options
 from netspec.training.targets import find_target
 
-name, batch, phase = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+name, batch, phase, half = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:] == ["half"]
 if phase == "TRAIN":
     net = elaborate(read(name), batch=batch).train.net
+    target = CPU_PLAIN if half else find_target("cpu").target
     transform = net.data.transform if net.data else Transform()
-    step = gradient_graph(net, stored_inputs(net), transform, find_target("cpu").target, grad)
+    step = gradient_graph(net, stored_inputs(net), transform, target, grad, half=half)
     model, options = emit(step.graph, names=step.names), session_options(Device("cpu"))
 else:
     model, options = compile_spec(read(name), batch=batch).model, ort.SessionOptions()
@@ -87,18 +89,36 @@ def test_the_arena_takes_what_is_predicted(
     forward = found.cost.forward_bytes - learned
     step = found.training.activations + found.training.workspace
     predicted = step if phase == "TRAIN" else forward
+    taken = taken_by(name, batch, phase)
+    with capsys.disabled():
+        megabytes = f"predicted {predicted / 2**20:8.2f} MiB, taken {taken / 2**20:8.2f} MiB"
+        print(f"\n{name:<14} batch {batch:<3} {phase:<5}  {megabytes}  {predicted / taken:.3f}")
+    assert predicted == pytest.approx(taken, rel=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the arena's log goes to a file descriptor")
+@pytest.mark.parametrize(("name", "batch"), [("lenet", 64), ("resnet20", 16)])
+def test_half_precision_takes_what_is_predicted(name: str, batch: int) -> None:
+    """On the CPU, where float16 is computed with in float32."""
+    nets = elaborate(read(name, sets=["solver.precision=FP16"]), batch=batch)
+    found = summarise(nets, Phase.TRAIN).training
+    assert found is not None
+    assert found.activations + found.workspace == pytest.approx(
+        taken_by(name, batch, "TRAIN", "half"), rel=0.1
+    )
+
+
+def taken_by(name: str, batch: int, phase: str, *more: str) -> int:
+    """What the arena took for one run, in bytes."""
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, name, str(batch), phase],
+        [sys.executable, "-c", _RUN, name, str(batch), phase, *more],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    taken = int(done.stdout.split()[-1])
-    with capsys.disabled():
-        megabytes = f"predicted {predicted / 2**20:8.2f} MiB, taken {taken / 2**20:8.2f} MiB"
-        print(f"\n{name:<14} batch {batch:<3} {phase:<5}  {megabytes}  {predicted / taken:.3f}")
-    assert predicted == pytest.approx(taken, rel=0.1)
+    return int(done.stdout.split()[-1])
 
 
 def test_targets_need_no_session() -> None:

@@ -43,6 +43,8 @@ class Fake:
     """A deterministic training: momentum on a vector, a running mean, and hooks before calls."""
 
     bad: frozenset[int] = frozenset()
+    sought: frozenset[int] = frozenset()
+    """Those of the bad iterations that may be for the scale of the loss."""
     before_step: Callable[[int], None] = lambda _: None
     before_test: Callable[[], None] = lambda: None
     before_state: Callable[[], None] = lambda: None
@@ -57,13 +59,15 @@ class Fake:
         losses = {"a": float(self.w.sum()), "b": 1.0}
         if iteration in self.bad:
             nan = float("nan")
-            return SimpleNamespace(loss=nan, losses={"a": nan, "b": nan}, metrics={}, finite=False)
+            lost = {"loss": nan, "losses": {"a": nan, "b": nan}, "metrics": {}, "finite": False}
+            return SimpleNamespace(**lost, sought=iteration in self.sought)
         gradient = np.sin(self.w * np.float32(indices.sum() + iteration)).astype(np.float32)
         self.v = np.float32(0.9) * self.v + np.float32(rate) * gradient
         self.w = self.w - self.v
         self.mean = np.float32(0.9) * self.mean + np.float32(indices[0])
         loss = float(np.abs(self.w).sum())
-        return SimpleNamespace(loss=loss, losses=losses, metrics={"accuracy": 0.5}, finite=True)
+        found = {"loss": loss, "losses": losses, "metrics": {"accuracy": 0.5}}
+        return SimpleNamespace(**found, finite=True, sought=False)
 
     def evaluate(self, batches: int | None = None) -> Any:
         self.asked.append(batches)

@@ -49,9 +49,13 @@ class Fake:
         if iteration == self.dies:
             raise Killed
         if iteration == 3:
-            return SimpleNamespace(loss=float("inf"), losses={}, metrics={}, finite=False)
+            return SimpleNamespace(
+                loss=float("inf"), losses={}, metrics={}, finite=False, sought=False
+            )
         self.w = self.w * np.float32(0.9)
-        return SimpleNamespace(loss=float(self.w[0]), losses={}, metrics={}, finite=True)
+        return SimpleNamespace(
+            loss=float(self.w[0]), losses={}, metrics={}, finite=True, sought=False
+        )
 
     def evaluate(self, batches: int | None = None) -> Any:
         return SimpleNamespace(loss=float(self.w[0]), losses={}, metrics={"accuracy": 0.5})
