@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, model_validator
 from netspec.ir.arithmetic import Arithmetic
 from netspec.ir.augmentation import Augmentation
 from netspec.ir.balance import ClassWeights
+from netspec.ir.cutting import Cutting
 from netspec.ir.duration import Duration
 from netspec.ir.fields import (
     Fields,
@@ -50,7 +51,7 @@ _Scale: TypeAlias = Annotated[
 ]
 
 
-class Transform(Augmentation, Arithmetic):
+class Transform(Arithmetic, Cutting, Augmentation):
     """`transform { … }`: pad, crop, mirror, then (x - mean) · scale / std, as Caffe has it.
 
     In training colours change before all this, and a square is cut out after it. Each number is
@@ -58,16 +59,6 @@ class Transform(Augmentation, Arithmetic):
     take the nearest.
     """
 
-    pad: NonNegative = 0
-    """Cells added to each side of each spatial axis, of value 0 unless `border` or `fill` say
-    otherwise, before it is cut."""
-    crop_size: NonNegative = 0
-    """Height and width of what is cut out: anywhere in TRAIN, of the middle in TEST; 0: no cut."""
-    mirror: Flag = False
-    """Whether every other image, drawn by lot, is flipped left to right; in TEST too, as in Caffe.
-
-    Never in a compiled model.
-    """
     force_color: Flag = False
     """Decode the images of an LMDB to three channels, whatever they are."""
     force_gray: Flag = False
