@@ -26,8 +26,8 @@ from netspec.ir.initial import initial_weights, neutral_statistics
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
-from netspec.ir.sections import Transform
 from netspec.ir.stored import stored_inputs
+from netspec.ir.transform import Transform
 from netspec.layers import LAYERS
 from netspec.library import Library, locate
 

@@ -14,8 +14,9 @@ from netspec.ir.fields import plain
 from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD, read_beside
 from netspec.ir.mixed import MIXES
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, DataSection, Transform
+from netspec.ir.sections import DataSection
 from netspec.ir.stored import stored_inputs
+from netspec.ir.transform import MEAN, Transform
 from netspec.ir.types import TensorType, size
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from netspec.ir.label_images import label_images, outer_label
 from netspec.ir.layer import Phase
 from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType, size
 
 

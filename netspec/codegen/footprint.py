@@ -11,8 +11,8 @@ from netspec.codegen.precision import suited
 from netspec.codegen.step import Differentiate, gradient_graph
 from netspec.codegen.target import Target
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
 from netspec.ir.training_memory import TrainingMemory
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
 
 

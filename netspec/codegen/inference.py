@@ -21,7 +21,7 @@ from netspec.codegen.transform import Transforming
 from netspec.diagnostics import NetspecError
 from netspec.ir.graph import Graph, Op, Value
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
 
 Arrays = Mapping[str, npt.NDArray[Any]]

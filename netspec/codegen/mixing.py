@@ -15,7 +15,7 @@ from netspec.diagnostics import UsageError
 from netspec.ir.graph import Value
 from netspec.ir.mixed import mixes, targets
 from netspec.ir.net import Net, Node
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType
 
 

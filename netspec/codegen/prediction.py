@@ -17,7 +17,7 @@ from netspec.ir.graph import Graph, Value, consumers
 from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
 from netspec.ir.phrases import cast_to
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.transform import MEAN, Transform
 from netspec.ir.types import TensorType
 from netspec.ir.views import PLAIN, Views
 

@@ -24,7 +24,7 @@ from netspec.codegen.watch import Watching
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Graph, Op, Ops, Value, consumers
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
 
 Differentiate: TypeAlias = Callable[

@@ -26,7 +26,7 @@ from netspec.ir.augmentation import Border
 from netspec.ir.graph import Value
 from netspec.ir.measured import CHANNEL_MEAN
 from netspec.ir.phrases import cast_to, reshape
-from netspec.ir.sections import MEAN, ColourOrder, Transform
+from netspec.ir.transform import MEAN, ColourOrder, Transform
 from netspec.ir.types import Shape
 
 

@@ -8,7 +8,7 @@ from netspec.codegen.augment.sampling import framed, resized
 from netspec.codegen.builder import Builder
 from netspec.ir.graph import Value
 from netspec.ir.phrases import cast_to
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape
 from netspec.ir.views import View, Views
 

@@ -9,7 +9,7 @@ from netspec.codegen.builder import Builder
 from netspec.ir.graph import Value
 from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD, COLOUR, WHITENING
 from netspec.ir.phrases import reshape, reshape_samples
-from netspec.ir.sections import MEAN
+from netspec.ir.transform import MEAN
 
 Measured = Mapping[str, Value]
 """What was measured, by the names of `ir.measured`."""

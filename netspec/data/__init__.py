@@ -17,7 +17,8 @@ from netspec.data.mean import mean_image
 from netspec.data.mnist import read_bundled
 from netspec.data.reading import Reading
 from netspec.ir.fields import plain
-from netspec.ir.sections import ColourOrder, DataSection, Transform
+from netspec.ir.sections import DataSection
+from netspec.ir.transform import ColourOrder, Transform
 from netspec.ir.types import Shape, TensorType
 
 __all__ = [

@@ -18,7 +18,8 @@ from netspec.data.lazy import Lazy, Rows
 from netspec.data.manifest import Manifest
 from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError, printable
-from netspec.ir.sections import ColourOrder, DataSection
+from netspec.ir.sections import DataSection
+from netspec.ir.transform import ColourOrder
 from netspec.ir.types import Shape, TensorType, occupied, size
 
 Array: TypeAlias = NDArray[Any]

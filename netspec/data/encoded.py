@@ -22,7 +22,7 @@ from netspec.data.image import (
 from netspec.data.lazy import Lazy
 from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError
-from netspec.ir.sections import ColourOrder
+from netspec.ir.transform import ColourOrder
 from netspec.ir.types import Shape
 from netspec.wire import Buffer
 

@@ -17,7 +17,7 @@ from netspec.data.bilinear import resize
 from netspec.data.file import fault, read_whole
 from netspec.data.png import check_png
 from netspec.diagnostics import DataError
-from netspec.ir.sections import ColourOrder
+from netspec.ir.transform import ColourOrder
 from netspec.ir.types import Shape, size
 from netspec.ir.views import View
 from netspec.wire import Buffer

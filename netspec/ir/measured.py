@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from netspec.diagnostics import DataError
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.transform import MEAN, Transform
 from netspec.ir.types import Shape, TensorType, size
 
 CHANNEL_MEAN = "transform#channel_mean"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from netspec.diagnostics import DataError
 from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 
 MIXES = ("mixup", "cutmix")
 """The fields of a transform that mix samples."""

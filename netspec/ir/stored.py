@@ -8,7 +8,7 @@ from netspec.diagnostics import DataError
 from netspec.ir.label_images import label_images
 from netspec.ir.measured import beside
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType, size
 
 

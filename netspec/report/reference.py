@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 
 from netspec.ir.fields import Fields, Says, shown
 from netspec.ir.layer import Layer
-from netspec.ir.sections import DataSection, Solver, Transform
+from netspec.ir.sections import DataSection, Solver
+from netspec.ir.transform import Transform
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from netspec.diagnostics import DataError, NetspecError
 from netspec.ir.deploy import PROBABILITIES
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, size
 from netspec.ir.views import Views
 from netspec.runtime.device import Device

@@ -19,7 +19,7 @@ from netspec.codegen.update import (
 from netspec.data.order import key, squares
 from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.state import Feed, Memory, Scalars

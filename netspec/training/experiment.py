@@ -34,8 +34,9 @@ from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
-from netspec.ir.sections import MEAN, Solver
+from netspec.ir.sections import Solver
 from netspec.ir.stored import stored_inputs
+from netspec.ir.transform import MEAN
 from netspec.ir.types import TensorType
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.free import free_memory

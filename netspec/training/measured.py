@@ -24,8 +24,8 @@ from netspec.ir.labelled import LabelledLoss
 from netspec.ir.layer import Phase
 from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD, COLOUR, WHITENING, beside, measured
 from netspec.ir.net import Net, Node
-from netspec.ir.sections import MEAN, Transform
 from netspec.ir.stored import stored_inputs
+from netspec.ir.transform import MEAN, Transform
 from netspec.ir.types import size
 from netspec.training.run import latest_run
 from netspec.training.tensors import read_tensors, write_tensors

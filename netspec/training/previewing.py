@@ -19,7 +19,7 @@ from netspec.diagnostics import UsageError
 from netspec.ir.layer import Phase
 from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD
 from netspec.ir.net import Net
-from netspec.ir.sections import MEAN, ColourOrder
+from netspec.ir.transform import MEAN, ColourOrder
 from netspec.ir.types import size
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session

@@ -19,7 +19,7 @@ import sides
 from netspec.codegen.emit import emit
 from netspec.codegen.feed import feed_graph
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
 from netspec.training.bound import array_types, uniform

@@ -56,7 +56,10 @@ def measure(*words: str) -> Iterator[tuple[str, str]]:
     means = [statistics.mean(shares) for shares in reached.values()]
     errors = [statistics.stdev(shares) / len(SEEDS) ** 0.5 for shares in reached.values()]
     apart = abs(means[0] - means[1]) / (errors[0] ** 2 + errors[1] ** 2) ** 0.5
-    yield "means", f"{means[0]:.2%} and {means[1]:.2%}: {apart:.1f} standard errors apart (2 at most)"
+    yield (
+        "means",
+        f"{means[0]:.2%} and {means[1]:.2%}: {apart:.1f} standard errors apart (2 at most)",
+    )
 
 
 class Walk:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from netspec.compiler import elaborate, read
 from netspec.ir.net import Net
-from netspec.ir.sections import DataSection, Solver, Transform
+from netspec.ir.sections import DataSection, Solver
+from netspec.ir.transform import Transform
 from netspec.training.executor import Executor
 
 NETS = Path(__file__).with_name("nets")

@@ -12,7 +12,7 @@ from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.target import CUDA
 from netspec.codegen.transform import Transforming
-from netspec.ir.sections import MEAN, Transform
+from netspec.ir.transform import MEAN, Transform
 from netspec.ir.types import TensorType
 
 Array = npt.NDArray[Any]

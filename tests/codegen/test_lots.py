@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from augmented import augmented
 
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.training.bound import uniform
 
 Array = npt.NDArray[Any]

@@ -149,7 +149,7 @@ from netspec.codegen.memory import peak
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import elaborate, read
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import session_options

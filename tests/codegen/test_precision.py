@@ -22,7 +22,8 @@ from netspec.compiler import elaborate, read
 from netspec.ir.graph import Graph, Op
 from netspec.ir.net import Net
 from netspec.ir.phrases import slope
-from netspec.ir.sections import Solver, Transform
+from netspec.ir.sections import Solver
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session

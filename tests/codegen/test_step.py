@@ -17,7 +17,7 @@ from netspec.ir.filler import Filler
 from netspec.ir.graph import Value
 from netspec.ir.layer import Context, Layer, Phase, Role, Types, Values, Weight
 from netspec.ir.net import Net, Node, Parameter
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
 
 IMAGES = TensorType((4, 2, 3, 3))

@@ -14,7 +14,7 @@ from netspec.codegen.emit import emit
 from netspec.codegen.transform import Transforming
 from netspec.diagnostics import UsageError
 from netspec.ir.sections import MEAN as NAME
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType
 
 Array = npt.NDArray[Any]

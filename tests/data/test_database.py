@@ -15,7 +15,8 @@ import pytest
 from netspec.data import check_order, open_dataset, probe
 from netspec.data.lmdb import records
 from netspec.diagnostics import DataError
-from netspec.ir.sections import DataSection, Transform
+from netspec.ir.sections import DataSection
+from netspec.ir.transform import Transform
 
 from .conftest import datum, image_bytes
 

@@ -13,7 +13,8 @@ import pytest
 from netspec.data import Dataset, fitted, open_dataset, probe
 from netspec.data.bilinear import resize
 from netspec.diagnostics import DataError, UsageError
-from netspec.ir.sections import DataSection, Transform
+from netspec.ir.sections import DataSection
+from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
 
 from .conftest import image_bytes

@@ -20,7 +20,8 @@ from netspec.codegen.update import StatisticGroup, UpdateStep, WeightGroup, upda
 from netspec.compiler import elaborate, read
 from netspec.ir.graph import Graph, Op
 from netspec.ir.net import Net
-from netspec.ir.sections import Solver, Transform
+from netspec.ir.sections import Solver
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType
 
 BATCH, SAMPLES = 2, 8

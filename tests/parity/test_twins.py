@@ -16,7 +16,8 @@ from spec_text import SPECS, whole, without_relu
 
 from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import elaborate, read
-from netspec.ir.sections import DataSection, Solver, Transform
+from netspec.ir.sections import DataSection, Solver
+from netspec.ir.transform import Transform
 from netspec.training.executor import Executor
 from netspec.training.targets import find_target
 

@@ -33,7 +33,7 @@ from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.ir.stored import stored_inputs
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.runtime.device import Device
 from netspec.runtime.session import session_options
 from netspec.training.targets import find_target

@@ -16,7 +16,8 @@ from netspec.data.order import key, squares
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node, Parameter
-from netspec.ir.sections import DataSection, Solver, Transform
+from netspec.ir.sections import DataSection, Solver
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.layers import LAYERS
 from netspec.runtime.state import Binding

@@ -12,8 +12,8 @@ from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import Elaborated, elaborate, read
 from netspec.diagnostics import UsageError
 from netspec.ir.net import Net
-from netspec.ir.sections import Transform
 from netspec.ir.stored import stored_inputs
+from netspec.ir.transform import Transform
 from netspec.runtime.device import Device
 from netspec.runtime.roofline import Roofline, measure_roofline
 from netspec.training.machine import Machine

@@ -15,7 +15,8 @@ from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import Spec, elaborate, read
 from netspec.ir.analysis import cost
 from netspec.ir.net import Net
-from netspec.ir.sections import DataSection, Solver, Transform
+from netspec.ir.sections import DataSection, Solver
+from netspec.ir.transform import Transform
 from netspec.training.executor import Executor
 
 BATCH, STEPS = 8, 3

@@ -9,7 +9,7 @@ from netspec.codegen.builder import Builder
 from netspec.ir.graph import Value
 from netspec.ir.phrases import cast_to, reshape
 from netspec.ir.ranges import NOTHING, SAME
-from netspec.ir.sections import ColourOrder, Transform
+from netspec.ir.transform import ColourOrder, Transform
 
 _LUMA = (0.2989, 0.587, 0.114)
 """Red, green and blue in grey: ITU-R BT.601, to torchvision's digits."""

@@ -17,7 +17,7 @@ from netspec.diagnostics import UsageError
 from netspec.ir.graph import Value
 from netspec.ir.phrases import reshape
 from netspec.ir.ranges import NOTHING
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, size
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from netspec.codegen.augment.colour import CHANNELS
 from netspec.diagnostics import UsageError
 from netspec.ir.graph import Value
-from netspec.ir.sections import Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import size
 
 
