@@ -26,8 +26,8 @@ from netspec.ir.types import Shape
 from netspec.layers.softmax_loss import SoftmaxLoss
 from netspec.runtime.device import choose_device
 from netspec.training.bound import BoundBatch, array_types, transform_of
-from netspec.training.experiment import open_phase
 from netspec.training.held import Held
+from netspec.training.opening import open_phase
 from netspec.training.samples import Resident
 from netspec.training.targets import target_for
 

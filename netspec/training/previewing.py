@@ -24,7 +24,7 @@ from netspec.ir.types import size
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
 from netspec.training.bound import array_types, uniform
-from netspec.training.experiment import open_phase
+from netspec.training.opening import open_phase
 
 Images = NDArray[np.uint8]
 """H x W grey, or H x W x 3 RGB."""

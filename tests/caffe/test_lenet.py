@@ -11,7 +11,7 @@ import pytest
 from netspec.caffe.upgrade import Wishes
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.data import open_dataset
-from netspec.training.experiment import evaluate_spec
+from netspec.training.evaluation import evaluate_spec
 from netspec.training.launch import train
 from netspec.weights import load_weights
 

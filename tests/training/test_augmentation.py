@@ -15,10 +15,12 @@ from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
 from netspec.runtime.device import choose_device
+from netspec.training.evaluation import evaluate_run
 from netspec.training.executor import Executor
-from netspec.training.experiment import evaluate_run, open_phase, prepare
+from netspec.training.experiment import prepare
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
+from netspec.training.opening import open_phase
 from netspec.training.predicting import Predictor, judge
 from netspec.training.run import Run
 from netspec.training.targets import find_target

@@ -18,10 +18,12 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.training.bound import uniform
+from netspec.training.evaluation import evaluate_run
 from netspec.training.executor import Executor
-from netspec.training.experiment import evaluate_run, open_phase, prepare
+from netspec.training.experiment import prepare
 from netspec.training.launch import train
 from netspec.training.listener import Listener
+from netspec.training.opening import open_phase
 from netspec.training.outcome import Stopped
 from netspec.training.run import Run
 from netspec.training.targets import find_target

@@ -25,8 +25,9 @@ from netspec.runtime.classifier import Classifier
 from netspec.runtime.device import choose_device
 from netspec.training import measured as measuring
 from netspec.training.bound import uniform
+from netspec.training.evaluation import evaluate_run, evaluate_spec
 from netspec.training.executor import Executor
-from netspec.training.experiment import evaluate_run, evaluate_spec, prepare
+from netspec.training.experiment import prepare
 from netspec.training.launch import train
 from netspec.training.listener import Listener
 from netspec.training.measured import FILE, Measured

@@ -14,7 +14,8 @@ from netspec.compiler import Spec, compile_spec, drawn_weights, elaborate, read
 from netspec.diagnostics import NetspecError
 from netspec.ir.heads import ClassHead, TargetHead, class_head, target_heads
 from netspec.training import predicting
-from netspec.training.experiment import evaluate_spec, prepare
+from netspec.training.evaluation import evaluate_spec
+from netspec.training.experiment import prepare
 from netspec.training.predicting import Predictions, judge
 
 SAMPLES = 11

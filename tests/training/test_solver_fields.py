@@ -18,8 +18,9 @@ from netspec.compiler import elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.grammar.printer import to_text
 from netspec.ir.printer import flatten
+from netspec.training.evaluation import evaluate_run
 from netspec.training.executor import Executor
-from netspec.training.experiment import evaluate_run, prepare
+from netspec.training.experiment import prepare
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
 from netspec.training.run import Run

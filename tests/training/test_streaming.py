@@ -22,7 +22,8 @@ from netspec.data import Reading
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.training import samples
-from netspec.training.experiment import evaluate_run, prepare
+from netspec.training.evaluation import evaluate_run
+from netspec.training.experiment import prepare
 from netspec.training.feeding import BAD
 from netspec.training.initial import initial_check
 from netspec.training.launch import train

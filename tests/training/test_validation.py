@@ -12,7 +12,8 @@ from netspec.compiler import elaborate, read
 from netspec.data.split import Fold
 from netspec.diagnostics import DataError, SpecErrors, UsageError
 from netspec.ir.layer import Phase
-from netspec.training.experiment import evaluate_run, prepare
+from netspec.training.evaluation import evaluate_run
+from netspec.training.experiment import prepare
 from netspec.training.folds import cross_validate
 from netspec.training.launch import train
 from netspec.training.outcome import Outcome
