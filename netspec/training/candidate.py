@@ -20,13 +20,13 @@ from netspec.ir.types import size
 from netspec.ir.views import Views
 from netspec.runtime.device import Device
 from netspec.training.bound import transform_of
-from netspec.training.evaluation import trained_weights
 from netspec.training.evaluator import Evaluation, Evaluator
 from netspec.training.experiment import run_spec
 from netspec.training.opening import open_phase, open_validation
 from netspec.training.predicting import Judge, Predictions
 from netspec.training.run import Run
 from netspec.training.scored import Scored, averaged
+from netspec.training.trained import trained_weights
 from netspec.weights import check_weights
 
 Arrays = Mapping[str, NDArray[Any]]

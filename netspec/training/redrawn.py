@@ -13,7 +13,6 @@ from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.layer import Phase
 from netspec.report.summary import summarise
 from netspec.runtime.device import choose_device
-from netspec.training.evaluation import trained_weights
 from netspec.training.events import read_events
 from netspec.training.experiment import run_spec
 from netspec.training.history import History
@@ -22,6 +21,7 @@ from netspec.training.opening import open_tested
 from netspec.training.predicting import Judge
 from netspec.training.report import RunPage, metric_names
 from netspec.training.run import Run
+from netspec.training.trained import trained_weights
 
 
 def redrawn(run: Run, *, data: Path | None, device: str, warn: Callable[[str], None]) -> RunPage:

@@ -11,7 +11,8 @@ import pytest
 from netspec.caffe.upgrade import Wishes
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.data import open_dataset
-from netspec.training.evaluation import evaluate_spec
+from netspec.runtime.device import Device
+from netspec.training.candidate import Candidate
 from netspec.training.launch import train
 from netspec.weights import load_weights
 
@@ -32,7 +33,7 @@ def test_its_weights_know_the_digits() -> None:
     spec = read(str(FOLDER / "lenet_train_test.prototxt"), wishes=wishes)
     match = load_weights([WEIGHTS], elaborate(spec).test.net)
     assert not match.missing
-    found = evaluate_spec(spec, match.arrays, data=DIGITS, device="cpu")
+    found = Candidate.of_spec(spec, lambda _: match.arrays, data=DIGITS).evaluated(Device("cpu"))
     assert found.samples == 10_000
     assert found.metrics["accuracy"] > 0.985
     deploy = read(str(FOLDER / "lenet.prototxt"))

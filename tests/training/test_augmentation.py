@@ -14,8 +14,8 @@ from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
-from netspec.runtime.device import choose_device
-from netspec.training.evaluation import evaluate_run
+from netspec.runtime.device import Device, choose_device
+from netspec.training.candidate import Candidate
 from netspec.training.executor import Executor
 from netspec.training.experiment import prepare
 from netspec.training.launch import train
@@ -114,7 +114,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(tmp_path: Path) -> None:
     assert (parts.ran, parts.test) == (3, whole.test)
     weights = [(outcome.run / "weights.safetensors").read_bytes() for outcome in (whole, parts)]
     assert weights[0] == weights[1]
-    assert evaluate_run(Run.open(whole.run), data=None, device="cpu").loss == whole.test["loss"]
+    assert Candidate.of_run(Run.open(whole.run)).evaluated(Device("cpu")).loss == whole.test["loss"]
 
 
 def test_tests_and_models_see_images_as_they_are(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from netspec.compiler import elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
+from netspec.runtime.device import Device
 from netspec.training.bound import uniform
-from netspec.training.evaluation import evaluate_run
+from netspec.training.candidate import Candidate
 from netspec.training.executor import Executor
 from netspec.training.experiment import prepare
 from netspec.training.launch import train
@@ -142,7 +143,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(
     assert (parts.ran, parts.test) == (3, whole.test)
     weights = [(outcome.run / "weights.safetensors").read_bytes() for outcome in (whole, parts)]
     assert weights[0] == weights[1]
-    assert evaluate_run(Run.open(whole.run), data=None, device="cpu").loss == whole.test["loss"]
+    assert Candidate.of_run(Run.open(whole.run)).evaluated(Device("cpu")).loss == whole.test["loss"]
 
 
 def test_training_starts_at_a_lot(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.stored import stored_inputs
 from netspec.ir.views import Views
 from netspec.runtime.classifier import Classifier
-from netspec.runtime.device import choose_device
+from netspec.runtime.device import Device, choose_device
 from netspec.training import measured as measuring
 from netspec.training.bound import uniform
-from netspec.training.evaluation import evaluate_run, evaluate_spec
+from netspec.training.candidate import Candidate
 from netspec.training.executor import Executor
 from netspec.training.experiment import prepare
 from netspec.training.launch import train
@@ -203,10 +203,10 @@ def test_a_run_keeps_what_it_was_trained_with(tmp_path: Path, fields: str) -> No
     assert weights[0] == weights[1]
     assert (run.path / FILE).read_bytes() == kept
     written(tmp_path, fields, train=other)
-    assert evaluate_run(run, data=None, device="cpu").loss == whole.test["loss"]
+    assert Candidate.of_run(run).evaluated(Device("cpu")).loss == whole.test["loss"]
     (run.path / FILE).unlink()
     with pytest.raises(DataError, match=r"measured\.safetensors: is not there"):
-        evaluate_run(run, data=None, device="cpu")
+        Candidate.of_run(run).evaluated(Device("cpu"))
 
 
 def test_the_same_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,14 +235,17 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     content[-1] ^= 1
     (run.path / FILE).write_bytes(content)
     with pytest.raises(DataError, match=r"measured\.safetensors: section `tensors` does not have"):
-        evaluate_run(run, data=None, device="cpu")
+        Candidate.of_run(run).evaluated(Device("cpu"))
 
 
 def test_a_spec_is_tested_with_what_its_training_data_say(tmp_path: Path) -> None:
     spec = written(tmp_path, FIELDS[2])
     outcome = train(spec, runs=tmp_path / "runs", device="cpu")
     weights = Run.open(outcome.run).weights()
-    assert evaluate_spec(spec, weights, data=None, device="cpu").loss == outcome.test["loss"]
+    assert (
+        Candidate.of_spec(spec, lambda _: weights).evaluated(Device("cpu")).loss
+        == outcome.test["loss"]
+    )
 
 
 @pytest.mark.parametrize("fields", FIELDS)

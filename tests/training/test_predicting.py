@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from netspec.compiler import Spec, compile_spec, drawn_weights, elaborate, read
 from netspec.diagnostics import NetspecError
 from netspec.ir.heads import ClassHead, TargetHead, class_head, target_heads
+from netspec.runtime.device import Device
 from netspec.training import predicting
-from netspec.training.evaluation import evaluate_spec
+from netspec.training.candidate import Candidate
 from netspec.training.experiment import prepare
 from netspec.training.predicting import Predictions, judge
 
@@ -88,7 +89,7 @@ def test_top_1_is_the_accuracy_of_the_evaluator(loss: str, tmp_path: Path) -> No
     weights = weights_of(spec)
     scored = judged(spec, weights).scored
     assert scored is not None
-    metrics = evaluate_spec(spec, weights, data=None, device="cpu").metrics
+    metrics = Candidate.of_spec(spec, lambda _: weights).evaluated(Device("cpu")).metrics
     assert scored.top_k(1) == pytest.approx(next(iter(metrics.values())), abs=1e-6)
 
 
@@ -109,7 +110,9 @@ def test_a_label_for_every_position(tmp_path: Path) -> None:
     # Every position counts alike here, every sample in the evaluator: on one batch they agree.
     whole = spec.path.read_text().replace("batch_size: 4", f"batch_size: {SAMPLES}")
     spec.path.write_text(whole)
-    found = evaluate_spec(read(str(spec.path)), weights, data=None, device="cpu").metrics
+    found = (
+        Candidate.of_spec(read(str(spec.path)), lambda _: weights).evaluated(Device("cpu")).metrics
+    )
     assert scored.top_k(1) == pytest.approx(next(iter(found.values())), abs=1e-6)
 
 
@@ -130,7 +133,7 @@ def test_numbers_are_compared_with_their_targets(tmp_path: Path) -> None:
     assert head.name == "at"
     assert (head.targets == box).all()
     # Caffe's loss is Σ (p - t)² / 2N.
-    loss = evaluate_spec(spec, weights, data=None, device="cpu").loss
+    loss = Candidate.of_spec(spec, lambda _: weights).evaluated(Device("cpu")).loss
     assert np.square(head.rmse()).sum() / 2 == pytest.approx(loss, rel=1e-5)
 
 

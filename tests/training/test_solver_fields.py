@@ -18,7 +18,8 @@ from netspec.compiler import elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.grammar.printer import to_text
 from netspec.ir.printer import flatten
-from netspec.training.evaluation import evaluate_run
+from netspec.runtime.device import Device
+from netspec.training.candidate import Candidate
 from netspec.training.executor import Executor
 from netspec.training.experiment import prepare
 from netspec.training.launch import train
@@ -192,10 +193,10 @@ def test_what_is_written_is_the_mean(tmp_path: Path) -> None:
     held = [onnx.numpy_helper.to_array(t).ravel() for t in model.graph.initializer]
     bias = written["ip.bias"]
     assert any(np.array_equal(array, bias) for array in held)
-    tested = evaluate_run(run, data=None, device="cpu")
+    tested = Candidate.of_run(run).evaluated(Device("cpu"))
     assert tested.loss == pytest.approx(made.test["loss"], rel=1e-6)
     run.weights_file.unlink()
-    assert evaluate_run(run, data=None, device="cpu").loss == tested.loss
+    assert Candidate.of_run(run).evaluated(Device("cpu")).loss == tested.loss
 
 
 def test_given_weights_are_where_the_means_begin(tmp_path: Path) -> None:

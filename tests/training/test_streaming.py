@@ -21,8 +21,9 @@ from netspec.compiler import read
 from netspec.data import Reading
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
+from netspec.runtime.device import Device
 from netspec.training import samples
-from netspec.training.evaluation import evaluate_run
+from netspec.training.candidate import Candidate
 from netspec.training.experiment import prepare
 from netspec.training.feeding import BAD
 from netspec.training.initial import initial_check
@@ -198,7 +199,7 @@ def test_a_run_that_was_streamed_is_tested_alike(tmp_path: Path) -> None:
     spec = written(tmp_path, in_folders(tmp_path), solver=SOLVER + "\n")
     outcome = train(read(str(spec)), runs=tmp_path / "runs", device="cpu", threads=1)
     for batches, count in ((None, COUNT), (7, 35)):
-        found = evaluate_run(Run.open(outcome.run), data=None, device="cpu", batches=batches)
+        found = Candidate.of_run(Run.open(outcome.run)).evaluated(Device("cpu"), batches)
         assert found.samples == count
     assert outcome.waited is not None
     assert outcome.waited > 0

@@ -12,7 +12,8 @@ from netspec.compiler import elaborate, read
 from netspec.data.split import Fold
 from netspec.diagnostics import DataError, SpecErrors, UsageError
 from netspec.ir.layer import Phase
-from netspec.training.evaluation import evaluate_run
+from netspec.runtime.device import Device
+from netspec.training.candidate import Candidate
 from netspec.training.experiment import prepare
 from netspec.training.folds import cross_validate
 from netspec.training.launch import train
@@ -60,11 +61,11 @@ def test_a_share_without_test_data(tmp_path: Path) -> None:
 
     outcome = run(path)
     again = Run.open(outcome.run)
-    assert evaluate_run(again, data=None, device="cpu", split="val").loss == pytest.approx(
+    assert Candidate.of_run(again, split="val").evaluated(Device("cpu")).loss == pytest.approx(
         outcome.test["loss"]
     )
     with pytest.raises(UsageError, match=r'no `data "test" .*`--split val` takes the samples'):
-        evaluate_run(again, data=None, device="cpu")
+        Candidate.of_run(again).evaluated(Device("cpu"))
 
 
 def test_test_data_are_left_alone_until_asked_for(tmp_path: Path) -> None:
@@ -72,8 +73,8 @@ def test_test_data_are_left_alone_until_asked_for(tmp_path: Path) -> None:
     outcome = run(path)  # there is no test.npz yet
     archive(tmp_path / "test.npz", 6)
     again = Run.open(outcome.run)
-    assert evaluate_run(again, data=None, device="cpu").samples == 6
-    assert evaluate_run(again, data=None, device="cpu", split="val").samples == 12
+    assert Candidate.of_run(again).evaluated(Device("cpu")).samples == 6
+    assert Candidate.of_run(again, split="val").evaluated(Device("cpu")).samples == 12
 
 
 def test_the_transform_and_batch_of_test_are_for_validation_too(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_resume_holds_out_the_same(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its training data have changed: other samples"):
         run(path, resume=True)
     with pytest.raises(DataError, match="its training data have changed"):
-        evaluate_run(Run.open(outcome.run), data=None, device="cpu", split="val")
+        Candidate.of_run(Run.open(outcome.run), split="val").evaluated(Device("cpu"))
 
 
 def test_folds_are_runs(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_folds_are_runs(tmp_path: Path) -> None:
     assert scores.mean["loss"] == pytest.approx(np.mean(losses))
     assert scores.deviation["loss"] == pytest.approx(np.std(losses, ddof=1))
     for outcome in scores.outcomes:
-        found = evaluate_run(Run.open(outcome.run), data=None, device="cpu", split="val")
+        found = Candidate.of_run(Run.open(outcome.run), split="val").evaluated(Device("cpu"))
         assert found.samples == 20
         assert found.loss == pytest.approx(outcome.test["loss"])
     assert run(path, resume=scores.outcomes[1].run).ran == 0
@@ -192,8 +193,8 @@ def test_a_folder_val_beside_test(tmp_path: Path) -> None:
     assert (len(found.train), len(found.test)) == (12, 6)
     again = Run.open(outcome.run)
     assert again.settings.classes == ("ant", "bee", "cow")
-    assert evaluate_run(again, data=None, device="cpu").samples == 9
-    validated = evaluate_run(again, data=None, device="cpu", split="val")
+    assert Candidate.of_run(again).evaluated(Device("cpu")).samples == 9
+    validated = Candidate.of_run(again, split="val").evaluated(Device("cpu"))
     assert (validated.samples, validated.loss) == (6, pytest.approx(outcome.test["loss"]))
 
 
@@ -202,6 +203,6 @@ def test_a_folder_val_alone_is_the_test(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("train.npz", "pictures"))
     pictures(tmp_path / "pictures", train=2, val=1)
     again = Run.open(run(path).run)
-    assert evaluate_run(again, data=None, device="cpu").samples == 3
+    assert Candidate.of_run(again).evaluated(Device("cpu")).samples == 3
     with pytest.raises(UsageError, match="has no validation samples"):
-        evaluate_run(again, data=None, device="cpu", split="val")
+        Candidate.of_run(again, split="val").evaluated(Device("cpu"))
