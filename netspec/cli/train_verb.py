@@ -82,7 +82,6 @@ _GRAPHS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off":
     "--cuda-graph", type=click.Choice(["auto", "on", "off"]), default="off", show_default=True,
     help="Let CUDA record each graph once and replay it; `auto`: if that gives what plain runs do.",
 )  # fmt: skip
-@click.option("--cuda-graphs", is_flag=True, hidden=True, help="The same as --cuda-graph on.")
 @options.SETS
 @options.INCLUDES
 @caffe_options
@@ -110,7 +109,6 @@ def command(
     recompute: str | None,
     no_tf32: bool,
     cuda_graph: Literal["auto", "on", "off"],
-    cuda_graphs: bool,
     sets: tuple[str, ...],
     include_paths: tuple[Path, ...],
     wishes: Wishes | None,
@@ -149,7 +147,7 @@ def command(
         return train(
             spec, runs=runs, resume=again, data=data, device=device, target=target,
             threads=threads, recompute=options.names(recompute, "--recompute"),
-            tf32=not no_tf32, cuda_graphs=_GRAPHS[cuda_graph] or cuda_graphs, autotune=autotune,
+            tf32=not no_tf32, cuda_graphs=_GRAPHS[cuda_graph], autotune=autotune,
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
             epochs=epochs, max_time=amount, batch=samples, precision=_PRECISIONS.get(precision),

@@ -17,6 +17,9 @@ from netspec.diagnostics import MAX_ERRORS, Diagnostics, Source, Span, SpecError
 from netspec.grammar import literals
 
 MAX_TEXT = 2**20
+MAX_TOKENS = 400_000
+"""Words, numbers and signs of a text: where they have four characters each, all that fit and half
+as many again."""
 MAX_NESTING = 64
 _SHOWN = 40
 
@@ -138,6 +141,7 @@ class _Scanner:
                 break
             else:
                 at = special[kind](token)
+        self._check_count()
         end = self.tokens[-1].end if self.tokens else 0
         self._close_until(0, end)
         append(Token(END, "", source, end, end))
@@ -161,6 +165,16 @@ class _Scanner:
         if len(text) > MAX_TEXT or len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT:
             where = Span(self.source, 0, 0)
             self.faults.error(limit(f"the text is longer than {MAX_TEXT} bytes", where))
+            self.faults.check()
+
+    def _check_count(self) -> None:
+        """Parsing costs by the token, of which a text of numbers has too many for its length."""
+        if len(self.tokens) > MAX_TOKENS:
+            token = self.tokens[MAX_TOKENS]
+            where = Span(self.source, token.start, token.end)
+            self.faults.error(
+                limit(f"the text has more than {MAX_TOKENS:,} words and signs", where)
+            )
             self.faults.check()
 
     def _check_control(self) -> str:

@@ -146,7 +146,6 @@ def test_half_precision(netspec: Netspec, words: list[object], tmp_path: Path) -
         (["--cuda-graph", "auto"], False),
         (["--cuda-graph", "off"], False),
         (["--cuda-graph", "on"], True),
-        (["--cuda-graphs"], True),
     ],
 )
 def test_cuda_graphs_on_the_cpu(

@@ -13,7 +13,7 @@ from netspec.codegen.builder import Builder
 from netspec.codegen.emit import emit
 from netspec.codegen.transform import Transforming
 from netspec.diagnostics import UsageError
-from netspec.ir.sections import MEAN as NAME
+from netspec.ir.transform import MEAN as NAME
 from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType
 

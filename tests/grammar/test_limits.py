@@ -41,6 +41,11 @@ def test_nesting(opening: str, closing: str) -> None:
     assert refused(opening * (10**6 // len(opening)), within=5 if "<" in opening else 1) == "limit"
 
 
+def test_words_and_signs() -> None:
+    read("a: [" + "1, " * 199_997 + "1]")  # 400,000 with the brackets, the key and its colon
+    assert refused("a: [" + "1, " * 199_998 + "1]", within=5) == "limit"
+
+
 def test_nesting_of_other_brackets() -> None:
     read("a: " + "(" * 64 + "1" + ")" * 64)
     assert refused("a: " + "(" * 65 + "1" + ")" * 65) == "limit"
