@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ MAX_ERRORS = 20
 
 MAX_FOUND = 200
 """Faults after which a stage stops looking for more."""
+
+_WORD = 200
+"""Characters of a word that a message shows."""
+_LONG_WORD = re.compile(rf"\S{{{_WORD + 1},}}")
 
 _KNOWN = 2000
 _CANDIDATES = 100
@@ -93,6 +98,11 @@ class Span:
         return Span(self.source, self.start, other.end)
 
 
+def _short_words(text: str) -> str:
+    """The text with words that no line would hold cut: a file may have one of a megabyte."""
+    return _LONG_WORD.sub(lambda found: f"{found[0][:_WORD]}…", text)
+
+
 class NetspecError(Exception):
     """A user's fault that netspec reports without a traceback; `exit_code` is the process's."""
 
@@ -117,6 +127,7 @@ class SpecError(NetspecError):
         hint: str | None = None,
         trail: Sequence[tuple[str, Span]] = (),
     ) -> None:
+        message = _short_words(message)
         super().__init__(message)
         self.message = printable(message)
         self.span = span

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netspec.caffe.validate import validate_caffe
-from netspec.diagnostics import MAX_ERRORS, Diagnostics, Source, SpecError
+from netspec.diagnostics import MAX_ERRORS, Diagnostics, Source, Span, SpecError
 from netspec.grammar import ast
 from netspec.grammar.parser import parse
 from netspec.grammar.printer import to_text
@@ -321,6 +321,8 @@ def test_a_word_of_any_length_makes_a_short_message() -> None:
     _, found = run(f"layers {{ type: {'RELU' * 1000} }}", lenient=True)
     assert found.warnings
     assert all(len(lint.message) < 200 for lint in found.warnings)
+    fault = SpecError(f"there is no `{'RELU' * 1000}`", Span(Source("x", "a"), 0, 1), code="value")
+    assert len(fault.message) < 300
 
 
 @pytest.mark.parametrize(
