@@ -66,12 +66,9 @@ def command(
     """
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
     from netspec.training.experiment import prepare
-    from netspec.training.machine import find_machine
     from netspec.training.range_test import range_test
 
-    machine = find_machine(
-        device, target=target, threads=threads, warn=lambda said: click.echo(said, err=True)
-    )
+    machine = options.machine(device, target, threads)
     with Steps("lr-range", iterations, quiet=as_json) as steps:
         found = range_test(
             prepare(source, data=data), machine, first=first, last=last, iterations=iterations,

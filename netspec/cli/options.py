@@ -6,11 +6,14 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from netspec.diagnostics import Diagnostics, UsageError
+
+if TYPE_CHECKING:
+    from netspec.training.machine import Machine
 
 SPEC = click.argument("spec")
 SETS = click.option(
@@ -65,6 +68,15 @@ PHASE = click.option(
     help="The phase to show.",
 )
 BATCH = click.option("--batch", type=click.IntRange(1, 2**20), help="Batch size.")
+
+
+def machine(device: str, target: str | None, threads: int | None) -> Machine:
+    """Where a verb without a run computes; what is to be said of it is told on stderr."""
+    from netspec.training.machine import find_machine
+
+    return find_machine(
+        device, target=target, threads=threads, warn=lambda said: click.echo(said, err=True)
+    )
 
 
 def names(given: str | None, option: str) -> tuple[str, ...]:

@@ -61,12 +61,9 @@ def command(
     """
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
     from netspec.training.experiment import prepare
-    from netspec.training.machine import find_machine
     from netspec.training.overfit import overfit
 
-    machine = find_machine(
-        device, target=target, threads=threads, warn=lambda said: click.echo(said, err=True)
-    )
+    machine = options.machine(device, target, threads)
     with Steps("overfit", iterations, quiet=as_json) as steps:
         found = overfit(
             prepare(source, data=data), machine, iterations=iterations, samples=samples,

@@ -17,7 +17,7 @@ from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
 from netspec.runtime.device import cores
 from netspec.runtime.roofline import Roofline, measure_roofline
-from netspec.training.machine import Machine, find_machine
+from netspec.training.machine import Machine
 from netspec.training.timing import LayerTime, Share, Timing, time_net
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def command(
         read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes), batch=batch
     )
     net = nets[Phase(phase)].net
-    machine = find_machine(
-        device, target=target, threads=threads, warn=lambda said: click.echo(said, err=True)
-    )
+    machine = options.machine(device, target, threads)
     roofline = measure_roofline(machine.device)
     timing = time_net(net, machine, roofline, iterations=iterations)
     if as_json:

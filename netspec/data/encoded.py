@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -43,6 +43,17 @@ class Encoded:
     """Which of red and blue comes first in what is decoded."""
     tolerance: Tolerance
 
+    @classmethod
+    def of_files(cls, files: Sequence[Path], wanted: Wanted, order: ColourOrder) -> Encoded:
+        """Files in folders; `order` is theirs unless the section says another."""
+        return cls(
+            len(files),
+            name=lambda i: files[i],
+            content=lambda i: wanted.content(files[i]),
+            order=wanted.order(order),
+            tolerance=wanted.tolerance,
+        )
+
     def natural_shape(self) -> Shape:
         """C x H x W of the first image as it is; of the first that can be read, if some need not.
 
@@ -57,21 +68,18 @@ class Encoded:
         raise AssertionError("a source without images is refused before")
 
     def shape(self, path: Path, wanted: Wanted) -> Shape:
-        """C x H x W of every image: as the section or the net says, else as the first one is.
-
-        Call it within `strict`.
-        """
+        """C x H x W of every image: as the section or the net says, else as the first one is."""
         section = wanted.section
-        shape = image_shape(path, wanted.shape) if wanted.shape else self.natural_shape()
-        if section.new_height:
-            return (shape[0], section.new_height, section.new_width)
-        return (shape[0], *self.natural_shape()[1:]) if wanted.cropped else shape
+        with strict():
+            shape = image_shape(path, wanted.shape) if wanted.shape else self.natural_shape()
+            if section.new_height:
+                return (shape[0], section.new_height, section.new_width)
+            return (shape[0], *self.natural_shape()[1:]) if wanted.cropped else shape
 
     def images(self, path: Path, wanted: Wanted) -> Lazy:
         """The array of all images, brought to one size if the section says which."""
-        with strict():
-            shape = self.shape(path, wanted)
-        return self.lazy(shape, decode_scaled if wanted.section.new_height else decode_bytes)
+        take = decode_scaled if wanted.section.new_height else decode_bytes
+        return self.lazy(self.shape(path, wanted), take)
 
     def lazy(self, shape: Shape, take: Decode = decode_bytes) -> Lazy:
         """The array of images of C x H x W, each decoded by `take`."""

@@ -10,7 +10,7 @@ import numpy as np
 from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import SUFFIXES, strict
+from netspec.data.image import SUFFIXES
 from netspec.ir.types import TensorType
 
 SPLITS = {"train": ("train",), "test": ("test", "val"), "val": ("val",)}
@@ -25,31 +25,17 @@ def _claims(path: Path) -> bool:
 
 
 def _read(path: Path, wanted: Wanted) -> Dataset:
-    classes, files = _listed(path, wanted.split)
-    images = _encoded(files, wanted)
-    label = np.array([index for _, index in files], np.int64)
-    found = [file for file, _ in files]
-    data = {"data": images.images(path, wanted)}
-    return Dataset({"label": label}, classes, str(path), files=found, streamed=data)
+    classes, listed = _listed(path, wanted.split)
+    files = [file for file, _ in listed]
+    label = np.array([index for _, index in listed], np.int64)
+    data = {"data": Encoded.of_files(files, wanted, "RGB").images(path, wanted)}
+    return Dataset({"label": label}, classes, str(path), files=files, streamed=data)
 
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
-    _, files = _listed(path, wanted.split)
-    with strict():
-        return {
-            "data": TensorType(_encoded(files, wanted).shape(path, wanted), "uint8"),
-            "label": LABEL,
-        }
-
-
-def _encoded(files: list[tuple[Path, int]], wanted: Wanted) -> Encoded:
-    return Encoded(
-        len(files),
-        name=lambda i: files[i][0],
-        content=lambda i: wanted.content(files[i][0]),
-        order=wanted.order("RGB"),
-        tolerance=wanted.tolerance,
-    )
+    _, listed = _listed(path, wanted.split)
+    images = Encoded.of_files([file for file, _ in listed], wanted, "RGB")
+    return {"data": TensorType(images.shape(path, wanted), "uint8"), "label": LABEL}
 
 
 def _listed(path: Path, split: str) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:

@@ -73,9 +73,7 @@ def _picture(path: Path, channels: int, extent_for: Callable[[Shape], Sequence[i
         if extent[0] * extent[1] > MAX_PIXELS:
             text = f"image of {size(found)}, at {size(extent)} over {MAX_PIXELS:,} pixels"
             raise fault(path, text)
-        if found != extent:
-            image = image.resize((extent[1], extent[0]), Image.Resampling.BILINEAR)
-        return Picture(_pixels(image), found, found != extent)
+        return Picture(_pixels(_brought(image, extent)), found, found != extent)
 
 
 def decode_bytes(
@@ -105,9 +103,15 @@ def decode_scaled(
     """An image of any size brought to C x H x W as `read_image` does it."""
     channels, *extent = shape
     image = _convert(name, _parse(name, data), channels)
-    if [image.height, image.width] != extent:
-        image = image.resize((extent[1], extent[0]), Image.Resampling.BILINEAR)
-    return _pixels(image, order)
+    return _pixels(_brought(image, extent), order)
+
+
+def _brought(image: Image.Image, extent: Sequence[int]) -> Image.Image:
+    """An image of another height and width, unless they are its own."""
+    height, width = extent
+    if (image.height, image.width) == (height, width):
+        return image
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def decode_natural(name: Path | str, data: Buffer, order: ColourOrder) -> NDArray[np.uint8]:

@@ -41,7 +41,7 @@ def _claims(path: Path) -> bool:
 def _read(path: Path, wanted: Wanted) -> Dataset:
     entries = _entries(path)
     files = located(path, [entry.image for entry in entries], wanted)
-    images = _encoded(files, wanted)
+    images = Encoded.of_files(files, wanted, "BGR")
     with strict():
         shape = _shape(images, wanted)
     data = images.lazy(shape, decode_resized if wanted.section.new_height else decode_bytes)
@@ -51,19 +51,9 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
 
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     (entry,) = _entries(path, 1)
-    images = _encoded(located(path, [entry.image], wanted), wanted)
+    images = Encoded.of_files(located(path, [entry.image], wanted), wanted, "BGR")
     with strict():
         return {"data": TensorType(_shape(images, wanted), "uint8"), "label": LABEL}
-
-
-def _encoded(files: list[Path], wanted: Wanted) -> Encoded:
-    return Encoded(
-        len(files),
-        name=lambda i: files[i],
-        content=lambda i: wanted.content(files[i]),
-        order=wanted.order("BGR"),
-        tolerance=wanted.tolerance,
-    )
 
 
 def _shape(images: Encoded, wanted: Wanted) -> Shape:

@@ -15,7 +15,7 @@ from netspec.data.classes import class_names
 from netspec.data.dataset import LABEL, Array, Dataset, Reader, Wanted
 from netspec.data.encoded import Encoded
 from netspec.data.file import fault
-from netspec.data.image import SUFFIXES, strict
+from netspec.data.image import SUFFIXES
 from netspec.data.lazy import Lazy
 from netspec.data.lines import located
 from netspec.data.rows import WHOLE, Row, is_finite, is_number, numbers, rows_of
@@ -60,7 +60,7 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
     if columns.image is not None:
         texts = [*names.lines]
         files = located(path, [texts[code] for code in names.codes], wanted)
-        images = _encoded(files, wanted)
+        images = Encoded.of_files(files, wanted, "RGB")
         streamed["data"] = images.images(path, wanted)
     elif wanted.shape and prod(wanted.shape) == arrays["data"].shape[1]:
         arrays["data"] = arrays["data"].reshape(-1, *wanted.shape)
@@ -74,9 +74,9 @@ def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     first = next(rows)
     types = {name: TensorType((len(places),)) for name, places in columns.arrays.items()}
     if columns.image is not None:
-        with strict():
-            files = located(path, [first.cells[columns.image].strip()], wanted)
-            types["data"] = TensorType(_encoded(files, wanted).shape(path, wanted), "uint8")
+        files = located(path, [first.cells[columns.image].strip()], wanted)
+        images = Encoded.of_files(files, wanted, "RGB")
+        types["data"] = TensorType(images.shape(path, wanted), "uint8")
     if columns.label is not None:
         cell = first.cells[columns.label].strip()
         real = is_number(cell) and not WHOLE.fullmatch(cell)
@@ -195,16 +195,6 @@ def _labels(
         if text not in classes:
             raise wrong(text, "is not among the section's classes")
     return np.array([classes.index(text) for text in texts], np.int64)[codes], classes
-
-
-def _encoded(files: list[Path], wanted: Wanted) -> Encoded:
-    return Encoded(
-        len(files),
-        name=lambda i: files[i],
-        content=lambda i: wanted.content(files[i]),
-        order=wanted.order("RGB"),
-        tolerance=wanted.tolerance,
-    )
 
 
 def _files(path: Path, wanted: Wanted) -> list[Path]:

@@ -12,7 +12,7 @@ from netspec.data.dataset import LABEL, Dataset, Reader, Wanted
 from netspec.data.encoded import Encoded
 from netspec.data.file import fault
 from netspec.data.folder import SPLITS, UNREAD
-from netspec.data.image import SUFFIXES, strict
+from netspec.data.image import SUFFIXES
 from netspec.data.packed import Archive, read_directory
 from netspec.ir.types import TensorType
 
@@ -40,9 +40,8 @@ def _read(path: Path, wanted: Wanted) -> Dataset:
 def _probe(path: Path, wanted: Wanted) -> dict[str, TensorType]:
     archive = read_directory(path)
     _, entries = _listed(archive, wanted.split)
-    with strict():
-        shape = _encoded(archive, entries, wanted).shape(path, wanted)
-        return {"data": TensorType(shape, "uint8"), "label": LABEL}
+    shape = _encoded(archive, entries, wanted).shape(path, wanted)
+    return {"data": TensorType(shape, "uint8"), "label": LABEL}
 
 
 def _encoded(archive: Archive, entries: list[_Entry], wanted: Wanted) -> Encoded:

@@ -107,6 +107,11 @@ class DataSection(Fields):
         return self
 
     @property
+    def shuffled(self) -> bool:
+        """Whether each epoch of a training has an order of its own."""
+        return True if self.shuffle is None else self.shuffle
+
+    @property
     def channel_order(self) -> ColourOrder | None:
         """How the section wants images decoded, as far as it says."""
         caffe = self.backend or self.source.endswith(".txt")

@@ -66,10 +66,9 @@ class Experiment:
         """Which samples each iteration takes."""
         data = self.nets.train.net.data
         assert data is not None
-        shuffle = True if data.shuffle is None else data.shuffle
         batch = self.nets.train.net.batch * self.solver.iter_size
         seed = self.solver.random_seed
-        return Batches(len(self.train), batch, seed, shuffle, data.rand_skip)
+        return Batches(len(self.train), batch, seed, data.shuffled, data.rand_skip)
 
     @property
     def length(self) -> int:

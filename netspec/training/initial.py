@@ -109,8 +109,8 @@ def initial_check(
     else:
         dataset, source = open_phase(spec, net, Phase.TRAIN, data=data)
         assert net.data is not None
-        shuffle = True if net.data.shuffle is None else net.data.shuffle
-        batches = Batches(len(dataset), net.batch, seed, shuffle, net.data.rand_skip)
+        shuffled, skip = net.data.shuffled, net.data.rand_skip
+        batches = Batches(len(dataset), net.batch, seed, shuffled, skip)
         arrays, indices = dataset.taken(batches.indices(0)), np.arange(net.batch, dtype=np.int64)
     moments = Moments(net, dependent)
     losses, found = _run(net, moments, arrays, indices, seed)

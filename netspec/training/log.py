@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from netspec.diagnostics import DataError, printable
+from netspec.diagnostics import printable
 from netspec.files import write_durably
-from netspec.training.appended import append, sync
+from netspec.training.appended import Growing
 
 _FIRST = ("iteration", "epoch", "lr", "loss")
 _TEST = "test_"
@@ -20,7 +19,7 @@ _LAST = "seconds"
 Row = dict[str, str]
 
 
-class Log:
+class Log(Growing):
     """Appends rows to a CSV file with one header.
 
     Columns: iteration, epoch, lr, loss, the training metrics, test_loss, the test metrics, and last
@@ -38,14 +37,11 @@ class Log:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open, and drop what comes after iteration `keep` or is torn."""
-        self.path = path
-        self._warn = warn
-        self._warned = False
+        self._columns, rows, size = _read(path, keep)
+        super().__init__(path, size, warn)
         self._clock = clock
-        self._columns, rows, self._size = _read(path, keep)
         self._held: list[Row] = []
         self._start = clock() - (_number(rows[-1][_LAST]) if rows else 0.0)
-        self._attempt(self._cut)
 
     def append(
         self,
@@ -64,32 +60,11 @@ class Log:
         self._held.append(row)
         self._attempt(self._write)
 
-    def sync(self) -> None:
-        """Bring the rows to the disk: a checkpoint that survives should find those before it."""
-        if self.path.exists():  # the first row may be yet to come
-            self._attempt(lambda: sync(self.path))
-
-    def _attempt(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except (OSError, DataError) as fault:
-            if not self._warned:
-                reason = fault.strerror if isinstance(fault, OSError) else str(fault)
-                self._warn(f"{self.path}: the log is behind, training goes on: {reason}")
-            self._warned = True
-
-    def _cut(self) -> None:
-        """Undo a row that was torn, by a crash or by a full disk."""
-        if self.path.exists() and self.path.stat().st_size > self._size:
-            os.truncate(self.path, self._size)
-
     def _write(self) -> None:
         columns = _ordered([*self._columns, *(name for row in self._held for name in row)])
         self._cut()
         if columns == self._columns:
-            text = _csv([[row.get(name, "") for name in columns] for row in self._held])
-            append(self.path, text)
-            self._size += len(text)
+            self._add(_csv([[row.get(name, "") for name in columns] for row in self._held]))
         else:
             _, rows, _ = _read(self.path, None)
             table = [[row.get(name, "") for name in columns] for row in (*rows, *self._held)]

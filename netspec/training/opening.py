@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from netspec.compiler import (
-    Elaborated,
-    Spec,
-    elaborate,
-)
-from netspec.data import (
-    Dataset,
-    Reading,
-    validates,
-)
+from netspec.compiler import Elaborated, Spec, elaborate
+from netspec.data import Dataset, validates
 from netspec.data.split import Fold, digest
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
@@ -31,14 +23,13 @@ def open_phase(
     *,
     data: Path | None = None,
     source: str | None = None,
-    reading: Reading | None = None,
 ) -> tuple[Dataset, str]:
     """The data set of a phase, checked against the net, and where it was found.
 
     What its transform reads of the training data is there, see `_measured`.
     """
     base, name = place_of(spec, net, phase, data, source)
-    dataset = opened(spec, net, base, name, SPLITS[phase], reading)
+    dataset = opened(spec, net, base, name, SPLITS[phase])
     return _measured(spec, net, dataset), found_at(base, name)
 
 

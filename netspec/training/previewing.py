@@ -56,8 +56,7 @@ def preview(
     _check(net)
     if seed is None:
         seed = net.solver.random_seed if net.solver else 1
-    shuffle = True if net.data.shuffle is None else net.data.shuffle
-    chosen = Batches(len(dataset), samples, seed, shuffle).indices(0)
+    chosen = Batches(len(dataset), samples, seed, net.data.shuffled).indices(0)
     arrays = dataset.taken(chosen)
     made = _fed(net, arrays, draws, seed)
     eyes = {name: _Eye.for_images(arrays[name], order) for name in net.transformed}

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from netspec.compiler import (
-    Spec,
-)
+from netspec.compiler import Spec
 from netspec.data import (
     Dataset,
     Reading,
