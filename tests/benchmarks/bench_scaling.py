@@ -11,10 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FORMS = {
+FORMS: dict[str, Callable[[int], str]] = {
     "chain": lambda n: "".join(
         f'conv "c{i}" {{ num_output: 8  kernel_size: 3  pad: 1 }}\nrelu\n' for i in range(n // 2)
     ),

@@ -153,7 +153,7 @@ def outside(step: Step) -> float:
         run(binding)
         inside += time.perf_counter() - started
 
-    Binding.run = counted  # type: ignore[method-assign]
+    Binding.run = counted  # type: ignore[method-assign, assignment]
     try:
         for _ in range(max(9, round(2 * BLOCK / warmed(step)))):
             inside = 0.0
