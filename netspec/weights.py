@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from netspec.caffe.match import Match, Row, Verdict
 from netspec.caffe.weights import load_caffemodel
-from netspec.data.npz import read_arrays
+from netspec.data.formats.npz import read_arrays
 from netspec.diagnostics import MAX_ERRORS, DataError, UsageError, printable, suggest
 from netspec.ir.net import Net
 from netspec.ir.types import Shape, size

@@ -18,7 +18,7 @@ from netspec.ir.layer import Phase
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
-    from netspec.training.candidate import Candidate
+    from netspec.training.testing.candidate import Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Opener:
 
     def one(self, name: str, phase: Phase = Phase.TEST, split: str = "test") -> Candidate:
         """The net of a run folder or a spec, beside the data of a phase; see `Candidate.of_run`."""
-        from netspec.training.candidate import Candidate
+        from netspec.training.testing.candidate import Candidate
 
         if self.weights is None:
             return self._of_run(Path(name), phase, split)
@@ -61,8 +61,8 @@ class Opener:
             yield self.one(name, split=split)
 
     def _of_run(self, path: Path, phase: Phase, split: str) -> Candidate:
-        from netspec.training.candidate import Candidate
-        from netspec.training.run import Run
+        from netspec.training.runs.run import Run
+        from netspec.training.testing.candidate import Candidate
 
         if self.sets or self.include_paths or self.wishes or self.ignore_mismatch:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")

@@ -105,7 +105,7 @@ def command(
         arrays = drawn_weights(net, seed)
     else:
         arrays = load(weights, net, ignore_mismatch=ignore_mismatch, seed=seed)
-    from netspec.training.measured import Measured
+    from netspec.training.setup.measured import Measured
 
     kept = Measured.read(source.path.parent)  # of a run, whose folder holds its spec
     compiled = compile_spec(
@@ -151,7 +151,7 @@ def _write_step(
     """The training step as a target runs it, and what it needs."""
     from netspec.codegen.emit import emit
     from netspec.codegen.memory import peak
-    from netspec.training.targets import find_target
+    from netspec.training.execution.targets import find_target
 
     found = find_target("cpu" if requested is None else requested)
     step = compile_step(source, found.target, batch=batch, recompute=recompute)

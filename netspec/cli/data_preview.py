@@ -50,7 +50,7 @@ def command(
     source = read_spec(spec, sets=sets, include_paths=include_paths, data=data)
     from netspec.files import write_durably
     from netspec.report.sheet import sheet
-    from netspec.training.previewing import preview
+    from netspec.training.trials.previewing import preview
 
     found = preview(source, samples=samples, draws=draws, seed=seed, data=data)
     rows = [(printable(row.name), [row.stored, *row.drawn]) for row in found]

@@ -57,7 +57,7 @@ def _versions() -> dict[str, Any]:
 def _devices() -> dict[str, Any]:
     try:
         from netspec.runtime.device import cuda_fault
-        from netspec.training.targets import find_target
+        from netspec.training.execution.targets import find_target
 
         fault = cuda_fault()
         found = find_target("cpu")

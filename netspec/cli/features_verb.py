@@ -48,7 +48,7 @@ def command(
     small net on their features learn where data are few; `fc` with `hinge_loss` is a linear SVM.
     """
     from netspec.runtime.device import choose_device
-    from netspec.training.features import Features
+    from netspec.training.testing.features import Features
 
     file = out or Path(f"features-{split}.npz")
     if file.suffix.lower() != ".npz":

@@ -12,7 +12,7 @@ from netspec.diagnostics import printable
 from netspec.report.json import VERSION
 
 if TYPE_CHECKING:
-    from netspec.training.folds import Scores
+    from netspec.training.trials.folds import Scores
 
 
 def tell(scores: Scores, *, as_json: bool) -> None:

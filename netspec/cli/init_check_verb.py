@@ -13,7 +13,7 @@ from netspec.diagnostics import printable
 from netspec.ir.types import size
 from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
-from netspec.training.initial import InitialCheck, LayerStart, initial_check
+from netspec.training.trials.initial import InitialCheck, LayerStart, initial_check
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes

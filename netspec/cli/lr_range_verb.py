@@ -16,7 +16,7 @@ from netspec.report.table import Table, print_table
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
-    from netspec.training.range_test import RangeTest
+    from netspec.training.trials.range_test import RangeTest
 
 _ROWS = 20
 """Of the table; --json has every iteration."""
@@ -65,8 +65,8 @@ def command(
     The loss over the rate tells where it learns, and where it blows up. It leaves no run behind.
     """
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
-    from netspec.training.experiment import prepare
-    from netspec.training.range_test import range_test
+    from netspec.training.setup.experiment import prepare
+    from netspec.training.trials.range_test import range_test
 
     machine = options.machine(device, target, threads)
     with Steps("lr-range", iterations, quiet=as_json) as steps:

@@ -13,7 +13,7 @@ import click
 from netspec.diagnostics import Diagnostics, UsageError
 
 if TYPE_CHECKING:
-    from netspec.training.machine import Machine
+    from netspec.training.execution.machine import Machine
 
 SPEC = click.argument("spec")
 SETS = click.option(
@@ -72,7 +72,7 @@ BATCH = click.option("--batch", type=click.IntRange(1, 2**20), help="Batch size.
 
 def machine(device: str, target: str | None, threads: int | None) -> Machine:
     """Where a verb without a run computes; what is to be said of it is told on stderr."""
-    from netspec.training.machine import find_machine
+    from netspec.training.execution.machine import find_machine
 
     return find_machine(
         device, target=target, threads=threads, warn=lambda said: click.echo(said, err=True)

@@ -15,7 +15,7 @@ from netspec.report.json import VERSION
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
-    from netspec.training.overfit import Overfit
+    from netspec.training.trials.overfit import Overfit
 
 
 @click.command("overfit")
@@ -60,8 +60,8 @@ def command(
     weight decay. It leaves no run behind.
     """
     source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
-    from netspec.training.experiment import prepare
-    from netspec.training.overfit import overfit
+    from netspec.training.setup.experiment import prepare
+    from netspec.training.trials.overfit import overfit
 
     machine = options.machine(device, target, threads)
     with Steps("overfit", iterations, quiet=as_json) as steps:

@@ -24,8 +24,8 @@ def command(run: Path, out: Path | None, data: Path | None, device: str) -> int:
 
     A training writes it, too, as it goes on; this one is of now, and may test on other data.
     """
-    from netspec.training.redrawn import redrawn
-    from netspec.training.run import Run
+    from netspec.training.logs.redrawn import redrawn
+    from netspec.training.runs.run import Run
 
     opened = Run.open(run)
     page = redrawn(

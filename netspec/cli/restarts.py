@@ -17,7 +17,7 @@ from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
 from netspec.training.listener import Listener
 from netspec.training.outcome import Outcome
-from netspec.training.restarts import Restart, Restarts, restarts
+from netspec.training.trials.restarts import Restart, Restarts, restarts
 
 
 def train_restarts(

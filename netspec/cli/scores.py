@@ -11,8 +11,8 @@ import numpy as np
 
 from netspec.diagnostics import printable
 from netspec.report.table import Table
-from netspec.training.predicting import Predictions
-from netspec.training.scored import Mistake, Regressed, Scored
+from netspec.training.testing.predicting import Predictions
+from netspec.training.testing.scored import Mistake, Regressed, Scored
 
 TOP = (1, 5)
 """The k of the top-k that are shown, where there are more classes."""

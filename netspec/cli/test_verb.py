@@ -20,9 +20,9 @@ from netspec.report.table import print_table
 if TYPE_CHECKING:
     from netspec.cli.scores import Shown
     from netspec.ir.net import Net
-    from netspec.training.candidate import Candidate
-    from netspec.training.evaluator import Evaluation
-    from netspec.training.predicting import Predictions
+    from netspec.training.execution.evaluator import Evaluation
+    from netspec.training.testing.candidate import Candidate
+    from netspec.training.testing.predicting import Predictions
 
 
 @click.command("test")
@@ -136,7 +136,7 @@ def _tested(
     scales: str | None,
 ) -> _Tested:
     from netspec.runtime.device import choose_device
-    from netspec.training.bound import transform_of
+    from netspec.training.execution.bound import transform_of
 
     place = choose_device(device)
     seen = chosen(views, scales, transform_of(member.net).seen)
@@ -179,8 +179,8 @@ def _print(tested: Sequence[_Tested], shown: Shown) -> None:
 
 
 def _ensemble(tested: Sequence[_Tested]) -> Predictions:
-    from netspec.training.candidate import Voice, ensemble
-    from netspec.training.predicting import Predictions
+    from netspec.training.testing.candidate import Voice, ensemble
+    from netspec.training.testing.predicting import Predictions
 
     voices = [
         Voice(each.run, each.net, each.found.scored)

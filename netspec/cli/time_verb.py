@@ -17,8 +17,8 @@ from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
 from netspec.runtime.device import cores
 from netspec.runtime.roofline import Roofline, measure_roofline
-from netspec.training.machine import Machine
-from netspec.training.timing import LayerTime, Share, Timing, time_net
+from netspec.training.execution.machine import Machine
+from netspec.training.trials.timing import LayerTime, Share, Timing, time_net
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes

@@ -161,7 +161,7 @@ def command(
             tell_restarts(train_restarts(source, restarts, one, runs, resume, listener), as_json)
         elif folds:
             from netspec.cli.folds import tell
-            from netspec.training.folds import cross_validate
+            from netspec.training.trials.folds import cross_validate
 
             tell(cross_validate(source, folds, runs, one, resume=resume), as_json=as_json)
         else:

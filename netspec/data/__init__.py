@@ -6,15 +6,15 @@ from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
-from netspec.data import cifar, database, folder, hdf5, idx, image_list, npz, table, zipped
 from netspec.data.classes import named
 from netspec.data.dataset import Dataset, Reader, Wanted, check_dataset, fitted
 from netspec.data.decoding import in_memory
 from netspec.data.file import fault
-from netspec.data.image import Picture, read_image, read_scaled
+from netspec.data.files.image import Picture, read_image, read_scaled
+from netspec.data.formats import cifar, database, folder, hdf5, idx, image_list, npz, table, zipped
+from netspec.data.formats.mnist import read_bundled
 from netspec.data.manifest import Manifest, beside, parse_manifest, read_manifest, write_text
 from netspec.data.mean import mean_image
-from netspec.data.mnist import read_bundled
 from netspec.data.reading import Reading
 from netspec.ir.fields import plain
 from netspec.ir.sections import DataSection

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.data.file import fault, read_whole
-from netspec.data.image import MAX_BYTES
+from netspec.data.files.image import MAX_BYTES
 from netspec.data.lazy import Lazy, Rows
 from netspec.data.manifest import Manifest
 from netspec.data.tolerance import Tolerance

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from netspec.data.dataset import Array, Dataset, afford
-from netspec.data.image import strict
+from netspec.data.files.image import strict
 from netspec.data.lazy import Decoded, decode_rows, settled
 
 _TASK = 64

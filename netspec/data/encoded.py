@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.data.dataset import Wanted
-from netspec.data.image import (
+from netspec.data.files.image import (
     decode_bytes,
     decode_natural,
     decode_scaled,

@@ -11,7 +11,7 @@ from math import prod, sqrt
 import numpy as np
 
 from netspec.data.dataset import Array, Dataset
-from netspec.data.image import strict
+from netspec.data.files.image import strict
 from netspec.diagnostics import DataError
 from netspec.ir.types import Shape, size
 

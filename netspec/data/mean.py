@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from netspec.blob import read_mean
 from netspec.data.file import fault
-from netspec.data.npz import read_npy
+from netspec.data.formats.npz import read_npy
 from netspec.ir.types import Shape, size
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from netspec.data.dataset import Array
 from netspec.data.decoding import THREADED, workers
-from netspec.data.image import strict_from_now_on
+from netspec.data.files.image import strict_from_now_on
 from netspec.data.lazy import Decoded, Lazy, Rows, decode_rows, settled
 
 AHEAD = 2

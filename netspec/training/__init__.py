@@ -1,1 +1,1 @@
-"""Training: the loop, checkpoints, metrics and logs."""
+"""Training: the loop and how it is launched; its parts in packages of their own."""

@@ -13,8 +13,8 @@ from netspec.ir.training_memory import training_memory
 from netspec.report.columns import bytes_text
 from netspec.report.summary import summarise
 from netspec.runtime.session import OutOfMemory
-from netspec.training.experiment import Experiment
-from netspec.training.machine import Machine
+from netspec.training.execution.machine import Machine
+from netspec.training.setup.experiment import Experiment
 
 _SHARE = 0.8
 """Of the free memory; the rest is for the tests' batches and for whoever else is there."""

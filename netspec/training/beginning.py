@@ -13,17 +13,17 @@ from netspec.diagnostics import NetspecError
 from netspec.grammar.printer import to_text
 from netspec.ir.fields import plain
 from netspec.ir.override import override
-from netspec.training import autotune as tuning
-from netspec.training import tuned
-from netspec.training.caffe_snapshot import restored
-from netspec.training.checkpoint import Progress
-from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment
+from netspec.training.execution import autotune as tuning
+from netspec.training.execution import tuned
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import Machine
 from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
-from netspec.training.machine import Machine
-from netspec.training.run import SPEC, Run, latest_run
-from netspec.training.settings import Settings, environment
+from netspec.training.runs.caffe_snapshot import restored
+from netspec.training.runs.checkpoint import Progress
+from netspec.training.runs.run import SPEC, Run, latest_run
+from netspec.training.runs.settings import Settings, environment
+from netspec.training.setup.experiment import Experiment
 from netspec.weights import load_weights
 
 

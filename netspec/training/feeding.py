@@ -10,10 +10,10 @@ from netspec.data import Reading
 from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import write_durably
-from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment
+from netspec.training.execution.executor import Executor
 from netspec.training.outcome import Outcome
-from netspec.training.run import Run
+from netspec.training.runs.run import Run
+from netspec.training.setup.experiment import Experiment
 
 BAD = "bad-samples.txt"
 """In a run's folder: the samples that were passed over, a line each."""

@@ -11,27 +11,28 @@ from typing import Literal
 from netspec.codegen.layout import Planner
 from netspec.compiler import Spec
 from netspec.data.split import Fold
-from netspec.training import autotune as tuning
-from netspec.training import loop, tuned
-from netspec.training.amendments import Amendments, rate_note
+from netspec.training import loop
 from netspec.training.batch_size import memory_explained, shortage
 from netspec.training.beginning import create_run, go_on_from, start_from
-from netspec.training.caffe_snapshot import caffe_snapshots
-from netspec.training.checkpoint import Progress
-from netspec.training.diagnosis import Diagnosis
-from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, idle_classes
+from netspec.training.execution import autotune as tuning
+from netspec.training.execution import tuned
+from netspec.training.execution.diagnosis import Diagnosis
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import Machine, find_machine
 from netspec.training.feeding import Feeding
 from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
-from netspec.training.machine import Machine, find_machine
+from netspec.training.logs.records import recording
 from netspec.training.outcome import Outcome
 from netspec.training.ready import Ready, Wanted, anew, going_on
-from netspec.training.records import recording
 from netspec.training.restoring import restore
 from netspec.training.resumption import run_again
-from netspec.training.run import Run
-from netspec.training.snapshot import Snapshot
+from netspec.training.runs.caffe_snapshot import caffe_snapshots
+from netspec.training.runs.checkpoint import Progress
+from netspec.training.runs.run import Run
+from netspec.training.runs.snapshot import Snapshot
+from netspec.training.setup.amendments import Amendments, rate_note
+from netspec.training.setup.experiment import Experiment, idle_classes
 
 
 def train(

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from netspec.diagnostics import UsageError
 from netspec.ir.schedule import Course, learning_rate, warming_up
 from netspec.ir.sections import Solver
-from netspec.training.best import write_best
-from netspec.training.checkpoint import Progress, State
 from netspec.training.due import Due
 from netspec.training.listener import Listener
-from netspec.training.log import Log
+from netspec.training.logs.log import Log
 from netspec.training.metrics import values
 from netspec.training.outcome import Diverged, Outcome, Stopped
 from netspec.training.parts import Batches, Diagnose, Executor
 from netspec.training.rollback import rolled_back
-from netspec.training.run import Run
+from netspec.training.runs.best import write_best
+from netspec.training.runs.checkpoint import Progress, State
+from netspec.training.runs.run import Run
+from netspec.training.runs.snapshot import Snapshot
 from netspec.training.signals import Signals
-from netspec.training.snapshot import Snapshot
 from netspec.training.stopping import ending, judged, reopened, why_ended
 
 _PATIENCE = 3

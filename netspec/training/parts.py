@@ -7,8 +7,8 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from netspec.training.checkpoint import State
 from netspec.training.metrics import Scores, Step
+from netspec.training.runs.checkpoint import State
 
 Diagnose: TypeAlias = Callable[[int, NDArray[Any]], str]
 """What went wrong first in an iteration of these samples; empty if nothing is found."""

@@ -12,17 +12,17 @@ from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec
 from netspec.data.split import Fold
 from netspec.runtime.free import free_memory
-from netspec.training.amendments import Amendments, amended, batch_set
 from netspec.training.batch_size import chosen_batch
 from netspec.training.beginning import new_tuner, seeded
-from netspec.training.experiment import Experiment, prepare
+from netspec.training.execution.machine import Machine
+from netspec.training.execution.scaling import suited_machine
 from netspec.training.feeding import Feeding, check_manifests, manifests
 from netspec.training.listener import Listener
-from netspec.training.machine import Machine
-from netspec.training.measured import NOTHING, Measured
 from netspec.training.resumption import Again, machine_again, planner_again
-from netspec.training.scaling import suited_machine
-from netspec.training.validation import check_held_out
+from netspec.training.setup.amendments import Amendments, amended, batch_set
+from netspec.training.setup.experiment import Experiment, prepare
+from netspec.training.setup.measured import NOTHING, Measured
+from netspec.training.setup.validation import check_held_out
 
 
 @dataclass(frozen=True)

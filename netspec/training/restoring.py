@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from netspec.diagnostics import DataError
-from netspec.training.changed import fitted
-from netspec.training.checkpoint import Keeper, Progress
 from netspec.training.listener import Listener
 from netspec.training.parts import Executor
 from netspec.training.plateau import Plateau
-from netspec.training.run import Run
+from netspec.training.runs.changed import fitted
+from netspec.training.runs.checkpoint import Keeper, Progress
+from netspec.training.runs.run import Run
 
 
 def restore(executor: Executor, run: Run, listener: Listener | None = None) -> Progress | None:

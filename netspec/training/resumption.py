@@ -14,17 +14,17 @@ from netspec.diagnostics import UsageError
 from netspec.ir.fields import plain
 from netspec.ir.layer import Phase
 from netspec.ir.override import override
-from netspec.training import autotune as tuning
-from netspec.training import tuned
-from netspec.training.amendments import joined
 from netspec.training.beginning import run_texts, seeded
-from netspec.training.changed import changed_texts, difference, shortened
-from netspec.training.experiment import Experiment, run_spec
+from netspec.training.execution import autotune as tuning
+from netspec.training.execution import tuned
+from netspec.training.execution.machine import Machine
 from netspec.training.feeding import manifests
-from netspec.training.folds import folded
 from netspec.training.listener import Listener
-from netspec.training.machine import Machine
-from netspec.training.run import SPEC, Run, latest_run
+from netspec.training.runs.changed import changed_texts, difference, shortened
+from netspec.training.runs.run import SPEC, Run, latest_run
+from netspec.training.setup.amendments import joined
+from netspec.training.setup.experiment import Experiment, run_spec
+from netspec.training.trials.folds import folded
 
 
 @dataclass(frozen=True)

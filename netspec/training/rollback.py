@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from netspec.diagnostics import DataError
 from netspec.ir.sections import Solver
-from netspec.training.checkpoint import Found, Keeper, Progress, load
+from netspec.training.runs.checkpoint import Found, Keeper, Progress, load
 
 
 def rolled_back(keeper: Keeper, failed: Progress, solver: Solver) -> Found | None:

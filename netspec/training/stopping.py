@@ -6,8 +6,8 @@ from typing import Any
 
 from netspec.ir.duration import spoken
 from netspec.ir.sections import Solver
-from netspec.training.checkpoint import Ending, Progress
 from netspec.training.metrics import improves
+from netspec.training.runs.checkpoint import Ending, Progress
 
 
 def judged(progress: Progress, solver: Solver, score: float, *, higher: bool) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
 from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.ir.graph import Value
-from netspec.training.targets import find_target
+from netspec.training.execution.targets import find_target
 
 Arrays: TypeAlias = list[npt.NDArray[Any]]
 Run: TypeAlias = Callable[[Builder, Sequence[Value], Mapping[str, npt.NDArray[Any]]], Arrays]

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from netspec.compiler import read
-from netspec.training.checkpoint import Keeper, Progress, State
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
-from netspec.training.machine import find_machine
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import find_machine
+from netspec.training.runs.checkpoint import Keeper, Progress, State
+from netspec.training.setup.experiment import prepare
 
 SPEC = """
 data "train" { source: "mnist"  batch_size: 64 }

@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from netspec.compiler import read
 from netspec.ir.schedule import Course, learning_rate
-from netspec.training.bound import uniform
-from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, prepare
-from netspec.training.machine import find_machine
+from netspec.training.execution.bound import uniform
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import find_machine
+from netspec.training.setup.experiment import Experiment, prepare
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10-12k-jpg.zip"
 SEEDS = (1, 2, 3)

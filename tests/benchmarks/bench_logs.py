@@ -15,12 +15,12 @@ from pathlib import Path
 from netspec.compiler import read
 from netspec.data.order import Batches
 from netspec.training.beginning import create_run
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import find_machine
 from netspec.training.listeners import Listeners
-from netspec.training.machine import find_machine
+from netspec.training.logs.records import recording
 from netspec.training.outcome import Outcome
-from netspec.training.records import recording
+from netspec.training.setup.experiment import prepare
 
 PIECES, STEPS, ROW, TEST = 16, 40, 20, 160
 

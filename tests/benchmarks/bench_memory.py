@@ -19,8 +19,8 @@ from netspec.codegen import memory
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import gradient_graph
 from netspec.ir.training_memory import training_memory
-from netspec.training.bound import array_types, transform_of
-from netspec.training.targets import find_target
+from netspec.training.execution.bound import array_types, transform_of
+from netspec.training.execution.targets import find_target
 
 TESTS = Path(__file__).parents[1]
 STEPS = 5
@@ -41,7 +41,7 @@ print(resident("VmHWM"))
 
 PROCESSES = {
     "netspec train lenet, an epoch with its test": _TRAIN,
-    "imports alone: ours": "import netspec.training.executor, netspec.training.experiment",
+    "imports alone: ours": "import netspec.training.launch",
     "imports alone: PyTorch": "import torch, numpy",
 }
 

@@ -27,10 +27,10 @@ PAUSE = 0.1
 STAGES = {
     "read": ("sides", "read"),
     "elaborate": ("sides", "elaborate"),
-    "target": ("netspec.training.executor", "target_for"),
-    "gradient graph": ("netspec.training.executor", "gradient_graph"),
-    "emit": ("netspec.training.bound", "emit"),
-    "sessions": ("netspec.training.bound", "make_session"),
+    "target": ("netspec.training.execution.executor", "target_for"),
+    "gradient graph": ("netspec.training.execution.executor", "gradient_graph"),
+    "emit": ("netspec.training.execution.bound", "emit"),
+    "sessions": ("netspec.training.execution.bound", "make_session"),
     "run": ("netspec.runtime.state:Binding", "run"),
 }
 """The functions that a stage of our step's making is spent in, and where they are called."""

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from netspec.compiler import read
-from netspec.training.executor import Executor
-from netspec.training.experiment import Experiment, prepare
-from netspec.training.machine import find_machine
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import find_machine
+from netspec.training.setup.experiment import Experiment, prepare
 
 ARCHIVE = Path(__file__).parents[3] / "shared" / "data" / "cifar10-12k-jpg.zip"
 BATCH, STEPS, BLOCKS = 64, 25, 4

@@ -15,7 +15,7 @@ from netspec.compiler import elaborate, read
 from netspec.ir.net import Net
 from netspec.ir.sections import DataSection, Solver
 from netspec.ir.transform import Transform
-from netspec.training.executor import Executor
+from netspec.training.execution.executor import Executor
 
 NETS = Path(__file__).with_name("nets")
 RATE = 1e-5

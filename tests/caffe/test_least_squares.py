@@ -19,8 +19,8 @@ import pytest
 from netspec.compiler import elaborate, read
 from netspec.ir.schedule import Course, learning_rate
 from netspec.ir.sections import Solver
-from netspec.training.checkpoint import State
-from netspec.training.executor import Executor
+from netspec.training.execution.executor import Executor
+from netspec.training.runs.checkpoint import State
 
 SPEC = """
 data "train" { source: "?"  batch_size: BATCH }

@@ -12,8 +12,8 @@ from netspec.caffe.upgrade import Wishes
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.data import open_dataset
 from netspec.runtime.device import Device
-from netspec.training.candidate import Candidate
 from netspec.training.launch import train
+from netspec.training.testing.candidate import Candidate
 from netspec.weights import load_weights
 
 from .corpus import ROOT

@@ -13,7 +13,7 @@ from PIL import Image
 from netspec.cli import main
 from netspec.compiler import read
 from netspec.report.sheet import GAP, NAME, sheet
-from netspec.training.previewing import preview
+from netspec.training.trials.previewing import preview
 
 RNG = np.random.default_rng(0)
 

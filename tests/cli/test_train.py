@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 from netspec.runtime.device import cuda_fault
-from netspec.training.run import Run
-from netspec.training.targets import find_target
+from netspec.training.execution.targets import find_target
+from netspec.training.runs.run import Run
 
 Netspec = Callable[..., Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from netspec.training.run import Run
+from netspec.training.runs.run import Run
 
 Netspec = Callable[..., Any]
 

@@ -32,7 +32,7 @@ from netspec.ir.types import TensorType
 from netspec.ir.window import Window
 from netspec.runtime.device import Device
 from netspec.runtime.session import session_options
-from netspec.training.targets import target_for
+from netspec.training.execution.targets import target_for
 
 
 def _references() -> ModuleType:

@@ -13,7 +13,7 @@ from netspec.codegen.target import CPU_PLAIN, Target, cpu_blocked
 from netspec.compiler import compile_step, read
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
-from netspec.training.targets import find_target
+from netspec.training.execution.targets import find_target
 
 BLOCKED = find_target("cpu").target
 pytestmark = pytest.mark.skipif(not BLOCKED.block, reason="no blocked layout here")

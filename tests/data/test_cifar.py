@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from netspec.data import Dataset, open_dataset, probe
-from netspec.data.pickled import MAX_STEPS, read_pickle
+from netspec.data.files.pickled import MAX_STEPS, read_pickle
 from netspec.diagnostics import DataError
 from netspec.ir.sections import DataSection
 

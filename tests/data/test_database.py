@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from netspec.data import check_order, open_dataset, probe
-from netspec.data.lmdb import records
+from netspec.data.files.lmdb import records
 from netspec.diagnostics import DataError
 from netspec.ir.sections import DataSection
 from netspec.ir.transform import Transform

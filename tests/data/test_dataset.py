@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from netspec.data import READERS, Dataset, check_dataset, open_dataset
-from netspec.data import mnist as bundled
+from netspec.data.formats import mnist as bundled
 from netspec.diagnostics import DataError
 from netspec.ir.types import TensorType
 

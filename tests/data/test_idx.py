@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from netspec.data import open_dataset
-from netspec.data.idx import read_idx
+from netspec.data.formats.idx import read_idx
 from netspec.diagnostics import DataError
 
 IMAGES = "train-images-idx3-ubyte"
@@ -199,7 +199,7 @@ def test_a_gzip_bomb_costs_nothing(tmp_path: Path, header: bytes) -> None:
     script = textwrap.dedent(f"""
         import resource, time
         from pathlib import Path
-        from netspec.data.idx import read_idx
+        from netspec.data.formats.idx import read_idx
         from netspec.diagnostics import DataError
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         start = time.process_time()

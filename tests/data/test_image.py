@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from netspec.data import open_dataset, read_image
-from netspec.data.image import decode_bytes, strict
-from netspec.data.png import SIGNATURE, check_png
+from netspec.data.files.image import decode_bytes, strict
+from netspec.data.files.png import SIGNATURE, check_png
 from netspec.diagnostics import DataError
 
 Build = Callable[..., Path]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from netspec.data import Dataset, fitted, open_dataset, probe
-from netspec.data.bilinear import resize
+from netspec.data.files.bilinear import resize
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.sections import DataSection
 from netspec.ir.transform import Transform

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netspec.data import Dataset, fitted, open_dataset, probe
-from netspec.data.rows import MAX_LINE
+from netspec.data.files.rows import MAX_LINE
 from netspec.diagnostics import DataError
 from netspec.ir.sections import DataSection
 from netspec.ir.types import TensorType

@@ -45,9 +45,9 @@ from netspec.ir.net import Net  # noqa: E402
 from netspec.ir.sections import DataSection, Solver  # noqa: E402
 from netspec.runtime.device import Device, cuda_fault  # noqa: E402
 from netspec.runtime.session import make_session  # noqa: E402
-from netspec.training import evaluator, executor  # noqa: E402
-from netspec.training.executor import Executor  # noqa: E402
-from netspec.training.recorded import Warn, silent  # noqa: E402
+from netspec.training.execution import evaluator, executor  # noqa: E402
+from netspec.training.execution.executor import Executor  # noqa: E402
+from netspec.training.execution.recorded import Warn, silent  # noqa: E402
 
 TOTAL = 290
 """Seconds, for everything."""

@@ -18,8 +18,8 @@ import onnx
 from netspec.compiler import elaborate, read
 from netspec.ir.sections import DataSection, Solver
 from netspec.runtime.device import Device
-from netspec.training import recorded
-from netspec.training.executor import Executor
+from netspec.training.execution import recorded
+from netspec.training.execution.executor import Executor
 
 STEPS = 4
 

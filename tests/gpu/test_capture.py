@@ -24,9 +24,9 @@ from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import OutOfMemory
 from netspec.runtime.state import Binding, Memory
-from netspec.training import recorded
-from netspec.training.capture import Captured
-from netspec.training.recorded import Checked
+from netspec.training.execution import recorded
+from netspec.training.execution.capture import Captured
+from netspec.training.execution.recorded import Checked
 
 HERE = Path(__file__).parent
 

@@ -16,7 +16,7 @@ from netspec.codegen.emit import emit
 from netspec.codegen.formulate import formulate
 from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.ir.types import TensorType
-from netspec.training.targets import find_target
+from netspec.training.execution.targets import find_target
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -14,7 +14,7 @@ from netspec.compiler import elaborate, read
 from netspec.ir.sections import DataSection, Solver
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
-from netspec.training.executor import Executor
+from netspec.training.execution.executor import Executor
 
 torch: Any = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -10,7 +10,7 @@ import pytest
 
 from netspec.compiler import elaborate, read
 from netspec.ir.initial import initial_weights
-from netspec.training.initial import initial_check
+from netspec.training.trials.initial import initial_check
 
 torch: Any = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity

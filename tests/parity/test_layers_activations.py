@@ -19,7 +19,7 @@ from netspec.codegen.lower import lower
 from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.compiler import elaborate, read
 from netspec.ir.net import Net
-from netspec.training.targets import find_target
+from netspec.training.execution.targets import find_target
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -20,8 +20,8 @@ import pytest
 from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import elaborate, read
 from netspec.data import open_dataset
-from netspec.training.executor import Executor
-from netspec.training.targets import find_target
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.targets import find_target
 
 torch: Any = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -11,10 +11,10 @@ import pytest
 from netspec.codegen.mixing import Mix
 from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import read
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
-from netspec.training.mixture import drawn_mixture
-from netspec.training.targets import find_target
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.mixture import drawn_mixture
+from netspec.training.execution.targets import find_target
+from netspec.training.setup.experiment import prepare
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -18,7 +18,7 @@ from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.ir.graph import Value
 from netspec.ir.types import Shape, TensorType
 from netspec.layers import LAYERS
-from netspec.training.targets import find_target
+from netspec.training.execution.targets import find_target
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

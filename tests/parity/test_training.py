@@ -24,9 +24,9 @@ from spec_text import SPECS, whole, without_relu
 from netspec.codegen.target import CPU_PLAIN, Target
 from netspec.compiler import elaborate, read
 from netspec.data import open_dataset
-from netspec.training.checkpoint import State
-from netspec.training.executor import Executor
-from netspec.training.targets import find_target
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.targets import find_target
+from netspec.training.runs.checkpoint import State
 
 torch: Any = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -36,7 +36,7 @@ from netspec.ir.stored import stored_inputs
 from netspec.ir.transform import Transform
 from netspec.runtime.device import Device
 from netspec.runtime.session import session_options
-from netspec.training.targets import find_target
+from netspec.training.execution.targets import find_target
 
 name, batch, phase, half = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:] == ["half"]
 if phase == "TRAIN":

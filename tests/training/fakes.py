@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from netspec.data.order import Batches
 from netspec.ir.sections import Solver
-from netspec.training.checkpoint import State
 from netspec.training.listener import Listener
 from netspec.training.loop import train
 from netspec.training.outcome import Outcome
 from netspec.training.restoring import restore
-from netspec.training.run import Run
-from netspec.training.settings import Settings
+from netspec.training.runs.checkpoint import State
+from netspec.training.runs.run import Run
+from netspec.training.runs.settings import Settings
 
 LENGTH = 12
 SOLVER = Solver(

@@ -15,15 +15,15 @@ from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
 from netspec.runtime.device import Device, choose_device
-from netspec.training.candidate import Candidate
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.targets import find_target
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
-from netspec.training.opening import open_phase
-from netspec.training.predicting import Predictor, judge
-from netspec.training.run import Run
-from netspec.training.targets import find_target
+from netspec.training.runs.run import Run
+from netspec.training.setup.experiment import prepare
+from netspec.training.setup.opening import open_phase
+from netspec.training.testing.candidate import Candidate
+from netspec.training.testing.predicting import Predictor, judge
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (24, 3, 9, 11)).astype(np.uint8)

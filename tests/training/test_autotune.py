@@ -29,12 +29,12 @@ from netspec.ir.graph import Graph, Op
 from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.session import make_session
-from netspec.training import autotune, tuned
-from netspec.training.autotune import Tuner, fastest
+from netspec.training.execution import autotune, tuned
+from netspec.training.execution.autotune import Tuner, fastest
+from netspec.training.execution.targets import target_for
+from netspec.training.execution.tuned import FILE, Circumstances, Measured, Tuned
 from netspec.training.listener import Listener
 from netspec.training.outcome import Stopped
-from netspec.training.targets import target_for
-from netspec.training.tuned import FILE, Circumstances, Measured, Tuned
 
 CPU = Device("cpu")
 HERE = Circumstances(

@@ -11,10 +11,10 @@ import pytest
 
 from netspec.compiler import read
 from netspec.diagnostics import UsageError
-from netspec.training.experiment import Experiment, prepare
-from netspec.training.machine import Machine, find_machine
-from netspec.training.overfit import overfit
-from netspec.training.range_test import Point, RangeTest, range_test
+from netspec.training.execution.machine import Machine, find_machine
+from netspec.training.setup.experiment import Experiment, prepare
+from netspec.training.trials.overfit import overfit
+from netspec.training.trials.range_test import Point, RangeTest, range_test
 
 NET = """
 data "train" { source: "samples.npz"  batch_size: 8  transform { crop_size: 6  mirror: true } }

@@ -16,13 +16,13 @@ from netspec.runtime import free as free_module
 from netspec.runtime.device import Device
 from netspec.runtime.free import free_memory
 from netspec.runtime.session import OutOfMemory, translated_errors
-from netspec.training import executor as executor_module
 from netspec.training import ready
 from netspec.training.batch_size import chosen_batch, training_bytes
-from netspec.training.experiment import Experiment, prepare
+from netspec.training.execution import executor as executor_module
+from netspec.training.execution.machine import Machine, find_machine
 from netspec.training.launch import train
 from netspec.training.listener import Listener
-from netspec.training.machine import Machine, find_machine
+from netspec.training.setup.experiment import Experiment, prepare
 
 NET = """
 data "train" { source: "samples.npz"  batch_size: 4 }

@@ -18,9 +18,9 @@ from safetensors.numpy import load_file, save_file
 
 from netspec.diagnostics import DataError
 from netspec.files import remove_orphans
-from netspec.training.checkpoint import Keeper, Progress, State, load, save
 from netspec.training.metrics import Averages
-from netspec.training.tensors import write_tensors
+from netspec.training.runs.checkpoint import Keeper, Progress, State, load, save
+from netspec.training.runs.tensors import write_tensors
 
 
 def state(seed: int = 0) -> State:

@@ -13,10 +13,10 @@ from netspec.compiler import Spec, compile_step, read
 from netspec.data.dataset import Dataset
 from netspec.diagnostics import UsageError
 from netspec.ir.labelled import LabelledLoss
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.executor import Executor
 from netspec.training.launch import train
-from netspec.training.measured import FILE
+from netspec.training.setup.experiment import prepare
+from netspec.training.setup.measured import FILE
 
 RNG = np.random.default_rng(4)
 IMAGES = RNG.standard_normal((30, 5)).astype(np.float32)
@@ -100,7 +100,9 @@ def test_a_run_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     spec = written(tmp_path, "class_weights: BALANCED")
     outcome = train(spec, runs=tmp_path / "runs", device="cpu")
     assert (outcome.run / FILE).exists()
-    monkeypatch.setattr("netspec.training.measured._weights", None)  # would be called to count
+    monkeypatch.setattr(
+        "netspec.training.setup.measured._weights", None
+    )  # would be called to count
     again = train(spec, runs=tmp_path / "runs", device="cpu", resume=True)
     assert (again.ran, again.test) == (0, outcome.test)
     other = train(spec, runs=tmp_path / "runs", device="cpu")

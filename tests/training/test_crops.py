@@ -18,16 +18,16 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.runtime.device import Device
-from netspec.training.bound import uniform
-from netspec.training.candidate import Candidate
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.bound import uniform
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.targets import find_target
 from netspec.training.launch import train
 from netspec.training.listener import Listener
-from netspec.training.opening import open_phase
 from netspec.training.outcome import Stopped
-from netspec.training.run import Run
-from netspec.training.targets import find_target
+from netspec.training.runs.run import Run
+from netspec.training.setup.experiment import prepare
+from netspec.training.setup.opening import open_phase
+from netspec.training.testing.candidate import Candidate
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (24, 2, 9, 11)).astype(np.uint8)

@@ -10,12 +10,12 @@ import pytest
 
 from netspec.codegen.layout import plan
 from netspec.compiler import read
-from netspec.training.diagnosis import Diagnosis
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.diagnosis import Diagnosis
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import find_machine
 from netspec.training.launch import train
-from netspec.training.machine import find_machine
 from netspec.training.outcome import Diverged
+from netspec.training.setup.experiment import prepare
 
 SOLVER = "solver { base_lr: 0.01  max_iter: 9  display: 1 }"
 

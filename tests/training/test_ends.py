@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from netspec.diagnostics import UsageError
 from netspec.ir.duration import seconds, spoken
-from netspec.training.checkpoint import State, load
 from netspec.training.outcome import Diverged, Stopped
+from netspec.training.runs.checkpoint import State, load
 
 EPOCHS = [3, 5, 8, 10, 12]
 """Iterations after which 10 samples in batches of 4 are tested."""

@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from netspec.compiler import read
 from netspec.data.order import Batches
 from netspec.ir.sections import Solver
-from netspec.training import events, norms
-from netspec.training.appended import Appended
-from netspec.training.checkpoint import Progress, State
-from netspec.training.events import Event, Resumed, Started, line, read_events
 from netspec.training.launch import train
 from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
+from netspec.training.logs import events, norms
+from netspec.training.logs.appended import Appended
+from netspec.training.logs.events import Event, Resumed, Started, line, read_events
+from netspec.training.logs.recorder import Recorder
 from netspec.training.loop import train as train_loop
 from netspec.training.outcome import Diverged, Outcome
-from netspec.training.recorder import Recorder
 from netspec.training.restoring import restore
-from netspec.training.run import Run, latest_run
-from netspec.training.settings import Settings
+from netspec.training.runs.checkpoint import Progress, State
+from netspec.training.runs.run import Run, latest_run
+from netspec.training.runs.settings import Settings
 
 LENGTH = 12
 SOLVER = Solver(base_lr=0.1, max_iter=LENGTH, display=2, random_seed=7)

@@ -14,12 +14,12 @@ import pytest
 
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import NetspecError, UsageError
-from netspec.training.experiment import Experiment, prepare
 from netspec.training.launch import train
 from netspec.training.listener import Listener
 from netspec.training.outcome import Diverged, Stopped
-from netspec.training.run import Run
-from netspec.training.snapshot import Snapshot
+from netspec.training.runs.run import Run
+from netspec.training.runs.snapshot import Snapshot
+from netspec.training.setup.experiment import Experiment, prepare
 
 _SOLVER = "solver { base_lr: 0.01  max_iter: 4  display: 1 }"
 

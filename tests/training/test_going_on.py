@@ -12,12 +12,12 @@ import pytest
 
 from netspec.compiler import Spec, read
 from netspec.diagnostics import DataError, UsageError
-from netspec.training.changed import fitted
-from netspec.training.checkpoint import State
 from netspec.training.launch import train
 from netspec.training.listener import Listener
 from netspec.training.outcome import Outcome, Stopped
-from netspec.training.run import Run
+from netspec.training.runs.changed import fitted
+from netspec.training.runs.checkpoint import State
+from netspec.training.runs.run import Run
 
 NET = """
 data "train" { source: "samples.npz"  batch_size: 4 }

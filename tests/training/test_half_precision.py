@@ -13,14 +13,14 @@ from fakes import SOLVER, Fake, go, make
 
 from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import elaborate, read
-from netspec.training.checkpoint import Progress, load, save
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import find_machine
 from netspec.training.launch import train
 from netspec.training.listener import Listener
-from netspec.training.machine import find_machine
 from netspec.training.outcome import Diverged, Outcome, Stopped
-from netspec.training.run import Run
+from netspec.training.runs.checkpoint import Progress, load, save
+from netspec.training.runs.run import Run
+from netspec.training.setup.experiment import prepare
 
 NET = """
 data "train" { source: "samples.npz"  batch_size: 4 }

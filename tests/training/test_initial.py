@@ -13,7 +13,7 @@ import pytest
 
 from netspec.compiler import read
 from netspec.diagnostics import DataError, UsageError
-from netspec.training.initial import InitialCheck, initial_check
+from netspec.training.trials.initial import InitialCheck, initial_check
 
 GAUSSIAN = "weight_filler {{ type: gaussian  std: {} }}"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from netspec.training.log import Log
+from netspec.training.logs.log import Log
 
 
 def fill(log: Log, first: int, last: int) -> None:

@@ -21,11 +21,11 @@ from fakes import LENGTH, SOLVER, Ear, Fake, Killed, asking, go, make, result
 
 from netspec.diagnostics import DataError, UsageError
 from netspec.training import loop
-from netspec.training.checkpoint import Progress, State
 from netspec.training.metrics import Averages
 from netspec.training.outcome import Diverged, Outcome, Stopped
-from netspec.training.run import Run
-from netspec.training.snapshot import snapshot_files
+from netspec.training.runs.checkpoint import Progress, State
+from netspec.training.runs.run import Run
+from netspec.training.runs.snapshot import snapshot_files
 
 
 @pytest.fixture(scope="module")

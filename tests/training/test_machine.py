@@ -9,9 +9,9 @@ from netspec.codegen.target import CPU_PLAIN
 from netspec.diagnostics import UsageError
 from netspec.runtime.device import Device, cores
 from netspec.runtime.session import session_options
-from netspec.training import machine as module
-from netspec.training.machine import find_machine
-from netspec.training.targets import Found, find_target
+from netspec.training.execution import machine as module
+from netspec.training.execution.machine import find_machine
+from netspec.training.execution.targets import Found, find_target
 
 
 def test_the_devices_fastest_target_unless_another_is_asked_for() -> None:

@@ -23,18 +23,18 @@ from netspec.ir.stored import stored_inputs
 from netspec.ir.views import Views
 from netspec.runtime.classifier import Classifier
 from netspec.runtime.device import Device, choose_device
-from netspec.training import measured as measuring
-from netspec.training.bound import uniform
-from netspec.training.candidate import Candidate
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.bound import uniform
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.targets import find_target
 from netspec.training.launch import train
 from netspec.training.listener import Listener
-from netspec.training.measured import FILE, Measured
 from netspec.training.outcome import Stopped
-from netspec.training.predicting import Predictor
-from netspec.training.run import Run
-from netspec.training.targets import find_target
+from netspec.training.runs.run import Run
+from netspec.training.setup import measured as measuring
+from netspec.training.setup.experiment import prepare
+from netspec.training.setup.measured import FILE, Measured
+from netspec.training.testing.candidate import Candidate
+from netspec.training.testing.predicting import Predictor
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.integers(0, 256, (40, 3, 4, 5)).astype(np.uint8)

@@ -21,11 +21,11 @@ from netspec.diagnostics import UsageError
 from netspec.ir.graph import Value
 from netspec.ir.stored import stored_inputs
 from netspec.ir.types import TensorType
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.executor import Executor
+from netspec.training.execution.mixture import _lots, beta, drawn_mixture
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
-from netspec.training.mixture import _lots, beta, drawn_mixture
+from netspec.training.setup.experiment import prepare
 
 RNG = np.random.default_rng(0)
 NET = "conv { num_output: 8  kernel_size: 3 }  relu  fc { num_output: 3 }  softmax_loss  accuracy"

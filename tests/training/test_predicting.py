@@ -14,10 +14,10 @@ from netspec.compiler import Spec, compile_spec, drawn_weights, elaborate, read
 from netspec.diagnostics import NetspecError
 from netspec.ir.heads import ClassHead, TargetHead, class_head, target_heads
 from netspec.runtime.device import Device
-from netspec.training import predicting
-from netspec.training.candidate import Candidate
-from netspec.training.experiment import prepare
-from netspec.training.predicting import Predictions, judge
+from netspec.training.setup.experiment import prepare
+from netspec.training.testing import predicting
+from netspec.training.testing.candidate import Candidate
+from netspec.training.testing.predicting import Predictions, judge
 
 SAMPLES = 11
 

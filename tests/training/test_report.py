@@ -21,21 +21,21 @@ from netspec.diagnostics import DataError
 from netspec.ir.layer import Phase
 from netspec.report.page import page
 from netspec.report.summary import summarise
-from netspec.training import events, reporter
-from netspec.training.events import Norm, Norms, Resumed, Row, Started, Stopped, read_events
-from netspec.training.executor import Executor
-from netspec.training.filters import first_filters
-from netspec.training.history import History
-from netspec.training.judged import Judged
+from netspec.training.execution.executor import Executor
 from netspec.training.launch import train
 from netspec.training.listener import Listener
+from netspec.training.logs import events, reporter
+from netspec.training.logs.events import Norm, Norms, Resumed, Row, Started, Stopped, read_events
+from netspec.training.logs.filters import first_filters
+from netspec.training.logs.history import History
+from netspec.training.logs.judged import Judged
+from netspec.training.logs.report import RunPage, metric_names
+from netspec.training.logs.reporter import Budget
 from netspec.training.outcome import Outcome
-from netspec.training.predicting import Predictions
-from netspec.training.report import RunPage, metric_names
-from netspec.training.reporter import Budget
-from netspec.training.run import Run
-from netspec.training.scored import Regressed, Scored
-from netspec.training.settings import Settings
+from netspec.training.runs.run import Run
+from netspec.training.runs.settings import Settings
+from netspec.training.testing.predicting import Predictions
+from netspec.training.testing.scored import Regressed, Scored
 
 HOSTILE = "<script>alert(1)<"
 VOID = {"meta", "img", "br", "input"}

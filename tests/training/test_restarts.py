@@ -13,8 +13,8 @@ from netspec.compiler import Spec, elaborate, read
 from netspec.diagnostics import UsageError
 from netspec.training.launch import train
 from netspec.training.outcome import Diverged, Outcome
-from netspec.training.restarts import Restart, Restarts, restarts
-from netspec.training.run import Run
+from netspec.training.runs.run import Run
+from netspec.training.trials.restarts import Restart, Restarts, restarts
 
 NET = """
 data "train" { source: "samples.npz"  batch_size: 4 }

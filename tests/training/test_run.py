@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from netspec.diagnostics import DataError, UsageError
-from netspec.training.checkpoint import State
-from netspec.training.run import Run, folder_name, latest_run
-from netspec.training.settings import Settings, environment
+from netspec.training.runs.checkpoint import State
+from netspec.training.runs.run import Run, folder_name, latest_run
+from netspec.training.runs.settings import Settings, environment
 
 SPEC = 'name: "LeNet"\n'
 
@@ -100,7 +100,7 @@ def test_a_second_writer_gets_a_clear_error(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="another process is writing to this run"), run.lock():
             pass
         script = (
-            "import sys, pathlib, netspec, netspec.training.run as r\n"
+            "import sys, pathlib, netspec, netspec.training.runs.run as r\n"
             "try:\n"
             "    with r.Run.open(pathlib.Path(sys.argv[1])).lock(): pass\n"
             "except netspec.NetspecError as fault: print(fault); sys.exit(fault.exit_code)"

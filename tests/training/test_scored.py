@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from netspec.training.scored import Regressed, Scored, averaged
+from netspec.training.testing.scored import Regressed, Scored, averaged
 
 N, C = 200, 7
 

@@ -19,12 +19,12 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.grammar.printer import to_text
 from netspec.ir.printer import flatten
 from netspec.runtime.device import Device
-from netspec.training.candidate import Candidate
-from netspec.training.executor import Executor
-from netspec.training.experiment import prepare
+from netspec.training.execution.executor import Executor
 from netspec.training.launch import train
 from netspec.training.loop import Listener, Stopped
-from netspec.training.run import Run
+from netspec.training.runs.run import Run
+from netspec.training.setup.experiment import prepare
+from netspec.training.testing.candidate import Candidate
 
 NET = """
 input "data" { shape: 3x8x8 }

@@ -22,16 +22,16 @@ from netspec.data import Reading
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.runtime.device import Device
-from netspec.training import samples
-from netspec.training.candidate import Candidate
-from netspec.training.experiment import prepare
+from netspec.training.execution import samples
 from netspec.training.feeding import BAD
-from netspec.training.initial import initial_check
 from netspec.training.launch import train
 from netspec.training.loop import Diverged, Listener, Outcome, Stopped
-from netspec.training.predicting import judge
-from netspec.training.previewing import preview
-from netspec.training.run import Run
+from netspec.training.runs.run import Run
+from netspec.training.setup.experiment import prepare
+from netspec.training.testing.candidate import Candidate
+from netspec.training.testing.predicting import judge
+from netspec.training.trials.initial import initial_check
+from netspec.training.trials.previewing import preview
 
 COUNT, SIDE = 21, 10
 LAYERS = """

@@ -11,8 +11,8 @@ import pytest
 from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.diagnostics import UsageError
 from netspec.runtime.device import Device
-from netspec.training import targets
-from netspec.training.targets import find_target, target_for
+from netspec.training.execution import targets
+from netspec.training.execution.targets import find_target, target_for
 
 
 @pytest.fixture(autouse=True)

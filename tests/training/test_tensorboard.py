@@ -10,9 +10,9 @@ from struct import unpack
 
 import pytest
 
-from netspec.training import events
-from netspec.training.events import Event
-from netspec.training.tensorboard import TensorBoard, crc32c
+from netspec.training.logs import events
+from netspec.training.logs.events import Event
+from netspec.training.logs.tensorboard import TensorBoard, crc32c
 from netspec.wire.message import Message
 
 READ = """

@@ -16,8 +16,8 @@ from netspec.ir.stored import stored_inputs
 from netspec.ir.transform import Transform
 from netspec.runtime.device import Device
 from netspec.runtime.roofline import Roofline, measure_roofline
-from netspec.training.machine import Machine
-from netspec.training.timing import OTHER, Share, forward_part, time_net
+from netspec.training.execution.machine import Machine
+from netspec.training.trials.timing import OTHER, Share, forward_part, time_net
 
 SPEC = """
 input "data" { shape: 2x6x6 }

@@ -19,7 +19,7 @@ from netspec.compiler import compile_step, read
 from netspec.diagnostics import DataError, UsageError
 from netspec.training.launch import train
 from netspec.training.loop import Listener
-from netspec.training.run import Run
+from netspec.training.runs.run import Run
 
 TRUNK = """block trunk() {
   conv "conv1" { num_output: 4  kernel_size: 3 }  batch_norm "bn1"  relu

@@ -13,12 +13,12 @@ from netspec.data.split import Fold
 from netspec.diagnostics import DataError, SpecErrors, UsageError
 from netspec.ir.layer import Phase
 from netspec.runtime.device import Device
-from netspec.training.candidate import Candidate
-from netspec.training.experiment import prepare
-from netspec.training.folds import cross_validate
 from netspec.training.launch import train
 from netspec.training.outcome import Outcome
-from netspec.training.run import Run
+from netspec.training.runs.run import Run
+from netspec.training.setup.experiment import prepare
+from netspec.training.testing.candidate import Candidate
+from netspec.training.trials.folds import cross_validate
 
 LAYERS = 'input "data" { shape: 3x4x4 }  fc { num_output: 3 }  softmax_loss  accuracy'
 SOLVER = "solver { base_lr: 0.01  max_iter: 3  display: 1 }"

@@ -19,10 +19,10 @@ from netspec.diagnostics import DataError, SpecErrors, UsageError
 from netspec.ir.deploy import deploy
 from netspec.ir.views import Views
 from netspec.runtime.device import choose_device
-from netspec.training.bound import array_types, transform_of
-from netspec.training.candidate import Candidate
-from netspec.training.experiment import prepare
-from netspec.training.predicting import judge
+from netspec.training.execution.bound import array_types, transform_of
+from netspec.training.setup.experiment import prepare
+from netspec.training.testing.candidate import Candidate
+from netspec.training.testing.predicting import judge
 
 NET = """
 input "data" { shape: 3x8x8 }

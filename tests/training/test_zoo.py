@@ -17,7 +17,7 @@ from netspec.ir.analysis import cost
 from netspec.ir.net import Net
 from netspec.ir.sections import DataSection, Solver
 from netspec.ir.transform import Transform
-from netspec.training.executor import Executor
+from netspec.training.execution.executor import Executor
 
 BATCH, STEPS = 8, 3
 LARGE = 30_000_000

@@ -1,0 +1,1 @@
+"""One module per source format; `netspec.data.READERS` says which reads a path."""

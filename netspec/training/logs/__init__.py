@@ -1,0 +1,1 @@
+"""What a training writes down of itself: rows, events, curves and a page."""

@@ -1,0 +1,83 @@
+"""The data sets that a run, or a spec, is tested on: test data, or samples held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from netspec.compiler import Elaborated, Spec, elaborate
+from netspec.data import Dataset, validates
+from netspec.data.split import Fold, digest
+from netspec.diagnostics import DataError, UsageError
+from netspec.ir.layer import Phase
+from netspec.ir.net import Net
+from netspec.training.runs.run import Run
+from netspec.training.setup.measured import FILE, Measured, attached, measure, wanted
+from netspec.training.setup.sources import SPLITS, found_at, opened, place_of, suited
+from netspec.training.setup.validation import check_held_out, held_out
+
+
+def open_phase(
+    spec: Spec,
+    net: Net,
+    phase: Phase,
+    *,
+    data: Path | None = None,
+    source: str | None = None,
+) -> tuple[Dataset, str]:
+    """The data set of a phase, checked against the net, and where it was found.
+
+    What its transform reads of the training data is there, see `_measured`.
+    """
+    base, name = place_of(spec, net, phase, data, source)
+    dataset = opened(spec, net, base, name, SPLITS[phase])
+    return _measured(spec, net, dataset), found_at(base, name)
+
+
+def _measured(spec: Spec, net: Net, dataset: Dataset) -> Dataset:
+    """The data set with what its transform reads of the training data.
+
+    That is kept beside the spec of a run; for another spec it is measured.
+    """
+    if not wanted(net):
+        return dataset
+    kept = Measured.read(spec.path.parent)
+    if kept is None and spec.folder is not None:
+        raise DataError(f"{spec.path.parent / FILE}: is not there, and the transform reads it")
+    if kept is None:
+        nets = elaborate(spec)
+        train = dataset if net.phase is Phase.TRAIN else _training(spec, nets.train.net)
+        kept = measure(nets, train)
+    return attached(dataset, net, kept)
+
+
+def _training(spec: Spec, net: Net) -> Dataset:
+    """What a spec trains on."""
+    base, name = place_of(spec, net, Phase.TRAIN, None, None)
+    train = opened(spec, net, base, name, "train")
+    return held_out(train, net)[0] if net.data is not None and net.data.val else train
+
+
+def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
+    """What the tests of a run's training looked at, validation samples or the test's, or `data`."""
+    net, source = nets.test.net, run.settings.data.get(Phase.TEST)
+    apart = run.settings.held_out or (source is not None and validates(source, spec.base))
+    if apart and data is None:
+        return open_validation(run, spec, nets, data=None)
+    return open_phase(spec, net, Phase.TEST, data=data, source=source)[0]
+
+
+def open_validation(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
+    """The samples that the tests of a run looked at; UsageError if it had none of its own."""
+    train, test = nets.train.net, nets.test.net
+    sources, fold = run.settings.data, run.settings.fold
+    if train.data is not None and train.data.val:
+        base, name = place_of(spec, train, Phase.TRAIN, data, sources.get(Phase.TRAIN))
+        whole = opened(spec, train, base, name, "train")
+        _, held = held_out(whole, train, Fold(*fold) if fold else None)
+        check_held_out(run, digest(held))
+        return _measured(spec, test, suited(held, test, spec.base))
+    base, name = place_of(spec, test, Phase.TEST, data, sources.get(Phase.TEST))
+    if not validates(name, base):
+        what = "the spec says no `val`, and the source has no folder `val` beside `test`"
+        raise UsageError(f"{run.path}: has no validation samples: {what}")
+    return _measured(spec, test, opened(spec, test, base, name, "val"))

@@ -1,0 +1,1 @@
+"""What a trained net says of samples, and how right it is."""
