@@ -153,6 +153,23 @@ def test_from_a_folder_of_pictures_to_a_tested_classifier(
     assert "dog" in capsys.readouterr().out
 
 
+def test_a_support_vector_machine_on_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The four commands as they stand, but for a shorter training of the features."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "svm.net", block('name: "SVM"'))
+    said = block("netspec train lenet\nnetspec features").splitlines()
+    assert len(said) == 4
+    for line in said:
+        words = shlex.split(line)[1:]
+        short = ["--set", "solver.max_iter=100"] if "lenet" in words else []
+        assert main([*words, *short]) == 0, capsys.readouterr().err
+    reached = re.findall(r"done: loss \S+  accuracy ([0-9.]+)%", capsys.readouterr().out)
+    assert len(reached) == 2
+    assert min(map(float, reached)) > 80
+
+
 def test_what_training_takes_builds(tmp_path: Path) -> None:
     """The data section with augmentation, and the solver, in a net."""
     data, solver = (
