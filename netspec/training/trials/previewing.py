@@ -20,6 +20,7 @@ from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD
 from netspec.ir.net import Net
 from netspec.ir.transform import MEAN, ColourOrder
 from netspec.ir.types import size
+from netspec.report.raster import Reach, reach, to_bytes
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
 from netspec.training.execution.bound import array_types, uniform
@@ -130,23 +131,16 @@ class _Eye:
     """How values become grey or colours."""
 
     blue_first: bool
-    low: float
-    high: float
-    """What is shown black, and what white."""
+    reach: Reach
+    """Of all images as they are stored: what is made of them is shown in the same shades."""
 
     @classmethod
     def for_images(cls, images: NDArray[Any], order: ColourOrder | None) -> _Eye:
-        """Black to white is all that bytes can be, or else all that the images hold."""
-        blue_first = order == "BGR"
-        if images.dtype == np.uint8:
-            return cls(blue_first, 0, 255)
-        low, high = float(images.min()), float(images.max())
-        return cls(blue_first, low, high if high > low else low + 1)
+        return cls(order == "BGR", reach(images))
 
     def sees(self, image: NDArray[Any]) -> Images:
         """C x H x W as an image; of other channels than 1 or 3 the first is shown."""
-        values = (image.astype(np.float32) - self.low) * (255 / (self.high - self.low))
-        pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        pixels = to_bytes(image, self.reach)
         if len(pixels) != 3:
             grey: Images = pixels[0]
             return grey
