@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from netspec.data.files.image import strict
 from netspec.data.lazy import Lazy
+from netspec.data.prefetch import Prefetch
 
 Array: TypeAlias = NDArray[Any] | Lazy
 Reals: TypeAlias = NDArray[np.float64]
@@ -22,12 +23,20 @@ _VALUES = 2**21
 
 
 def pieces(array: Array) -> Iterator[NDArray[Any]]:
-    """The samples of an array in their order, some at a time; DataError if one cannot be read."""
-    step = max(1, _VALUES // max(1, prod(array.shape[1:])))
-    for start in range(0, len(array), step):
-        with strict():
-            some = array[np.arange(start, min(start + step, len(array)))]
-        yield some
+    """The samples of an array in their order, some at a time; DataError if one cannot be read.
+
+    What is streamed is decoded by threads, some ahead of those that are looked at.
+    """
+    step = min(len(array), max(1, _VALUES // max(1, prod(array.shape[1:]))))
+    starts = range(0, len(array), step)
+    if not isinstance(array, Lazy):
+        yield from (array[start : start + step] for start in starts)
+        return
+    cut = [np.arange(start, min(start + step, len(array))) for start in starts]
+    ahead = Prefetch({"": array}, step, lambda number: cut[number] if number < len(cut) else None)
+    with closing(ahead):
+        for number, rows in enumerate(cut):
+            yield ahead.take(number, rows)[""][: len(rows)]
 
 
 def totals(some: Iterable[NDArray[Any]], addends: Mapping[str, Addend]) -> dict[str, Reals]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
-import warnings
 from collections.abc import Sequence
 from math import sqrt
 from statistics import pvariance
@@ -15,6 +15,7 @@ import pytest
 from netspec.data import totals
 from netspec.data.lazy import Lazy
 from netspec.data.measuring import Survey
+from netspec.diagnostics import DataError
 from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD, COLOUR, WHITENING
 from netspec.ir.transform import MEAN, Transform
 
@@ -138,13 +139,28 @@ def test_memory_is_bounded() -> None:
     assert peak < 4 * 8 * totals._VALUES + 50_000
 
 
-def test_what_pillow_warns_of_is_a_fault_as_in_training() -> None:
-    def decode(_: int) -> Any:
-        warnings.warn("odd", stacklevel=1)
-        return IMAGES[0]
+def streamed(images: Any, bad: int | None = None) -> Lazy:
+    """Images to be decoded, one of which cannot be."""
 
-    images = Lazy(IMAGES.shape, decode, decode, str)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.raises(UserWarning, match="odd"):
-            mean_sample([images])
+    def decode(row: int) -> Any:
+        if row == bad:
+            raise DataError("a bad one")
+        return images[row]
+
+    return Lazy(images.shape, decode, decode, str)
+
+
+LARGE = IMAGES[:300].reshape(60, 1, 3, 45).repeat(64, axis=2).repeat(4, axis=3)
+"""Large enough for several threads."""
+
+
+@pytest.mark.parametrize("images", [IMAGES, LARGE], ids=["small", "large"])
+def test_streamed_samples_are_measured_alike(images: Any) -> None:
+    before = threading.active_count()
+    for part, whole in zip(
+        channel_moments([streamed(images)]), channel_moments([images]), strict=True
+    ):
+        np.testing.assert_array_equal(part, whole)
+    with pytest.raises(DataError, match="a bad one"):
+        mean_sample([streamed(images, bad=40)])
+    assert threading.active_count() == before
