@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netspec.cli import options
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
-from netspec.cli.wishes import caffe_options, read_spec
 from netspec.diagnostics import UsageError
 from netspec.ir.layer import Phase
 
 if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
     from netspec.training.testing.candidate import Candidate
 
 
@@ -29,9 +28,7 @@ class Opener:
     ignore_mismatch: bool
     best: bool
     data: Path | None
-    sets: tuple[str, ...]
-    include_paths: tuple[Path, ...]
-    wishes: Wishes | None
+    reader: SpecReader
 
     def one(self, name: str, phase: Phase = Phase.TEST, split: str = "test") -> Candidate:
         """The net of a run folder or a spec, beside the data of a phase; see `Candidate.of_run`."""
@@ -43,13 +40,7 @@ class Opener:
             raise UsageError("--best is for a run folder: --weights says which weights to take")
         if split != "test":
             raise UsageError("--split val is of a run: what its training held out")
-        spec = read_spec(
-            name,
-            sets=self.sets,
-            include_paths=self.include_paths,
-            wishes=self.wishes,
-            data=self.data,
-        )
+        spec = self.reader.read(name, data=self.data)
         given = partial(load, self.weights, ignore_mismatch=self.ignore_mismatch)
         return Candidate.of_spec(spec, given, data=self.data, phase=phase)
 
@@ -64,7 +55,7 @@ class Opener:
         from netspec.training.runs.run import Run
         from netspec.training.testing.candidate import Candidate
 
-        if self.sets or self.include_paths or self.wishes or self.ignore_mismatch:
+        if self.reader != SpecReader() or self.ignore_mismatch:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
         if path.is_file():
             raise UsageError(f"{path}: is no run folder; a spec takes --weights")
@@ -83,21 +74,17 @@ def candidate_options(command: Callable[..., int]) -> Callable[..., int]:
         help="Of a run folder, take the weights that tested best instead of the last.",
     )  # fmt: skip
     @options.DATA
-    @options.SETS
-    @options.INCLUDES
-    @caffe_options
+    @reader_options
     @wraps(command)
     def gathered(
         weights: str | None,
         ignore_mismatch: bool,
         best: bool,
         data: Path | None,
-        sets: tuple[str, ...],
-        include_paths: tuple[Path, ...],
-        wishes: Wishes | None,
+        reader: SpecReader,
         **others: Any,
     ) -> int:
-        opener = Opener(weights, ignore_mismatch, best, data, sets, include_paths, wishes)
+        opener = Opener(weights, ignore_mismatch, best, data, reader)
         return command(opener=opener, **others)
 
     return gathered

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,8 +15,9 @@ from netspec.cli.formats import (
     write_faults,
     write_files,
 )
+from netspec.cli.reader import SpecReader, with_reader
 from netspec.cli.wishes import caffe_options
-from netspec.compiler import elaborate, read
+from netspec.compiler import elaborate
 from netspec.diagnostics import Diagnostics, NetspecError, SpecErrors, UsageError, printable
 from netspec.ir.analysis import Cost
 from netspec.ir.folding import folded
@@ -38,17 +37,11 @@ from netspec.report.table import (
     totals_table,
 )
 
-if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
-
 
 @click.command("check")
 @options.SPEC
 @options.BATCH
-@click.option(
-    "--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True,
-    help="The phase to show.",
-)  # fmt: skip
+@options.PHASE
 @click.option(
     "--columns", metavar="NAMES", show_default=",".join(DEFAULT),
     help="The columns of the table, with commas between them.",
@@ -84,6 +77,7 @@ if TYPE_CHECKING:
 @options.INCLUDES
 @options.JSON
 @caffe_options
+@with_reader
 @format_options
 def command(
     spec: str,
@@ -98,10 +92,8 @@ def command(
     exact: bool | None,
     memory: str | None,
     asserts: tuple[str, ...],
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
     as_json: bool,
-    wishes: Wishes | None,
+    reader: SpecReader,
     formats: Formats,
 ) -> int:
     """Shapes, parameters, arithmetic and memory of SPEC, or its errors."""
@@ -109,14 +101,7 @@ def command(
     amount = None if memory is None else number_of_bytes(memory)
     diagnostics = Diagnostics()
     try:
-        source = read(
-            spec,
-            sets=sets,
-            include_paths=include_paths,
-            wishes=wishes,
-            diagnostics=diagnostics,
-            phase=Phase(phase),
-        )
+        source = reader.read_into(diagnostics, spec, phase=Phase(phase))
         nets = elaborate(source, batch=batch, diagnostics=diagnostics)
     except UsageError:
         raise

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from netspec.cli import options
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
-from netspec.cli.wishes import caffe_options, read_spec
 from netspec.compiler import Spec, compile_spec, compile_step, drawn_weights, elaborate
 from netspec.diagnostics import UsageError
 from netspec.files import write_durably
 from netspec.ir.deploy import deploy
 from netspec.report.json import VERSION
-
-if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
 
 
 @click.command("compile")
@@ -64,9 +60,7 @@ if TYPE_CHECKING:
     help="What --training is compiled for: cpu, cpu-plain or cuda.  [default: cpu]",
 )
 @options.RECOMPUTE
-@options.SETS
-@options.INCLUDES
-@caffe_options
+@reader_options
 @options.JSON
 def command(
     spec: str,
@@ -81,13 +75,11 @@ def command(
     training: bool,
     target: str | None,
     recompute: str | None,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
+    reader: SpecReader,
     as_json: bool,
 ) -> int:
     """Write the inference network of SPEC as ONNX, verified before it is written."""
-    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes)
+    source = reader.read(spec)
     if training:
         given = {"--weights": weights, "--output": outputs or None, "--seed": seed,
                  "--caffemodel": caffemodel}  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from netspec.cli import options
-from netspec.cli.wishes import read_spec
+from netspec.cli.reader import SpecReader, with_reader
 from netspec.diagnostics import printable
 
 _MOST = 64
@@ -32,22 +32,22 @@ _MOST = 64
 @options.SETS
 @options.INCLUDES
 @options.DATA
+@with_reader
 def command(
     spec: str,
     output: Path,
     samples: int,
     draws: int,
     seed: int | None,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
     data: Path | None,
+    reader: SpecReader,
 ) -> int:
     """Draw training images of SPEC beside what its `transform { … }` makes of them.
 
     They go through the graph of the training step itself; for the eye, the mean and the scale are
     taken back.
     """
-    source = read_spec(spec, sets=sets, include_paths=include_paths, data=data)
+    source = reader.read(spec, data=data)
     from netspec.files import write_durably
     from netspec.report.sheet import sheet
     from netspec.training.trials.previewing import preview

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from netspec.cli import options
-from netspec.cli.wishes import caffe_options, read_spec
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.diagnostics import printable
 from netspec.ir.types import size
 from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
 from netspec.training.trials.initial import InitialCheck, LayerStart, initial_check
-
-if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
 
 
 @click.command("init-check")
@@ -24,25 +21,21 @@ if TYPE_CHECKING:
 @options.DATA
 @options.BATCH
 @click.option("--seed", type=int, help="Seed of the weights.  [default: the solver's random_seed]")
-@options.SETS
-@options.INCLUDES
-@caffe_options
+@reader_options
 @options.JSON
 def command(
     spec: str,
     data: Path | None,
     batch: int | None,
     seed: int | None,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
+    reader: SpecReader,
     as_json: bool,
 ) -> int:
     """Means and deviations of SPEC's layers and gradients on a batch, before any training.
 
     The batch is the first of the training data, or gaussian noise where those are not there.
     """
-    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes)
+    source = reader.read(spec)
     found = initial_check(source, data=data, batch=batch, seed=seed)
     if as_json:
         options.print_json(_report(found))

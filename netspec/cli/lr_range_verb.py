@@ -10,12 +10,11 @@ import click
 
 from netspec.cli import options
 from netspec.cli.progress import Steps
-from netspec.cli.wishes import caffe_options, read_spec
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
 
 if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
     from netspec.training.trials.range_test import RangeTest
 
 _ROWS = 20
@@ -42,9 +41,7 @@ _BAR = 40
 @options.DEVICE
 @options.TARGET
 @options.THREADS
-@options.SETS
-@options.INCLUDES
-@caffe_options
+@reader_options
 @options.JSON
 def command(
     spec: str,
@@ -55,16 +52,14 @@ def command(
     device: str,
     target: str | None,
     threads: int | None,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
+    reader: SpecReader,
     as_json: bool,
 ) -> int:
     """Train SPEC at a learning rate that grows, and suggest one for its base_lr.
 
     The loss over the rate tells where it learns, and where it blows up. It leaves no run behind.
     """
-    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
+    source = reader.read(spec, data=data)
     from netspec.training.setup.experiment import prepare
     from netspec.training.trials.range_test import range_test
 

@@ -10,11 +10,10 @@ import click
 
 from netspec.cli import options
 from netspec.cli.progress import Steps, number, results
-from netspec.cli.wishes import caffe_options, read_spec
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.report.json import VERSION
 
 if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
     from netspec.training.trials.overfit import Overfit
 
 
@@ -36,9 +35,7 @@ if TYPE_CHECKING:
 @options.DEVICE
 @options.TARGET
 @options.THREADS
-@options.SETS
-@options.INCLUDES
-@caffe_options
+@reader_options
 @options.JSON
 def command(
     spec: str,
@@ -49,9 +46,7 @@ def command(
     device: str,
     target: str | None,
     threads: int | None,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
+    reader: SpecReader,
     as_json: bool,
 ) -> int:
     """Let SPEC learn one batch by heart; exit code 1 if it cannot, for then something is broken.
@@ -59,7 +54,7 @@ def command(
     The same samples with the same crops and dropout masks again and again, at base_lr, without
     weight decay. It leaves no run behind.
     """
-    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
+    source = reader.read(spec, data=data)
     from netspec.training.setup.experiment import prepare
     from netspec.training.trials.overfit import overfit
 

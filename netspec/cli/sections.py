@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from netspec import zoo
-from netspec.cli.wishes import read_spec
+from netspec.cli.reader import SpecReader
 from netspec.compiler import elaborate
 from netspec.diagnostics import UsageError
 from netspec.ir.layer import Phase
@@ -44,7 +44,7 @@ def asked(word: str) -> list[Asked]:
     if not is_spec(word):
         section = DataSection(source=word, batch_size=1)
         return [Asked(split, section, Path()) for split in _SPLITS.values()]
-    spec = read_spec(word)
+    spec = SpecReader().read(word)
     nets = elaborate(spec)
     found = []
     for phase, split in _SPLITS.items():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from netspec.cli import options
-from netspec.cli.wishes import caffe_options, read_spec
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.compiler import elaborate
 from netspec.diagnostics import UsageError, printable
 from netspec.files import write_durably
@@ -16,9 +15,6 @@ from netspec.ir.layer import Phase
 from netspec.report.page import figure, heading, page
 from netspec.report.picture import Picture, picture
 from netspec.report.svg import draw
-
-if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
 
 _FORMATS = (".svg", ".html")
 
@@ -39,9 +35,7 @@ _FORMATS = (".svg", ".html")
 )
 @options.PHASE
 @options.BATCH
-@options.SETS
-@options.INCLUDES
-@caffe_options
+@reader_options
 def command(
     spec: str,
     out: Path | None,
@@ -49,14 +43,12 @@ def command(
     depth: int | None,
     phase: str,
     batch: int | None,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
+    reader: SpecReader,
 ) -> int:
     """Draw the graph of SPEC: layers, blocks as boxes, shapes on the way."""
     if fold and depth is not None:
         raise UsageError("--fold is --depth 1: one of them is enough")
-    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes)
+    source = reader.read(spec)
     file = out or Path(source.path.stem + ".svg")
     if file.suffix.lower() not in _FORMATS:
         raise UsageError(f"-o {printable(str(file))}: a picture is .svg or .html")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from netspec.cli import options
-from netspec.cli.wishes import caffe_options, read_spec
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.compiler import elaborate
 from netspec.diagnostics import printable
 from netspec.ir.layer import Phase
@@ -19,9 +18,6 @@ from netspec.runtime.device import cores
 from netspec.runtime.roofline import Roofline, measure_roofline
 from netspec.training.execution.machine import Machine
 from netspec.training.trials.timing import LayerTime, Share, Timing, time_net
-
-if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
 
 
 @click.command("time")
@@ -38,9 +34,7 @@ if TYPE_CHECKING:
 @options.DEVICE
 @options.TARGET
 @options.THREADS
-@options.SETS
-@options.INCLUDES
-@caffe_options
+@reader_options
 @options.JSON
 def command(
     spec: str,
@@ -50,15 +44,11 @@ def command(
     device: str,
     target: str | None,
     threads: int | None,
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
+    reader: SpecReader,
     as_json: bool,
 ) -> int:
     """How long SPEC takes on random data, layer by layer, and how near that is to the machine's."""
-    nets = elaborate(
-        read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes), batch=batch
-    )
+    nets = elaborate(reader.read(spec), batch=batch)
     net = nets[Phase(phase)].net
     machine = options.machine(device, target, threads)
     roofline = measure_roofline(machine.device)

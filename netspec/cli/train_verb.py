@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from netspec.cli import options
+from netspec.cli.reader import SpecReader, reader_options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS
-from netspec.cli.wishes import caffe_options, read_spec
 from netspec.diagnostics import UsageError, printable
 from netspec.ir.duration import seconds
 
 if TYPE_CHECKING:
-    from netspec.caffe.upgrade import Wishes
     from netspec.compiler import Spec
 
 _PRECISIONS: dict[str | None, Literal["FP32", "FP16"]] = {"fp32": "FP32", "fp16": "FP16"}
@@ -82,9 +81,7 @@ _GRAPHS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off":
     "--cuda-graph", type=click.Choice(["auto", "on", "off"]), default="off", show_default=True,
     help="Let CUDA record each graph once and replay it; `auto`: if that gives what plain runs do.",
 )  # fmt: skip
-@options.SETS
-@options.INCLUDES
-@caffe_options
+@reader_options
 @options.DATA
 @options.DEVICE
 @options.JSON
@@ -109,9 +106,7 @@ def command(
     recompute: str | None,
     no_tf32: bool,
     cuda_graph: Literal["auto", "on", "off"],
-    sets: tuple[str, ...],
-    include_paths: tuple[Path, ...],
-    wishes: Wishes | None,
+    reader: SpecReader,
     data: Path | None,
     device: str,
     as_json: bool,
@@ -135,7 +130,7 @@ def command(
     if restarts and batch == "auto":
         raise UsageError("--restarts compares runs of one batch size: give --batch a number")
     amount, samples = _seconds(max_time), _batch(batch)
-    source = read_spec(spec, sets=sets, include_paths=include_paths, wishes=wishes, data=data)
+    source = reader.read(spec, data=data)
     from netspec.cli.progress import JsonLines, Progress
     from netspec.data.split import Fold
     from netspec.training.launch import train

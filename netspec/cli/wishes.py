@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from netspec.cli import options
-from netspec.compiler import Spec, read
-from netspec.diagnostics import Diagnostics, UsageError
+from netspec.diagnostics import UsageError
 
 if TYPE_CHECKING:
     from netspec.caffe.upgrade import Wishes
@@ -46,28 +44,6 @@ def caffe_options(command: Callable[..., int]) -> Callable[..., int]:
         return command(wishes=wishes, **rest)
 
     return wrapped
-
-
-def read_spec(
-    spec: str,
-    *,
-    sets: Sequence[str] = (),
-    include_paths: Sequence[Path] = (),
-    wishes: Wishes | None = None,
-    data: Path | None = None,
-) -> Spec:
-    """A spec or a Caffe file; what is odd about the latter is told on stderr."""
-    diagnostics = Diagnostics()
-    source = read(
-        spec,
-        sets=sets,
-        include_paths=include_paths,
-        wishes=wishes,
-        diagnostics=diagnostics,
-        data=data,
-    )
-    options.print_warnings(diagnostics)
-    return source
 
 
 def _wishes(level: int | None, stages: str | None, lenient: bool, shapes: Sequence[str]) -> Wishes:

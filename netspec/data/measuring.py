@@ -1,86 +1,142 @@
-"""Means, deviations and principal components of samples, in float64, some samples at a time."""
+"""Means, deviations and principal components of samples, in as few passes over them as can be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from math import prod
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from netspec.data.lazy import Lazy
-
-Array: TypeAlias = NDArray[Any] | Lazy
-Reals: TypeAlias = NDArray[np.float64]
-
-_VALUES = 2**21
-"""Of the samples that are looked at in one go: 16 MB in float64."""
-
-
-def mean_sample(arrays: Sequence[Array]) -> Reals:
-    """The mean of all samples, in the shape of one."""
-    total = np.zeros(arrays[0].shape[1:])
-    for some in _pieces(arrays):
-        total += some.sum(axis=0)
-    mean: Reals = total / sum(map(len, arrays))
-    return mean
+from netspec.data.totals import (
+    Addend,
+    Array,
+    Reals,
+    channels,
+    pieces,
+    products,
+    sample_products,
+    samples,
+    squares,
+    totals,
+)
+from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD, COLOUR, WHITENING
+from netspec.ir.transform import MEAN, Transform
 
 
-def channel_moments(arrays: Sequence[Array]) -> tuple[Reals, Reals]:
-    """Mean and standard deviation of every channel over all samples and positions.
+@dataclass(frozen=True)
+class Survey:
+    """What is to be known of samples, those of all arrays together.
 
-    The deviation is that of the population: √(Σ (x - mean)² / n). Arrays may differ in height and
-    width.
+    Means take one pass, and what is centred on them a second one. But for bytes: their Σx and Σx·xᵀ
+    are whole numbers, which float64 holds up to 2^53, those of some 10^11 pixels, and of which the
+    centred sum comes without any loss. The covariance of whole samples is left to the second pass:
+    a matrix of millions of values would have to be computed in exact numbers.
     """
-    channels = arrays[0].shape[1]
-    count = sum(prod(array.shape) for array in arrays) // channels
-    total, squares = np.zeros(channels), np.zeros(channels)
-    for some in _pieces(arrays):
-        total += _by_channel(some).sum(axis=1)
-    mean = total / count
-    for some in _pieces(arrays):
-        squares += ((_by_channel(some) - mean[:, np.newaxis]) ** 2).sum(axis=1)
-    return mean, np.sqrt(squares / count)
+
+    arrays: Sequence[Array]
+    names: frozenset[str]
+    """Of `ir.measured`; a deviation comes with its mean, a whitening with the mean sample."""
+    transform: Transform
+    """How samples are whitened."""
+
+    @property
+    def first(self) -> dict[str, Addend]:
+        """What the first pass adds up."""
+        found: dict[str, Addend] = {}
+        if MEAN in self.names:
+            found[MEAN] = samples
+        if self.names & {CHANNEL_MEAN, COLOUR}:
+            found[CHANNEL_MEAN] = channels
+            if self._whole:
+                found |= self._about(np.zeros(self._channels))
+        return found
+
+    def added_up(self, addends: Mapping[str, Addend]) -> dict[str, Reals]:
+        """A pass over the samples."""
+        return totals(chain.from_iterable(map(pieces, self.arrays)), addends)
+
+    def measured(self, first: Mapping[str, Reals]) -> dict[str, Reals]:
+        """All of it, from what the first pass added up, and from a second pass if need be.
+
+        `CHANNEL_STD` is the deviation of the population over all positions, 1 where it is 0.
+        """
+        count = sum(map(len, self.arrays))
+        made: dict[str, Reals] = {}
+        if MEAN in self.names:
+            made[MEAN] = first[MEAN] / count
+        if CHANNEL_MEAN in first:
+            made[CHANNEL_MEAN] = first[CHANNEL_MEAN] / self._pixels
+        sums = {**first, **self._second(made)}
+        if CHANNEL_STD in self.names:
+            deviation = np.sqrt(self._spread(sums[CHANNEL_STD], first))
+            made[CHANNEL_STD] = np.where(deviation > 0, deviation, 1)
+        if COLOUR in self.names:
+            made[COLOUR] = colour_axes(self._spread(sums[COLOUR], first))
+        if WHITENING in self.names:
+            made[WHITENING] = whitening(sums[WHITENING] / count, self.transform)
+        return {name: made[name] for name in self.names}
+
+    def _second(self, means: Mapping[str, Reals]) -> dict[str, Reals]:
+        """What a second pass adds up, which none makes if there is nothing."""
+        found: dict[str, Addend] = {}
+        if CHANNEL_MEAN in means and not self._whole:
+            found = self._about(means[CHANNEL_MEAN])
+        if WHITENING in self.names:
+            found[WHITENING] = sample_products(means[MEAN])
+        return self.added_up(found) if found else {}
+
+    def _about(self, mean: Reals) -> dict[str, Addend]:
+        """How the channels differ from a mean."""
+        ways = {CHANNEL_STD: squares, COLOUR: products}
+        return {name: way(mean) for name, way in ways.items() if name in self.names}
+
+    def _spread(self, squared: Reals, first: Mapping[str, Reals]) -> Reals:
+        """Σ(x - mean)(x - mean)ᵀ / n of the channels, from what either pass added up."""
+        if self._whole:
+            return centred(squared, first[CHANNEL_MEAN], self._pixels)
+        return squared / self._pixels
+
+    @property
+    def _whole(self) -> bool:
+        return all(array.dtype == np.uint8 for array in self.arrays)
+
+    @property
+    def _channels(self) -> int:
+        return self.arrays[0].shape[1]
+
+    @property
+    def _pixels(self) -> int:
+        return sum(prod(array.shape) for array in self.arrays) // self._channels
 
 
-def colour_axes(arrays: Sequence[Array]) -> Reals:
-    """The principal components of the pixels over channels, in rows, each as long as its standard
-    deviation, the longest first."""
-    mean, _ = channel_moments(arrays)
-    covariance, count = np.zeros((len(mean),) * 2), 0
-    for some in _pieces(arrays):
-        pixels = _by_channel(some) - mean[:, np.newaxis]
-        covariance += pixels @ pixels.T
-        count += pixels.shape[1]
-    variances, axes = principal(covariance / count)
+def centred(squared: Reals, total: Reals, count: int) -> Reals:
+    """(n·Σx·xᵀ - Σx·Σxᵀ) / n², or (n·Σx² - (Σx)²) / n², of whole numbers, each rounded once."""
+    whole, sums = (array.astype(np.int64).astype(object) for array in (squared, total))
+    outer = sums * (sums[:, np.newaxis] if whole.ndim == 2 else sums)
+    return np.asarray((count * whole - outer) / count**2, np.float64)
+
+
+def colour_axes(covariance: Reals) -> Reals:
+    """The principal components of colours in rows, each as long as its standard deviation, the
+    longest first."""
+    variances, axes = principal(covariance)
     rows: Reals = np.sqrt(variances)[:, np.newaxis] * axes.T
     return rows
 
 
-def whitening(
-    arrays: Sequence[Array],
-    mean: Reals,
-    *,
-    kind: Literal["PCA", "ZCA"],
-    scale: float,
-    epsilon: float,
-) -> Reals:
+def whitening(covariance: Reals, transform: Transform) -> Reals:
     """The matrix W for which (x - mean)·W is white, x a sample as a row.
 
     With the covariance of scale·x as U·diag(λ)·Uᵀ, W is scale·U·diag(1/√(λ + ε)) for PCA, whose
     values are the principal components, the strongest first, and that times Uᵀ for ZCA, which of
     all white ones is nearest to the sample (Bell & Sejnowski 1997).
     """
-    size = prod(mean.shape)
-    covariance, count = np.zeros((size, size)), 0
-    for some in _pieces(arrays):
-        rows = (some - mean).reshape(len(some), size)
-        covariance += rows.T @ rows
-        count += len(rows)
-    variances, axes = principal(covariance / count)
+    scale, epsilon = transform.scale, transform.whiten_epsilon
+    variances, axes = principal(covariance)
     matrix: Reals = axes * (scale / np.sqrt(scale**2 * variances + epsilon))
-    return matrix @ axes.T if kind == "ZCA" else matrix
+    return matrix @ axes.T if transform.whiten == "ZCA" else matrix
 
 
 def principal(covariance: Reals) -> tuple[Reals, Reals]:
@@ -89,22 +145,3 @@ def principal(covariance: Reals) -> tuple[Reals, Reals]:
     variances, axes = variances[::-1].clip(0), axes[:, ::-1]
     largest = np.abs(axes).argmax(axis=0)
     return variances, axes * np.sign(axes[largest, np.arange(len(largest))])
-
-
-def _pieces(arrays: Sequence[Array]) -> Iterator[Reals]:
-    """All samples of all arrays, some at a time."""
-    for array in arrays:
-        step = max(1, _VALUES // prod(array.shape[1:]))
-        for rows in pieces(len(array), step):
-            yield np.asarray(array[rows], np.float64)
-
-
-def pieces(count: int, step: int) -> Iterator[NDArray[np.int64]]:
-    """The numbers of samples, `step` at a time."""
-    for start in range(0, count, step):
-        yield np.arange(start, min(start + step, count))
-
-
-def _by_channel(some: Reals) -> Reals:
-    """A row for each channel."""
-    return np.moveaxis(some, 1, 0).reshape(some.shape[1], -1)

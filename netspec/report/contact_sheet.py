@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from netspec.report.raster import to_bytes
+
 SIDE = 72
 """Pixels of the longer side of a sample."""
 GAP, LINE, NAMES = 6, 18, 150
@@ -47,12 +49,9 @@ def contact_sheet(rows: Sequence[Row]) -> bytes:
 
 
 def _shown(pixels: NDArray[Any]) -> Image.Image:
-    """A sample as an image; values that are no bytes from their least to their most."""
-    if pixels.dtype != np.uint8:
-        values = pixels.astype(np.float64)
-        spread = float(np.ptp(values)) or 1.0
-        pixels = ((values - values.min()) * (255 / spread)).astype(np.uint8)
-    planes = pixels if len(pixels) == 3 else pixels[:1].repeat(3, axis=0)
+    """A sample as an image."""
+    shades = to_bytes(pixels)
+    planes = shades if len(shades) == 3 else shades[:1].repeat(3, axis=0)
     image = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
     scale = SIDE / max(image.size)
     extent = [max(1, round(side * scale)) for side in image.size]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from PIL import Image
 
 _SMALL = 48
 """Pixels of a side up to which a picture is kept as it is."""
+
+Reach: TypeAlias = tuple[float, float]
+"""What is shown black, and what white."""
 
 STYLE = """
 .raster { image-rendering: pixelated; vertical-align: top; background: #fff;
@@ -24,13 +27,26 @@ def drawable(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[0] in (1, 3) and min(shape) > 0
 
 
-def to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Values as bytes, the lowest black and the highest white; bytes as they are."""
+def reach(values: NDArray[Any]) -> Reach:
+    """All that bytes can be, or else from the least of the values to the most."""
     if values.dtype == np.uint8:
-        return values
-    numbers = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    low, high = numbers.min(), numbers.max()
-    return np.asarray(255 * (numbers - low) / ((high - low) or 1) + 0.5, np.uint8)
+        return 0.0, 255.0
+    numbers = _finite(values)
+    return float(numbers.min()), float(numbers.max())
+
+
+def to_bytes(values: NDArray[Any], over: Reach | None = None) -> NDArray[np.uint8]:
+    """Values as bytes, those at the ends of `over` black and white, by themselves of their `reach`.
+
+    Beyond it they are black and white, too; what is not finite counts as 0.
+    """
+    low, high = reach(values) if over is None else over
+    shares = (_finite(values) - low) / ((high - low) or 1)
+    return np.asarray(255 * shares.clip(0, 1) + 0.5, np.uint8)
+
+
+def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
 
 
 def raster(pixels: NDArray[np.uint8], *, side: int, bgr: bool = False, exact: bool = False) -> str:

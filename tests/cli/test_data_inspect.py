@@ -196,6 +196,7 @@ class TestSheet:
         from netspec.report.contact_sheet import contact_sheet
 
         values = RNG.standard_normal((1, 100, 40)).astype(np.float32)
+        values[0, 0, 0] = np.nan
         still = np.zeros((2, 3, 3), np.float32)
         made = contact_sheet([("ü" * 90, "1", [lambda: values, lambda: still]), ("", "", [])])
         assert Image.open(io.BytesIO(made)).size[0] > 300

@@ -13,6 +13,7 @@ from PIL import Image
 from netspec.cli import main
 from netspec.compiler import read
 from netspec.report.sheet import GAP, NAME, sheet
+from netspec.training.setup.experiment import prepare
 from netspec.training.trials.previewing import preview
 
 RNG = np.random.default_rng(0)
@@ -63,6 +64,28 @@ def test_draws_are_those_of_the_seed(tmp_path: Path) -> None:
         assert a.drawn[0].shape == (6, 6, 3)
         assert (a.drawn[0] != a.drawn[1]).any()
     assert any((a.stored != b.stored).any() for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("seed", [1, 5])
+@pytest.mark.parametrize(
+    "fields",
+    ["val: 0.4", "shuffle: false  rand_skip: 25", "val: 0.4  shuffle: false  rand_skip: 9"],
+)
+def test_it_shows_what_a_training_takes(tmp_path: Path, fields: str, seed: int) -> None:
+    """None that is held out, from the sample on at which the training begins."""
+    images = np.arange(30, dtype=np.uint8).repeat(16).reshape(30, 1, 4, 4)
+    path = written(tmp_path, "standardize: true", images)
+    solver = f"solver {{ base_lr: 0.1  max_iter: 1  random_seed: {seed} }}"
+    path.write_text(path.read_text().replace("batch_size: 2", f"batch_size: 6  {fields}") + solver)
+    training = prepare(read(str(path)))
+    taken = training.train.arrays["data"][training.batches.indices(0), 0, 0, 0]
+    assert taken.tolist() != list(range(6))
+    for given in ({}, {"seed": seed}):
+        spec = read(str(path), sets=["solver.random_seed=9"] if given else [])
+        rows = preview(spec, samples=6, draws=1, seed=given.get("seed"))
+        assert [row.stored[0, 0] for row in rows] == taken.tolist()
+        for row in rows:  # measured on what is trained on, and taken back
+            np.testing.assert_array_equal(row.drawn[0], row.stored)
 
 
 def test_the_verb_writes_a_sheet(

@@ -14,7 +14,7 @@ import click
 import pytest
 
 import netspec as package
-from netspec.cli import check_verb, cli, main
+from netspec.cli import cli, main, reader
 from netspec.layers import LAYERS
 from netspec.report.reference import reference
 
@@ -71,7 +71,7 @@ def explode(*args: object, **named: object) -> None:
 def test_a_fault_of_ours_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(check_verb, "read", explode)
+    monkeypatch.setattr(reader, "read", explode)
     assert main(["check", "lenet"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
@@ -82,7 +82,7 @@ def test_a_fault_of_ours_is_one_line(
 
 @pytest.mark.parametrize("words", [["--debug", "check", "lenet"], ["check", "lenet", "--debug"]])
 def test_debug_raises(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_verb, "read", explode)
+    monkeypatch.setattr(reader, "read", explode)
     with pytest.raises(ZeroDivisionError):
         main(words)
 

@@ -122,8 +122,8 @@ def test_interrupted_before_there_is_anything_to_keep(tmp_path: Path) -> None:
     script = "import os, signal; os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)"
     code = f"""
 import sys
-from netspec.cli import main, check_verb
-check_verb.read = lambda *a, **b: exec({script!r})
+from netspec.cli import main, reader
+reader.read = lambda *a, **b: exec({script!r})
 sys.exit(main(["check", "lenet"]))
 """
     root = Path(__file__).parents[2]

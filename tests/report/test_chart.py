@@ -188,6 +188,12 @@ def test_values_become_bytes() -> None:
     assert to_bytes(np.array([-1.0, 0.0, 1.0])).tolist() == [0, 128, 255]
     assert to_bytes(np.array([2.0, 2.0])).tolist() == [0, 0]
     assert to_bytes(np.array([0.0, np.nan, 1.0])).tolist() == [0, 0, 255]
+    every = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(to_bytes(every), every)
+    assert to_bytes(np.array([-9.0, -2, 0, 2, np.inf, 9]), (-2, 2)).tolist() == [
+        0, 0, 128, 255, 128, 255,
+    ]  # fmt: skip
+    assert to_bytes(np.array([0, 0.1]), (0, 0)).tolist() == [0, 26]
 
 
 def test_tiles_stand_apart() -> None:

@@ -18,6 +18,8 @@ from netspec.cli import main
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import CPU_PLAIN, CUDA, Target
 from netspec.compiler import Spec, compile_spec, read
+from netspec.data import measuring as moments
+from netspec.data.lazy import Lazy
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.stored import stored_inputs
 from netspec.ir.views import Views
@@ -213,10 +215,8 @@ def test_the_same_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.Monk
     spec = written(tmp_path, "whiten: ZCA")
     first = train(spec, runs=tmp_path / "runs", device="cpu").run
     times: list[int] = []
-    whitening = measuring.whitening
-    monkeypatch.setattr(
-        measuring, "whitening", lambda *a, **k: times.append(1) or whitening(*a, **k)
-    )
+    whitening = moments.whitening
+    monkeypatch.setattr(moments, "whitening", lambda *a: times.append(1) or whitening(*a))
     second = train(spec, runs=tmp_path / "runs", device="cpu").run
     assert first != second
     assert (first / FILE).read_bytes() == (second / FILE).read_bytes()
@@ -227,6 +227,56 @@ def test_the_same_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.Monk
     for given in ({"fields": "whiten: PCA"}, {"fields": "whiten: PCA", "train": TEST}):
         train(written(tmp_path, **given), runs=tmp_path / "runs", device="cpu")  # type: ignore[arg-type]
     assert len(times) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "passes"),
+    [
+        ("mean: IMAGE", "uint8", 1),
+        ("mean: CHANNEL", "float32", 1),
+        ("standardize: true", "uint8", 1),
+        ("standardize: true  pca_jitter: 0.1", "uint8", 1),
+        ("standardize: true  pca_jitter: 0.1", "float32", 2),
+        ("whiten: ZCA", "float32", 2),
+        ("whiten: PCA", "uint8", 2),
+    ],
+)
+def test_streamed_samples_are_decoded_as_seldom_as_can_be(
+    tmp_path: Path, fields: str, kind: str, passes: int
+) -> None:
+    """What only centred samples tell takes a second pass, but for the channels of bytes."""
+    decoded = np.zeros(len(TRAIN), np.int64)
+
+    def streamed(images: Any) -> Lazy:
+        def decode(row: int) -> Any:
+            decoded[row] += 1
+            return images[row]
+
+        return Lazy(images.shape, decode, decode, str, dtype=images.dtype)
+
+    def taken(spec: Spec, images: Any, runs: Path | None = None) -> tuple[Measured, set[int]]:
+        """What is measured on images that are streamed, and how often each is decoded for it."""
+        decoded[:] = 0
+        found = prepare(spec)
+        arrays = {"label": found.train.arrays["label"]}
+        data = replace(found.train, arrays=arrays, streamed={"data": streamed(images)})
+        return measuring.measure(found.nets, data, runs), set(decoded.tolist())
+
+    images = TRAIN.astype(kind)
+    spec = written(tmp_path, fields, train=images)
+    whole = prepare(spec).measured
+    found, times = taken(spec, images)
+    assert times == {passes}
+    assert found.key == whole.key
+    assert found.arrays.keys() == whole.arrays.keys()
+    for name, array in found.arrays.items():
+        np.testing.assert_array_equal(array, whole.arrays[name])
+    runs = tmp_path / "runs"
+    train(spec, runs=runs, device="cpu")
+    again, times = taken(spec, images, runs)
+    assert (again.key, times) == (whole.key, {1})
+    other, times = taken(spec, images[::-1], runs)
+    assert (other.key != whole.key, times) == (True, {1 + passes})
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -375,6 +375,9 @@ def test_filters_in_one_scale() -> None:
     assert [found.tiles[i, 0, y, x] for i, y, x in ((3, 1, 2), (4, 0, 0), (0, 0, 0))] == [
         0, 191, 128,
     ]  # fmt: skip
+    still = first_filters(net, {"conv1.weight": 0 * weights})
+    assert still is not None
+    assert (still.tiles == 128).all()
     assert first_filters(net, {}) is None
     assert first_filters(net, {"conv1.weight": weights * np.nan}) is None
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netspec.compiler import elaborate, read
+from netspec.compiler import drawn_weights, elaborate, read
 from netspec.data.split import Fold
 from netspec.diagnostics import DataError, SpecErrors, UsageError
 from netspec.ir.layer import Phase
@@ -19,6 +19,7 @@ from netspec.training.runs.run import Run
 from netspec.training.setup.experiment import prepare
 from netspec.training.testing.candidate import Candidate
 from netspec.training.trials.folds import cross_validate
+from netspec.training.trials.initial import initial_check
 
 LAYERS = 'input "data" { shape: 3x4x4 }  fc { num_output: 3 }  softmax_loss  accuracy'
 SOLVER = "solver { base_lr: 0.01  max_iter: 3  display: 1 }"
@@ -93,6 +94,27 @@ def test_labels_that_are_no_classes_are_not_spread(tmp_path: Path) -> None:
     found = prepare(read(str(path)))
     assert found.test is not None
     assert len(found.test) == 12
+
+
+def test_a_look_at_the_beginning_sees_what_is_trained_on(tmp_path: Path) -> None:
+    path = spec(tmp_path)
+    found = prepare(read(str(path)))
+    batch = found.train.arrays["data"][found.batches.indices(0)]
+    assert initial_check(read(str(path))).layers[0].mean == pytest.approx(
+        batch.mean() / 255, rel=1e-5
+    )
+
+
+def test_a_spec_without_a_solver_holds_out_what_the_default_seed_does(tmp_path: Path) -> None:
+    """Tested with weights from elsewhere, its transform reads what a training would measure."""
+    path = spec(tmp_path, test="train.npz")
+    path.write_text(path.read_text().replace("scale: 1/255", "standardize: true"))
+    expected = prepare(read(str(path))).train.measured
+    path.write_text(path.read_text().replace(SOLVER, ""))
+    found = Candidate.of_spec(read(str(path)), drawn_weights).dataset.measured
+    assert found.keys() == expected.keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
 
 
 def test_resume_holds_out_the_same(tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ def first_filters(net: Net, weights: Mapping[str, NDArray[Any]]) -> Filters | No
             tiles = _tiles(values, node.bottom_types[0].sample)
             if tiles is None:
                 return None
-            drawn = to_bytes(_centred(tiles[:_MOST]))
-            return Filters(parameter.name, drawn, len(tiles))
+            drawn = tiles[:_MOST]
+            most = float(np.abs(drawn).max()) or 1.0
+            return Filters(parameter.name, to_bytes(drawn, (-most, most)), len(tiles))
     return None
 
 
@@ -56,9 +57,3 @@ def _tiles(values: NDArray[Any], sample: tuple[int, ...]) -> NDArray[Any] | None
     if values.shape[1] in (1, 3):
         return values
     return values.reshape(-1, 1, *values.shape[2:])
-
-
-def _centred(tiles: NDArray[Any]) -> NDArray[Any]:
-    """From the least to the most of all together, but each side at least as far as the other."""
-    reach = np.abs(tiles).max() or 1.0
-    return np.asarray((tiles / reach + 1) * 127.5 + 0.5, np.uint8)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from math import prod
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,22 @@ from numpy.typing import NDArray
 
 from netspec.compiler import Elaborated
 from netspec.data import Dataset
-from netspec.data.lazy import Lazy
-from netspec.data.measuring import channel_moments, colour_axes, mean_sample, pieces, whitening
+from netspec.data.measuring import Survey
+from netspec.data.totals import Addend, Array, Reals, pieces, totals
 from netspec.diagnostics import DataError, NetspecError, UsageError, printable
 from netspec.ir.class_weights import classes_of, unweighed, with_class_weights
 from netspec.ir.labelled import LabelledLoss
 from netspec.ir.layer import Phase
-from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD, COLOUR, WHITENING, beside, measured
+from netspec.ir.measured import WHITENING, beside, measured
 from netspec.ir.net import Net, Node
 from netspec.ir.stored import stored_inputs
-from netspec.ir.transform import MEAN, Transform
+from netspec.ir.transform import Transform
 from netspec.ir.types import size
 from netspec.training.runs.run import latest_run
 from netspec.training.runs.tensors import read_tensors, write_tensors
 
 FILE = "measured.safetensors"
 """Where a run keeps what it was trained with."""
-
-_BLOCK = 2**24
-"""Bytes of the samples that are hashed in one go."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +78,36 @@ def measure(nets: Elaborated, train: Dataset, runs: Path | None = None) -> Measu
     losses = _balanced(net)
     if not names and not losses:
         return NOTHING
-    transform = _transform(net, test)
-    samples = [train.fed[name] for name in net.transformed]
+    samples = [train.fed[name] for name in net.transformed] if names else []
     labels = [train.arrays[node.bottoms[1]] for node in losses]
-    key = _key([*(samples if names else ()), *labels], [*names, *map(_called, losses)], transform)
-    with suppress(NetspecError):  # a damaged run is no reason not to measure
-        last = latest_run(runs, net.name) if runs is not None else None
-        found = Measured.read(last.path) if last else None
-        if found is not None and found.key == key:
-            return found
-    arrays = _arrays(samples, names, transform)
+    survey = Survey(samples, frozenset(names), _transform(net, test))
+    called = sorted((*names, *map(_called, losses)))
+    last = _last(net, runs)
+    again = last is not None and sorted(last.arrays) == called  # likely of the same samples
+    key, first = _hashed(survey, labels, called, {} if again else survey.first)
+    if last is not None and last.key == key:
+        return last
+    found = survey.measured(survey.added_up(survey.first) if again else first)
+    arrays = {name: found[name].astype(np.float32) for name in names}
     for node, label in zip(losses, labels, strict=True):
         arrays[_called(node)] = _weights(node, label)
+    _check(arrays, train.origin)
+    return Measured(arrays, key)
+
+
+def _check(arrays: Mapping[str, NDArray[np.float32]], origin: str) -> None:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             what = name.removeprefix("transform#")
-            raise DataError(f"{train.origin}: values that are not finite numbers have no {what}")
-    return Measured(arrays, key)
+            raise DataError(f"{origin}: values that are not finite numbers have no {what}")
+
+
+def _last(net: Net, runs: Path | None) -> Measured | None:
+    """What the last run of a net keeps; if that is damaged, it is no reason not to measure."""
+    with suppress(NetspecError):
+        last = latest_run(runs, net.name) if runs is not None else None
+        return Measured.read(last.path) if last else None
+    return None
 
 
 def _weighed(net: Net, found: Measured) -> Net:
@@ -163,32 +173,26 @@ def _transform(net: Net, test: Net) -> Transform:
     return said[0] if said else Transform()
 
 
-def _arrays(
-    samples: Sequence[NDArray[Any] | Lazy], names: Mapping[str, None], transform: Transform
-) -> dict[str, NDArray[np.float32]]:
-    made: dict[str, NDArray[np.float64]] = {}
-    if MEAN in names:
-        made[MEAN] = mean_sample(samples)
-    if CHANNEL_MEAN in names:
-        made[CHANNEL_MEAN], deviation = channel_moments(samples)
-        made[CHANNEL_STD] = np.where(deviation > 0, deviation, 1)
-    if COLOUR in names:
-        made[COLOUR] = colour_axes(samples)
-    if WHITENING in names:
-        assert transform.whiten is not None
-        made[WHITENING] = whitening(
-            samples, made[MEAN], kind=transform.whiten, scale=transform.scale,
-            epsilon=transform.whiten_epsilon,
-        )  # fmt: skip
-    return {name: made[name].astype(np.float32) for name in names}
+def _hashed(
+    survey: Survey,
+    labels: Sequence[NDArray[Any]],
+    names: Sequence[str],
+    addends: Mapping[str, Addend],
+) -> tuple[str, dict[str, Reals]]:
+    """The key of samples and labels, and what the samples add up to, which are read once for both.
 
-
-def _key(samples: Sequence[NDArray[Any] | Lazy], names: Sequence[str], transform: Transform) -> str:
+    Samples that are streamed are decoded to be read.
+    """
+    transform = survey.transform
     whiten = (transform.whiten, transform.whiten_epsilon, transform.scale)
-    total = sha256(json.dumps([sorted(names), whiten]).encode())
-    for array in samples:
+    total = sha256(json.dumps([names, whiten]).encode())
+
+    def heard(array: Array) -> Iterator[NDArray[Any]]:
         total.update(f"{array.dtype.str} {array.shape}\n".encode())
-        step = max(1, _BLOCK // max(1, prod(array.shape[1:]) * array.dtype.itemsize))
-        for rows in pieces(len(array), step):
-            total.update(array[rows].tobytes())
-    return total.hexdigest()
+        for some in pieces(array):
+            total.update(some.tobytes())
+            yield some
+
+    first = totals(chain.from_iterable(map(heard, survey.arrays)), addends)
+    totals(chain.from_iterable(map(heard, labels)), {})
+    return total.hexdigest(), first

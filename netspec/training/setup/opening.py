@@ -33,6 +33,17 @@ def open_phase(
     return _measured(spec, net, dataset), found_at(base, name)
 
 
+def open_training(
+    spec: Spec, net: Net, *, data: Path | None = None, seed: int | None = None
+) -> tuple[Dataset, str]:
+    """The samples that a training of the net takes, none held out, and where they were found.
+
+    What it holds out hangs on its `seed`, the solver's unless given.
+    """
+    train, source = _training(spec, net, data, seed)
+    return _measured(spec, net, train), source
+
+
 def _measured(spec: Spec, net: Net, dataset: Dataset) -> Dataset:
     """The data set with what its transform reads of the training data.
 
@@ -45,16 +56,20 @@ def _measured(spec: Spec, net: Net, dataset: Dataset) -> Dataset:
         raise DataError(f"{spec.path.parent / FILE}: is not there, and the transform reads it")
     if kept is None:
         nets = elaborate(spec)
-        train = dataset if net.phase is Phase.TRAIN else _training(spec, nets.train.net)
+        train = dataset if net.phase is Phase.TRAIN else _training(spec, nets.train.net)[0]
         kept = measure(nets, train)
     return attached(dataset, net, kept)
 
 
-def _training(spec: Spec, net: Net) -> Dataset:
-    """What a spec trains on."""
-    base, name = place_of(spec, net, Phase.TRAIN, None, None)
+def _training(
+    spec: Spec, net: Net, data: Path | None = None, seed: int | None = None
+) -> tuple[Dataset, str]:
+    """What a spec trains on, and where it was found."""
+    base, name = place_of(spec, net, Phase.TRAIN, data, None)
     train = opened(spec, net, base, name, "train")
-    return held_out(train, net)[0] if net.data is not None and net.data.val else train
+    if net.data is not None and net.data.val:
+        train, _ = held_out(train, net, seed=seed)
+    return train, found_at(base, name)
 
 
 def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:

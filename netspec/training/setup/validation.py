@@ -12,16 +12,23 @@ from netspec.ir.net import Net
 from netspec.training.runs.run import Run
 
 
-def held_out(dataset: Dataset, net: Net, fold: Fold | None = None) -> tuple[Dataset, Dataset]:
+def held_out(
+    dataset: Dataset, net: Net, fold: Fold | None = None, *, seed: int | None = None
+) -> tuple[Dataset, Dataset]:
     """What the TRAIN net trains on, and what it leaves for validation; DataError if that is none.
 
-    By class where a loss or a metric takes one label per sample as a class.
+    By class where a loss or a metric takes one label per sample as a class. Drawn by the solver's
+    random_seed, or by another `seed`.
     """
     assert net.data is not None
-    assert net.solver is not None
-    seed, classes = net.solver.random_seed, class_labels(dataset, net)
-    train, held = divided(dataset, net.data.val, seed, classes, fold)
+    seed = seed_of(net) if seed is None else seed
+    train, held = divided(dataset, net.data.val, seed, class_labels(dataset, net), fold)
     return train, replace(held, measured={})  # which is the net's that it is held out for
+
+
+def seed_of(net: Net) -> int:
+    """The seed of a training; of a net without a solver that of one which says none."""
+    return net.solver.random_seed if net.solver else 1
 
 
 def class_labels(dataset: Dataset, net: Net) -> Array | None:

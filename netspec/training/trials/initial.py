@@ -20,7 +20,6 @@ from netspec.codegen.step import gradient_graph
 from netspec.compiler import Spec, elaborate
 from netspec.data.order import Batches
 from netspec.ir.labelled import Labelled
-from netspec.ir.layer import Phase
 from netspec.ir.net import Net, Node
 from netspec.ir.types import Shape
 from netspec.layers.softmax_loss import SoftmaxLoss
@@ -29,7 +28,8 @@ from netspec.training.execution.bound import BoundBatch, array_types, transform_
 from netspec.training.execution.held import Held
 from netspec.training.execution.samples import Resident
 from netspec.training.execution.targets import target_for
-from netspec.training.setup.opening import open_phase
+from netspec.training.setup.opening import open_training
+from netspec.training.setup.validation import seed_of
 
 FAR = 1e3
 """By how much a deviation may differ from that of the data."""
@@ -100,14 +100,13 @@ def initial_check(
     the solver's. SpecErrors, DataError, or UsageError for a net that cannot be trained.
     """
     net = elaborate(spec, batch=batch).train.net
-    if seed is None:
-        seed = net.solver.random_seed if net.solver else 1
+    seed = seed_of(net) if seed is None else seed
     source = None
     if data is None and not _has_data(net, spec.base):
         net = net.model_copy(update={"data": None})  # noise is no image to be transformed
         arrays, indices = _noise(net, seed), np.arange(net.batch, dtype=np.int64)
     else:
-        dataset, source = open_phase(spec, net, Phase.TRAIN, data=data)
+        dataset, source = open_training(spec, net, data=data, seed=seed)
         assert net.data is not None
         shuffled, skip = net.data.shuffled, net.data.rand_skip
         batches = Batches(len(dataset), net.batch, seed, shuffled, skip)

@@ -16,15 +16,16 @@ from netspec.compiler import Spec, elaborate
 from netspec.data import Dataset, channel_order
 from netspec.data.order import Batches
 from netspec.diagnostics import UsageError
-from netspec.ir.layer import Phase
 from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD
 from netspec.ir.net import Net
 from netspec.ir.transform import MEAN, ColourOrder
 from netspec.ir.types import size
+from netspec.report.raster import Reach, reach, to_bytes
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
 from netspec.training.execution.bound import array_types, uniform
-from netspec.training.setup.opening import open_phase
+from netspec.training.setup.opening import open_training
+from netspec.training.setup.validation import seed_of
 
 Images = NDArray[np.uint8]
 """H x W grey, or H x W x 3 RGB."""
@@ -45,19 +46,18 @@ def preview(
 ) -> list[Row]:
     """The first samples of a training, each as the first iterations would see it.
 
-    The images go through the very graph of the training step; then the mean and the scale are taken
-    back. Lots are those of a training with `seed`, the solver's unless given. UsageError or
-    DataError if there are no images.
+    None is held out, and what a lot skips is skipped. The images go through the very graph of the
+    training step; then the mean and the scale are taken back. Lots are those of a training with
+    `seed`, the solver's unless given. UsageError or DataError if there are no images.
     """
     net = elaborate(spec, batch=samples).train.net
-    dataset, source = open_phase(spec, net, Phase.TRAIN, data=data)
+    seed = seed_of(net) if seed is None else seed
+    dataset, source = open_training(spec, net, data=data, seed=seed)
     assert net.data is not None
     order = channel_order(net.data.model_copy(update={"source": source}), Path())
     _check(net)
-    if seed is None:
-        seed = net.solver.random_seed if net.solver else 1
-    chosen = Batches(len(dataset), samples, seed, net.data.shuffled).indices(0)
-    arrays = dataset.taken(chosen)
+    batches = Batches(len(dataset), samples, seed, net.data.shuffled, net.data.rand_skip)
+    arrays = dataset.taken(batches.indices(0))
     made = _fed(net, arrays, draws, seed)
     eyes = {name: _Eye.for_images(arrays[name], order) for name in net.transformed}
     return [
@@ -131,23 +131,16 @@ class _Eye:
     """How values become grey or colours."""
 
     blue_first: bool
-    low: float
-    high: float
-    """What is shown black, and what white."""
+    reach: Reach
+    """Of all images as they are stored: what is made of them is shown in the same shades."""
 
     @classmethod
     def for_images(cls, images: NDArray[Any], order: ColourOrder | None) -> _Eye:
-        """Black to white is all that bytes can be, or else all that the images hold."""
-        blue_first = order == "BGR"
-        if images.dtype == np.uint8:
-            return cls(blue_first, 0, 255)
-        low, high = float(images.min()), float(images.max())
-        return cls(blue_first, low, high if high > low else low + 1)
+        return cls(order == "BGR", reach(images))
 
     def sees(self, image: NDArray[Any]) -> Images:
         """C x H x W as an image; of other channels than 1 or 3 the first is shown."""
-        values = (image.astype(np.float32) - self.low) * (255 / (self.high - self.low))
-        pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        pixels = to_bytes(image, self.reach)
         if len(pixels) != 3:
             grey: Images = pixels[0]
             return grey
