@@ -1,8 +1,8 @@
 """The four cases of transfer learning on digits and photographs: `python transfer.py [CIFAR]`.
 
 A LeNet learns the digits 0 to 4. What it learned then serves tasks with little data or much, like
-the first one (digits 5 to 9) or unlike it (the photographs of CIFAR, grey, if a folder or zip of
-them is given), each beside the same net from scratch.
+the first one (digits 5 to 9) or unlike it (the photographs of CIFAR, grey, if a zip of them is
+given), each beside the same net from scratch.
 """
 
 from __future__ import annotations
