@@ -198,7 +198,9 @@ def test_a_full_disk_is_seen_before_a_byte_is_written(
 ) -> None:
     save(tmp_path / "a", state(), progress())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (10**9, 10**9 - 1000, 1000))
-    with pytest.raises(DataError, match=r"needs 0\.0 MB, and 0\.0 MB are free"):
+    with pytest.raises(
+        DataError, match=r"needs 1\.1 MB, and 0\.0 MB are free; what was there is kept$"
+    ):
         save(tmp_path / "a", state(1), progress())
     monkeypatch.undo()
     assert same(load(tmp_path / "a")[0], state())
