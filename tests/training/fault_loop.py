@@ -9,7 +9,8 @@ with one line that says why. Either way no file may be torn, and without the fau
 on and end with the bytes of the undisturbed one. Calls through which files are changed fail with an
 error of the device, a full disk and a full quota, those that only look with the first.
 
-With `--disk` the runs lie on a file system of so many megabytes, see `full_disk.py`.
+With `--disk` the runs lie on a file system of so many megabytes, see `full_disk.py`. An interrupt
+ends either with the table so far.
 """
 
 from __future__ import annotations
@@ -113,10 +114,15 @@ class Loop:
         killed.runs.rename(before)
         yield Stage("resumed", self.command, _made(self.folder / "resumed"), before)
 
-    def run(self, stage: Stage, each: int, only: Sequence[str], *, verbose: bool) -> None:
-        """Try the faults of a stage."""
-        calls = [call for call in stage.calls() if not only or call.name in only]
-        for fault in faults(calls, each, self.rng):
+    def run(self, each: int, only: Sequence[str], *, verbose: bool) -> None:
+        """Try the faults of all stages in any order: the loop may be ended before it is through."""
+        planned: list[tuple[Stage, Fault]] = []
+        for stage in self.stages():
+            calls = [call for call in stage.calls() if not only or call.name in only]
+            planned += [(stage, fault) for fault in faults(calls, each, self.rng)]
+        self.rng.shuffle(planned)
+        print(f"{len(planned)} faults", flush=True)
+        for stage, fault in planned:
             found = tried(stage, fault, self.wanted)
             if found is None:
                 print(f"{stage.name}, {fault}: was another call this time")
@@ -154,8 +160,7 @@ def calls_fail(given: argparse.Namespace, folder: Path, rng: random.Random, tabl
     """Let calls fail, one after the other."""
     loop = Loop(command(folder, SPEC), folder, rng, table)
     print(f"undisturbed in {loop.seconds:.1f} s", flush=True)
-    for stage in loop.stages():
-        loop.run(stage, given.each, given.calls, verbose=given.verbose)
+    loop.run(given.each, given.calls, verbose=given.verbose)
 
 
 def disk_fills(given: argparse.Namespace, folder: Path, rng: random.Random, table: Table) -> None:

@@ -29,7 +29,7 @@ def missing() -> str:
                 return ""
         except (OSError, subprocess.CalledProcessError) as fault:
             said = getattr(fault, "stderr", None) or str(fault)
-            return f"a file system cannot be mounted, which needs root: {said.strip()[:200]}"
+            return f"a file system cannot be mounted, which needs root: {said.splitlines()[0]}"
 
 
 @contextmanager

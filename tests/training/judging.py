@@ -79,7 +79,7 @@ class Table:
         print(f"|{'---|' * (len(self.kinds) + len(COLUMNS))}")
         sums = sum(self.rows.values(), Counter[str]())
         all_of_them = ("all", *("" for _ in self.kinds[1:]))
-        for kind, counts in [*self.rows.items(), (all_of_them, sums)]:
+        for kind, counts in [*sorted(self.rows.items()), (all_of_them, sums)]:
             print(f"| {' | '.join((*kind, *(str(counts[name]) for name in COLUMNS)))} |")
         print(f"{self.troubles} of {sums['tries']} faults made trouble")
 

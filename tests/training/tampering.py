@@ -74,7 +74,7 @@ def missing() -> str:
     tried = subprocess.run(
         ["strace", "-f", "-qq", "-e", "trace=none", "true"], capture_output=True, text=True
     )
-    return "" if tried.returncode == 0 else f"strace may not trace: {tried.stderr.strip()[:200]}"
+    return "" if tried.returncode == 0 else f"strace may not trace: {tried.stderr.splitlines()[0]}"
 
 
 def listing(trace: Path) -> list[str]:
