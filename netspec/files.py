@@ -78,7 +78,7 @@ def remove_orphans(folder: Path) -> None:
 def _make_room(path: Path, size: int) -> None:
     total, _, free = shutil.disk_usage(path.parent)
     if total and free < size + _MARGIN:  # a file system that does not tell says 0
-        needs = f"needs {(size + _MARGIN) / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free"
+        needs = f"needs {(size + _MARGIN) / 1e6:.2f} MB, and {free / 1e6:.2f} MB are free"
         kept = "; what was there is kept" if path.exists() else ""
         raise DataError(f"{printable(str(path))}: {needs}{kept}")
 

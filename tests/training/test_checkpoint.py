@@ -199,7 +199,7 @@ def test_a_full_disk_is_seen_before_a_byte_is_written(
     save(tmp_path / "a", state(), progress())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (10**9, 10**9 - 1000, 1000))
     with pytest.raises(
-        DataError, match=r"needs 1\.1 MB, and 0\.0 MB are free; what was there is kept$"
+        DataError, match=r"needs 1\.05 MB, and 0\.00 MB are free; what was there is kept$"
     ):
         save(tmp_path / "a", state(1), progress())
     monkeypatch.undo()

@@ -390,7 +390,7 @@ def test_a_full_disk_stops_with_the_old_checkpoint(
             monkeypatch.setattr(shutil, "disk_usage", lambda _: (10**9, 10**9, 0))
 
     with pytest.raises(
-        DataError, match=r"00000008\.safetensors: needs 1\.\d MB, and 0\.0 MB are free$"
+        DataError, match=r"00000008\.safetensors: needs 1\.05 MB, and 0\.00 MB are free$"
     ):
         go(run, Fake(bad=frozenset({3}), before_step=fill))
     monkeypatch.undo()
