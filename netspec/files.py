@@ -46,38 +46,41 @@ def _bytes(chunks: Sequence[Any]) -> int:
 def _replace(path: Path, chunks: Iterable[Any], size: int, *, flush: bool) -> None:
     shown, path = path, path.resolve()
     temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
+    placed = False
     try:
         _make_room(path, size)
         _write(temporary, chunks, flush=flush)
         with suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
         os.replace(temporary, path)
+        placed = True
         if flush:
             _sync_folder(path.parent)
     except BaseException as fault:
         with suppress(OSError):
             os.unlink(temporary)
         if isinstance(fault, OSError):
-            kept = "; what was there is kept" if os.path.lexists(path) else ""
-            reason = f"cannot be written: {fault.strerror or fault}{kept}"
+            what = "is written, but a power cut may lose it" if placed else "cannot be written"
+            kept = "; what was there is kept" if not placed and os.path.lexists(path) else ""
+            reason = f"{what}: {fault.strerror or fault}{kept}"
             raise DataError(f"{printable(str(shown))}: {reason}") from None
         raise
 
 
 def remove_orphans(folder: Path) -> None:
     """Delete what a killed writer left behind; only for who holds the run's lock."""
-    for orphan in folder.glob(".*.tmp"):
-        with suppress(OSError):
-            orphan.unlink()
+    with suppress(OSError):  # they harm nobody
+        for orphan in folder.glob(".*.tmp"):
+            with suppress(OSError):
+                orphan.unlink()
 
 
 def _make_room(path: Path, size: int) -> None:
     total, _, free = shutil.disk_usage(path.parent)
     if total and free < size + _MARGIN:  # a file system that does not tell says 0
-        raise DataError(
-            f"{printable(str(path))}: needs {size / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free; "
-            "what was there is kept"
-        )
+        needs = f"needs {(size + _MARGIN) / 1e6:.2f} MB, and {free / 1e6:.2f} MB are free"
+        kept = "; what was there is kept" if path.exists() else ""
+        raise DataError(f"{printable(str(path))}: {needs}{kept}")
 
 
 def _write(path: Path, chunks: Iterable[Any], *, flush: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 import click
 
@@ -53,9 +55,19 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code of the process.
 
-    0 fine, 1 the spec or the data is wrong, 2 usage, 3 a budget is exceeded, 75 stopped with a
-    checkpoint, 130 interrupted. `--debug` is taken before the verb and after it.
+    0 fine, 1 the spec, the data or a disk is wrong, 2 usage, 3 a budget is exceeded, 75 stopped
+    with a checkpoint, 130 interrupted. `--debug` is taken before the verb and after it.
     """
+    code = _ended(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # the process would end with a code of its own
+            _unheard(stream)
+    return code
+
+
+def _ended(arguments: list[str] | None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
@@ -65,9 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except BrokenPipeError:
-        return _unheard()
+        return _unheard(sys.stdout)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):  # the code tells as well
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
@@ -75,14 +88,21 @@ def main(arguments: list[str] | None = None) -> int:
         if debug:
             raise
         if str(error):
-            click.echo("\n".join(map(printable, str(error).split("\n"))), err=True)
+            _complain("\n".join(map(printable, str(error).split("\n"))))
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        message = printable(f"{type(error).__name__}: {error}")
-        click.echo(f"internal error: {message}; --debug shows where", err=True)
+        message = f"internal error: {type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.strerror:  # of a disk, not ours
+            message = ": ".join(str(word) for word in (error.filename, error.strerror) if word)
+        _complain(f"{printable(message)}; --debug shows where")
         return 1
+
+
+def _complain(message: str) -> None:
+    with suppress(OSError):  # the code tells as well
+        click.echo(message, err=True)
 
 
 def _run(arguments: list[str]) -> int:
@@ -91,7 +111,7 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _unheard() -> int:
-    """Whoever read stdout has left, as `head` does: nothing more to say, and no fault."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _unheard(stream: TextIO) -> int:
+    """Whoever read it has left, as `head` does, or its disk is full: nothing more to say there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return 0

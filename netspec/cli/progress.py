@@ -6,8 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from io import TextIOBase
 from pathlib import Path
-from typing import Self
+from typing import IO, Self, TextIO, cast
 
 import click
 from rich.console import Console
@@ -50,7 +52,9 @@ class Progress(_Told):
     """On stderr a bar with rate and remaining time, a line for each test; the result on stdout."""
 
     def __init__(self) -> None:
-        self._console = console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = console = Console(
+            file=cast(IO[str], Stderr()), highlight=False, soft_wrap=True
+        )
         self._bar = Bar(
             *_columns(), console=console, transient=True, disable=not console.is_terminal
         )
@@ -126,6 +130,34 @@ class Progress(_Told):
             lines.append(f"best: {name} {number(name, outcome.best)} {at}: {run}/best.onnx")
         lines.append(f"{run}/model.onnx")
         heard(lambda: click.echo("\n".join(lines)))
+
+
+class Stderr(TextIOBase):
+    """stderr, but what it does not take costs no training: a full disk, a terminal that is gone."""
+
+    @property
+    def _stream(self) -> TextIO:
+        """Not what a bar puts in its place, which writes here."""
+        return cast(TextIO, getattr(sys.stderr, "rich_proxied_file", sys.stderr))
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class Steps:
@@ -221,12 +253,14 @@ class JsonLines(_Told):
 
 
 def heard(say: Callable[[], None]) -> None:
-    """Say it; if nobody reads stdout any more, the training goes on without a word."""
+    """Say it; if stdout takes nothing any more, the training goes on without a word."""
     try:
         say()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError:  # a full disk, a terminal that is gone: it is said at the end, or never
+        pass
 
 
 def results(values: Mapping[str, float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import write_durably
 from netspec.training.execution.executor import Executor
 from netspec.training.outcome import Outcome
+from netspec.training.runs.locking import reaching
 from netspec.training.runs.run import Run
 from netspec.training.setup.experiment import Experiment
 
@@ -34,7 +35,7 @@ class Feeding:
         """For a run that goes on: it counts on from those that it met before."""
         limit = run.settings.skip_bad if skip_bad is None else skip_bad
         known: tuple[str, ...] = ()
-        if (run.path / BAD).is_file():
+        with reaching(run.path / BAD, "read"), suppress(FileNotFoundError):
             known = (*(run.path / BAD).read_text("utf-8", "replace").splitlines(),)
         return Feeding(Tolerance(limit, self.tolerance.tell, known))
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -174,3 +175,38 @@ def test_training_on_a_terminal(tiny: Path, tmp_path: Path) -> None:
     plain = re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", said)
     assert "training in " in plain
     assert "done: loss " in plain
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (OSError(5, "Input/output error", "a\x1b.net"), "a\\x1b.net: Input/output error"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("of ours"), "internal error: OSError: of ours"),
+    ],
+)
+def test_a_fault_of_the_disk(
+    fault: OSError,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(check_verb, "read", Mock(side_effect=fault))
+    assert main(["check", "lenet"]) == 1
+    assert capsys.readouterr().err == f"{said}; --debug shows where\n"
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
+@pytest.mark.parametrize(("verb", "code"), [("check lenet", 1), ("chek", 2)])
+def test_a_full_disk_under_what_is_said(verb: str, code: int) -> None:
+    """The exit code tells; Python's own would be 120."""
+    command = [sys.executable, "-m", "netspec", *verb.split()]
+    with FULL.open("wb") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert "No space left on device" in done.stderr or code == 2
+        assert len(done.stderr.splitlines()) == 1 or code == 2
+        assert done.returncode == code
+        assert subprocess.run(command, cwd=ROOT, stdout=full, stderr=full).returncode == code

@@ -304,3 +304,15 @@ def test_damaged_runs(netspec: Netspec, trained: Path, tmp_path: Path) -> None:
     (run / "settings.json").write_text("{}")
     assert netspec("test", run).code == 1
     assert netspec("test", tmp_path / "none").code == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_full_disk_under_what_is_said(more: list[str], tiny: Path, tmp_path: Path) -> None:
+    """`netspec train > log 2>&1`: the training ends as it would, and the code tells of stdout."""
+    command = [sys.executable, "-m", "netspec", "train", tiny, "--runs", tmp_path, *more]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=full, env=env)
+    assert done.returncode == 1
+    assert Run.open(tmp_path / "Tiny/1").weights()

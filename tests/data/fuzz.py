@@ -1,7 +1,9 @@
 """Mutates data files and reads them: `python tests/data/fuzz.py --count 100000 [--format npz png]`.
 
 A reader may raise DataError and nothing else. In the formats with checksums (gzip, npz, PNG) what
-it does read must be what was there before; a mutant that breaks this is kept in `--keep`.
+it does read must be what was there before; a mutant that breaks this is kept in `--keep`. With
+`--locked` each source has a manifest first, as `netspec data lock` writes it, and then every mutant
+of every format must be refused.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import tempfile
 import time
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +29,10 @@ import numpy as np
 from cifar_files import hundred, tarred, ten
 from PIL import Image
 
-from netspec.data import open_dataset
+from netspec.data import manifest_for, open_dataset
 from netspec.data.dataset import Dataset
 from netspec.diagnostics import DataError
+from netspec.ir.sections import DataSection
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (3, 4, 5)).astype(np.uint8)
@@ -174,33 +178,81 @@ def same(one: Dataset, other: Dataset) -> bool:
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
-def fuzz(
-    case: Case, count: int, seed: int, folder: Path, keep: Path | None
-) -> tuple[int, int, float]:
-    """Mutants refused, mutants wrong, and the seconds of the slowest."""
-    for name, content in {**case.beside, case.name: case.content}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    whole = open_dataset(case.source, split="train", base=folder)
-    refused, wrong, slowest = 0, 0, 0.0
-    for i in range(count):
-        mutant = mutate(case.content, np.random.default_rng((seed, i)))
-        (folder / case.name).write_bytes(mutant)
+def lock(case: Case, folder: Path) -> Path:
+    """Write the manifest of a case's files, and return where it is."""
+    manifest, text = manifest_for(DataSection(source=case.source, batch_size=1), folder)
+    manifest.path.write_text(text)
+    return manifest.path
+
+
+@dataclass
+class Fuzz:
+    """A case in a folder of its own, and what has become of its mutants."""
+
+    case: Case
+    folder: Path
+    locked: bool
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """`manifest` and `reader` refused it; it was `read`; the changes of one that is the `same`
+    undid each other; a `fault` is none of these."""
+    slowest: float = 0.0
+    """Seconds."""
+
+    def __post_init__(self) -> None:
+        for name, content in {**self.case.beside, self.case.name: self.case.content}.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_bytes(content)
+        self.manifest = str(lock(self.case, self.folder)) if self.locked else None
+        self.whole = self.read()
+
+    def read(self) -> Dataset:
+        return open_dataset(self.case.source, split="train", base=self.folder)
+
+    def look(self, mutant: bytes) -> str:
+        """Read a mutant; what is wrong with that, if anything."""
+        (self.folder / self.case.name).write_bytes(mutant)
         start = time.perf_counter()
+        verdict, trouble = self._verdict(unchanged=mutant == self.case.content)
+        self.slowest = max(self.slowest, time.perf_counter() - start)
+        self.verdicts[verdict] += 1
+        return trouble
+
+    def _verdict(self, *, unchanged: bool) -> tuple[str, str]:
         try:
-            read = open_dataset(case.source, split="train", base=folder)
-            trouble = "" if not case.checked or same(read, whole) else "silently different"
-        except DataError:
-            refused, trouble = refused + 1, ""
-        except BaseException as e:
-            trouble = repr(e)
-        slowest = max(slowest, time.perf_counter() - start)
-        if trouble:
-            wrong += 1
-            print(f"{case.name}: mutant {seed}/{i}: {trouble}")
-            if keep:
-                (keep / f"{seed}-{i}-{Path(case.name).name}").write_bytes(mutant)
-    return refused, wrong, slowest
+            found = self.read()
+        except DataError as fault:
+            if unchanged:
+                return "fault", f"refused, though nothing has changed: {fault}"
+            return "manifest" if self.manifest and self.manifest in str(fault) else "reader", ""
+        except BaseException as fault:
+            return "fault", repr(fault)
+        if unchanged:
+            return "same", ""
+        if self.locked:
+            return "fault", "read against its manifest"
+        if self.case.checked and not same(found, self.whole):
+            return "fault", "silently different"
+        return "read", ""
+
+
+def fuzz(name: str, count: int, seed: int, keep: Path | None, *, locked: bool) -> int:
+    """Look at mutants of a format, and say what became of them; the faults."""
+    with tempfile.TemporaryDirectory() as folder:
+        tried = Fuzz(CASES[name], Path(folder), locked)
+        start = time.perf_counter()
+        for i in range(count):
+            mutant = mutate(tried.case.content, np.random.default_rng((seed, i)))
+            if trouble := tried.look(mutant):
+                print(f"{name}: mutant {seed}/{i}: {trouble}")
+                if keep:
+                    (keep / f"{seed}-{i}-{Path(tried.case.name).name}").write_bytes(mutant)
+        rate = count / (time.perf_counter() - start)
+    said = tried.verdicts
+    by = f"{said['manifest']:,} by the manifest and " if locked else ""
+    print(f"{name}: {count:,} mutants, refused {by}{said['reader']:,} by the reader, "
+          f"{said['read']:,} read, {said['same']:,} unchanged, {said['fault']} faults, "
+          f"slowest {tried.slowest * 1e3:.0f} ms, {rate:,.0f}/s")  # fmt: skip
+    return said["fault"]
 
 
 def main() -> int:
@@ -208,22 +260,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=3000, help="mutants per format")
     parser.add_argument("--format", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--locked", action="store_true", help="with a manifest of the files")
     parser.add_argument("--keep", type=Path, help="folder for mutants that found a fault")
-    options = parser.parse_args()
+    given = parser.parse_args()
     warnings.simplefilter("error")
-    faults = 0
-    for name in options.format:
-        case = CASES[name]
-        with tempfile.TemporaryDirectory() as folder:
-            start = time.perf_counter()
-            refused, wrong, slowest = fuzz(
-                case, options.count, options.seed, Path(folder), options.keep
-            )
-            rate = options.count / (time.perf_counter() - start)
-        faults += wrong
-        print(f"{name}: {options.count:,} mutants, {refused:,} refused, {wrong} faults, "
-              f"slowest {slowest * 1e3:.0f} ms, {rate:,.0f}/s")  # fmt: skip
-    return 1 if faults else 0
+    faults = [
+        fuzz(name, given.count, given.seed, given.keep, locked=given.locked)
+        for name in given.format
+    ]
+    return 1 if any(faults) else 0
 
 
 if __name__ == "__main__":

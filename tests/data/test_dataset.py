@@ -145,13 +145,17 @@ class TestCheck:
             check_dataset(dataset(classes=("a", "b", "c")), {"label": LABEL}, 1000, layer="fc")
 
 
-def test_fuzzed_files_raise_nothing_but_data_errors() -> None:
-    """3,000 mutants per format; `python tests/data/fuzz.py --count 100000` makes more."""
+@pytest.mark.parametrize("options", ["--count 3000", "--count 50 --locked"])
+def test_fuzzed_files_raise_nothing_but_data_errors(options: str) -> None:
+    """Mutants of each format; `python tests/data/fuzz.py --count 100000` makes more.
+
+    With a manifest none is read.
+    """
     script = Path(__file__).with_name("fuzz.py")
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-W", "error", script, "--count", "3000"],
+        [sys.executable, "-W", "error", script, *options.split()],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

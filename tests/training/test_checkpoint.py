@@ -198,7 +198,9 @@ def test_a_full_disk_is_seen_before_a_byte_is_written(
 ) -> None:
     save(tmp_path / "a", state(), progress())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (10**9, 10**9 - 1000, 1000))
-    with pytest.raises(DataError, match=r"needs 0\.0 MB, and 0\.0 MB are free"):
+    with pytest.raises(
+        DataError, match=r"needs 1\.05 MB, and 0\.00 MB are free; what was there is kept$"
+    ):
         save(tmp_path / "a", state(1), progress())
     monkeypatch.undo()
     assert same(load(tmp_path / "a")[0], state())
@@ -400,3 +402,23 @@ def test_a_power_cut_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # The model bites: without the first flush, as safetensors writes, checkpoints are lost.
     careless = [o for o in operations if o[0] != "sync" or o[1] == ""]
     assert lost(careless, disk, model)[1] > 0
+
+
+def test_a_file_that_may_not_survive_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in place: nothing that was there before is kept."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), os.fstat(folder)):
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(DataError, match="is written, but a power cut may lose it: Input/outp"):
+            save(tmp_path / "a", state(), progress())
+    os.close(folder)
+    assert same(load(tmp_path / "a")[0], state())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from netspec.compiler import read
 from netspec.data.order import Batches
+from netspec.diagnostics import DataError
 from netspec.ir.sections import Solver
 from netspec.training.launch import train
 from netspec.training.listener import Listener
@@ -339,3 +341,13 @@ def test_a_warning_before_the_folder_comes_after_the_first_line(
     outcome = trained(spec, tmp_path / "runs", resume=True)
     assert outcome.ran == 0
     assert len(of(run)["tested"]) == 1
+
+
+def test_what_cannot_be_read_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "events.jsonl"
+    start = Started(iteration=0, epoch=0, time=1, net="n", length=9, batch=1, samples=1)
+    path.write_bytes(line(start))
+    assert len(read_events(path)[0]) == 1
+    monkeypatch.setattr(Path, "open", Mock(side_effect=OSError(5, "Input/output error")))
+    with pytest.raises(DataError, match=r"events\.jsonl: cannot be read: Input/output error"):
+        read_events(path)

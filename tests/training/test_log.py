@@ -6,10 +6,14 @@ import csv
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from netspec.diagnostics import DataError
 from netspec.training.logs.log import Log
+
+FAULT = OSError(5, "Input/output error")
 
 
 def fill(log: Log, first: int, last: int) -> None:
@@ -95,3 +99,54 @@ def test_a_full_disk_costs_one_warning_and_no_row(
     assert "the log is behind, training goes on: No space left on device" in warnings[0]
     fill(log, 7, 7)
     assert [row[0] for row in rows(path)] == ["iteration", *"1234567"]
+
+
+def test_a_row_that_was_held_comes_with_the_next_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one has none behind it that would take it along."""
+    path, warnings = tmp_path / "log.csv", list[str]()
+    log = Log(path, warn=warnings.append)
+    fill(log, 1, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", Mock(side_effect=FAULT))
+        fill(log, 4, 4)
+    assert len(warnings) == 1
+    assert len(rows(path)) == 4
+    log.sync()
+    assert [row[0] for row in rows(path)] == ["iteration", *"1234"]
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_new_column_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, failing: int
+) -> None:
+    """Whether or not the file with it was put in place before the fault."""
+    path, whole = tmp_path / "log.csv", tmp_path / "whole.csv"
+    fill(Log(whole), 1, 5)
+    log = Log(path)
+    fill(log, 1, 2)
+    real, calls = getattr(os, call), list[Any]()
+
+    def once(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == failing:
+            raise FAULT
+        return real(*args)
+
+    monkeypatch.setattr(os, call, once)
+    fill(log, 3, 5)
+    assert calls
+    assert rows(path) == rows(whole)
+
+
+def test_what_cannot_be_read_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.csv"
+    fill(Log(path), 1, 3)
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", Mock(side_effect=FAULT))
+        with pytest.raises(DataError, match=r"log\.csv: cannot be read: Input/output error"):
+            Log(path, keep=3)
+    assert path.read_bytes() == before

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -158,3 +160,46 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
             pass
     finally:
         os.chmod(run.path, 0o700)
+
+
+def test_a_fault_of_the_disk_names_the_file(tmp_path: Path) -> None:
+    """Whatever it is that a training looks for there."""
+    run = make(tmp_path)
+    with pytest.raises(DataError, match=r"^runs/a: Input/output error$"), run.lock():
+        raise OSError(5, "Input/output error", "runs/a")
+    with pytest.raises(OSError, match="no file of ours"), run.lock():
+        raise OSError("no file of ours")
+    assert not run.locked
+
+
+def test_a_lock_that_cannot_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, closing = make(tmp_path), os.close
+    with monkeypatch.context() as patch, run.lock():
+        patch.setattr(os, "close", Mock(side_effect=lambda file: closing(file) or fail()))
+    with run.lock():
+        pass
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not one without runs, without texts, without checkpoints."""
+    run = make(tmp_path)
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, fail)
+    for look in (lambda: latest_run(tmp_path, "LeNet"), run.spec_hash, run.checkpoints.newest):
+        with pytest.raises(DataError, match="cannot be read: Input/output error"):
+            look()
+    with run.lock():  # what a killed writer left is in nobody's way
+        pass
+
+
+def test_weights_that_cannot_be_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path)
+    with run.lock():
+        run.finish(State({"w": np.ones(1, np.float32)}, {}, {}))
+        monkeypatch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(DataError, match=r"weights\.safetensors: cannot be read: Input/output"):
+            run.finish_best(None)
+
+
+def fail(*_: object) -> NoReturn:
+    raise OSError(5, "Input/output error")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from struct import unpack
+from unittest.mock import Mock
 
 import pytest
 
@@ -145,3 +146,11 @@ def test_tensorboard_reads_the_curves(tmp_path: Path) -> None:
     assert last[1] != last[1]
     assert found["loss/test"] == [[8, 0.25]]
     assert found.get("accuracy/test", []) == []
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", Mock(side_effect=OSError(5, "Input/output error")))
+        written(tmp_path, started(), row(2, loss=0.25))
+    (path,) = tmp_path.iterdir()
+    assert len(records(path)) == 2

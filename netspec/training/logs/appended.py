@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from netspec.diagnostics import DataError
@@ -21,9 +22,17 @@ class Growing:
         self._attempt(self._cut)
 
     def sync(self) -> None:
-        """Bring what is written to the disk: a checkpoint that survives should find it."""
-        if self.path.exists():  # the first piece may be yet to come
-            self._attempt(lambda: _sync(self.path))
+        """Bring all to the disk, what is held too: a checkpoint that survives should find it."""
+        self._attempt(self._flush)
+
+    def _write(self) -> None:
+        """Write what is held, if anything is."""
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        self._write()
+        with suppress(FileNotFoundError):  # the first piece may be yet to come
+            _sync(self.path)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
@@ -66,6 +75,8 @@ class Appended(Growing):
         self._attempt(self._cut)
 
     def _write(self) -> None:
+        if not self._held:
+            return
         self._cut()
         self._add(self._held)
         self._held = b""

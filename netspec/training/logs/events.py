@@ -12,12 +12,14 @@ after a rollback.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from netspec.training.runs.checkpoint import Progress
+from netspec.training.runs.locking import reaching
 
 Number: TypeAlias = float | None
 """None where it is not finite."""
@@ -191,20 +193,18 @@ def read_events(path: Path, since: Progress | None = None) -> tuple[list[Event],
     """The sound events of a file, and the byte at which they end.
 
     Those that come after `since` do not count: the training that goes on from there will have them
-    again. None where there is no file.
+    again. None where there is no file; DataError if it cannot be read, since what is behind that
+    byte is cut off.
     """
     events: list[Event] = []
     size = 0
-    try:
-        with path.open("rb") as file:
-            while text := file.readline(_LONGEST):
-                event = _parsed(text)
-                if event is None or (since is not None and _after(event, since)):
-                    break
-                events.append(event)
-                size += len(text)
-    except OSError:
-        return events, size
+    with reaching(path, "read"), suppress(FileNotFoundError), path.open("rb") as file:
+        while text := file.readline(_LONGEST):
+            event = _parsed(text)
+            if event is None or (since is not None and _after(event, since)):
+                break
+            events.append(event)
+            size += len(text)
     return events, size
 
 

@@ -6,11 +6,13 @@ import csv
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from netspec.diagnostics import printable
 from netspec.files import write_durably
 from netspec.training.logs.appended import Growing
+from netspec.training.runs.locking import reaching
 
 _FIRST = ("iteration", "epoch", "lr", "loss")
 _TEST = "test_"
@@ -61,12 +63,14 @@ class Log(Growing):
         self._attempt(self._write)
 
     def _write(self) -> None:
+        if not self._held:
+            return
         columns = _ordered([*self._columns, *(name for row in self._held for name in row)])
-        self._cut()
         if columns == self._columns:
+            self._cut()
             self._add(_csv([[row.get(name, "") for name in columns] for row in self._held]))
-        else:
-            _, rows, _ = _read(self.path, None)
+        else:  # of what an earlier try wrote, the rows that are held do not count
+            _, rows, _ = _read(self.path, int(self._held[0]["iteration"]) - 1)
             table = [[row.get(name, "") for name in columns] for row in (*rows, *self._held)]
             text = _csv([columns, *table])
             write_durably(self.path, [text])
@@ -74,12 +78,14 @@ class Log(Growing):
         self._held.clear()
 
 
-def _read(path: Path, keep: int | None) -> tuple[list[str], list[Row], int]:
-    """The header, the sound rows up to iteration `keep` (None: all), and the byte they end at."""
-    try:
+def _read(path: Path, keep: int) -> tuple[list[str], list[Row], int]:
+    """The header, the sound rows up to iteration `keep`, and the byte they end at.
+
+    DataError if the file cannot be read: it would be cut to nothing.
+    """
+    lines: list[bytes] = []
+    with reaching(path, "read"), suppress(FileNotFoundError):
         lines = path.read_bytes().splitlines(keepends=True)
-    except OSError:
-        return [], [], 0
     header = _fields(lines[0]) if lines else []
     if tuple(header[:1]) != _FIRST[:1] or header[-1] != _LAST:
         return [], [], 0
@@ -89,7 +95,7 @@ def _read(path: Path, keep: int | None) -> tuple[list[str], list[Row], int]:
         fields = _fields(line)
         if len(fields) != len(header) or not fields[0].isdecimal():
             break
-        if not last < int(fields[0]) <= (int(fields[0]) if keep is None else keep):
+        if not last < int(fields[0]) <= keep:
             break
         rows.append(dict(zip(header, fields, strict=True)))
         size, last = size + len(line), int(fields[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from math import nan
 from pathlib import Path
 from struct import pack
@@ -68,8 +69,10 @@ class TensorBoard:
 
     def _opened(self, event: Event) -> Appended:
         """A file that TensorBoard, which reads them in the order of their names, reads last."""
-        names = (_NAME.fullmatch(path.name) for path in self._folder.iterdir())
-        last = max((int(name[1]) for name in names if name), default=0)
+        last = 0
+        with suppress(OSError):  # the clock alone tells well enough
+            names = (_NAME.fullmatch(path.name) for path in self._folder.iterdir())
+            last = max((int(name[1]) for name in names if name), default=0)
         stamp = max(int(event.time), last + 1)
         file = Appended(self._folder / f"events.out.tfevents.{stamp:010d}.netspec", 0, self._warn)
         head = _begun(event.time, 0)

@@ -14,6 +14,7 @@ from netspec.diagnostics import Source, printable
 from netspec.grammar.parser import parse
 from netspec.ir.types import size
 from netspec.training.runs.checkpoint import State
+from netspec.training.runs.locking import reaching
 from netspec.training.runs.run import Run
 
 _SHOWN = 40
@@ -44,9 +45,10 @@ def shortened(difference: str) -> str:
 
 def _says(file: Path, text: str) -> bool:
     """Whether a spec's file means what `text` does: layout and comments may differ."""
-    if not file.is_file():
-        return False
-    kept = file.read_text("utf-8")
+    with reaching(file, "read"):
+        if not file.is_file():
+            return False
+        kept = file.read_text("utf-8")
     return kept == text or parse(Source(str(file), kept)) == parse(Source(str(file), text))
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from netspec.diagnostics import DataError, printable
 from netspec.training.metrics import Averages
 from netspec.training.plateau import Plateau
+from netspec.training.runs.locking import reaching
 from netspec.training.runs.tensors import damaged, read_tensors, write_tensors
 
 _SUFFIX = ".safetensors"
@@ -160,7 +161,8 @@ class Keeper:
 
     def paths(self) -> list[Path]:
         """Oldest first."""
-        found = [p for p in self.folder.glob(f"[0-9]*{_SUFFIX}") if p.stem.isdecimal()]
+        with reaching(self.folder, "read"):
+            found = [p for p in self.folder.glob(f"[0-9]*{_SUFFIX}") if p.stem.isdecimal()]
         return sorted(found, key=lambda p: int(p.stem))
 
     def path(self, iteration: int) -> Path:

@@ -26,6 +26,17 @@ def reaching(path: Path, what: str = "made") -> Iterator[None]:
         raise DataError(f"{printable(str(path))}: {reason}") from None
 
 
+@contextmanager
+def naming() -> Iterator[None]:
+    """Let a fault of the file system be a DataError, if it says which path it is about."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.filename is None:
+            raise
+        raise DataError(f"{printable(str(fault.filename))}: {fault.strerror}") from fault
+
+
 def lock_file(path: Path) -> int:
     """The descriptor of a lock file that this process now holds."""
     with reaching(path):

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import remove_orphans, write_durably
 from netspec.training.runs.checkpoint import Keeper, State
-from netspec.training.runs.locking import lock_file, reaching
+from netspec.training.runs.locking import lock_file, naming, reaching
 from netspec.training.runs.settings import Change, Settings
 from netspec.training.runs.tensors import read_tensors, write_tensors
 
@@ -90,7 +90,8 @@ class Run:
                 file.unlink()
 
     def _texts(self) -> list[Path]:
-        return [file for file in sorted(self.path.rglob("*")) if file.suffix in _TEXTS]
+        with reaching(self.path, "read"):
+            return [file for file in sorted(self.path.rglob("*")) if file.suffix in _TEXTS]
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -172,10 +173,12 @@ class Run:
         try:
             remove_orphans(self.path)
             remove_orphans(self.path / "checkpoints")
-            yield self
+            with naming():
+                yield self
         finally:
             self.locked = False
-            os.close(descriptor)
+            with suppress(OSError):  # nothing was written to it
+                os.close(descriptor)
 
     def finish(self, state: State, model: Callable[[State], bytes] | None = None) -> None:
         """Write the trained weights, and the model that `model` makes of them.
@@ -191,9 +194,9 @@ class Run:
         if state is not None:
             self._write(state.result, self.best_weights_file, model, self.best_model_file)
             return
-        write_durably(self.best_weights_file, [self.weights_file.read_bytes()])
+        _copy(self.weights_file, self.best_weights_file)
         if model is not None:
-            write_durably(self.best_model_file, [self.model_file.read_bytes()])
+            _copy(self.model_file, self.best_model_file)
 
     def _write(
         self,
@@ -228,6 +231,12 @@ class Run:
         file = self.best_weights_file if best else self.weights_file
         sections, facts = read_tensors(file, "weights")
         return sections[""], facts
+
+
+def _copy(file: Path, to: Path) -> None:
+    with reaching(file, "read"):
+        content = file.read_bytes()
+    write_durably(to, [content])
 
 
 def _text(settings: Settings) -> bytes:
@@ -272,10 +281,8 @@ def _place(name: str) -> PurePosixPath:
 
 
 def _numbers(folder: Path) -> list[int]:
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return []
+    with reaching(folder, "read"):
+        names = os.listdir(folder) if folder.is_dir() else []
     return [int(name) for name in names if re.fullmatch(r"[1-9][0-9]{0,8}", name)]
 
 
