@@ -24,6 +24,7 @@ from netspec.training.runs.changed import changed_texts, difference, shortened
 from netspec.training.runs.run import SPEC, Run, latest_run
 from netspec.training.setup.amendments import joined
 from netspec.training.setup.experiment import Experiment, run_spec
+from netspec.training.setup.fingerprint import fingerprint
 from netspec.training.trials.folds import folded
 
 
@@ -52,6 +53,7 @@ class Again:
                 "folder": str(self.spec.base.absolute()),
                 "data": {phase.value: source for phase, source in experiment.sources.items()},
                 "manifests": manifests(experiment),
+                "samples": fingerprint(experiment.train),
                 "overrides": dict(text.split("=", 1) for text in self.spec.sets),
             }
         if sets or self.texts is not None:
