@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,8 +91,17 @@ def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool
     what = "the spec" if changed[0] == SPEC else f"the included `{changed[0]}`"
     raise UsageError(
         f"{run.path}: {what} has changed since; `netspec train {run.spec}` starts anew, and "
-        f"--force goes on with it where weights fit\n{shortened(difference(run, texts))}"
+        f"--force goes on with it where weights fit{_begun_with(run, spec)}\n"
+        f"{shortened(difference(run, texts))}"
     )
+
+
+def _begun_with(run: Run, spec: Spec) -> str:
+    """What `--set` gave at the beginning, where it is not given again."""
+    began = [f"{path}={value}" for path, value in run.settings.overrides.items()]
+    if set(began) <= set(spec.sets):
+        return ""
+    return f"; it began with {' '.join(f'--set {shlex.quote(text)}' for text in began)}"
 
 
 def machine_again(
