@@ -224,8 +224,7 @@ def test_views(netspec: Netspec, tmp_path: Path) -> None:
     assert report["views"] == 2
     assert report["scores"]["confusion"] == confused(archive["label"], mean)
     line = netspec("test", run, "--views", "10-crop", "--scales", "10,12").out
-    assert "top-1" in line
-    assert "(18 samples, 20 views of each)" in line
+    assert "  (18 samples)  averaged over 20 views of each: top-1 " in line
 
 
 @pytest.mark.parametrize(
