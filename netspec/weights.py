@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from netspec.caffe.match import Match, Row, Verdict
@@ -21,6 +23,9 @@ CAFFES = (".caffemodel", ".h5")
 """How the names of Caffe's weight files end."""
 
 _Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+
+_SHOWN = 3
+"""Names that tell how a file and a net call their tensors."""
 
 _READERS: dict[str, Callable[[Path], _Tensors]] = {
     ".npz": read_arrays,
@@ -50,16 +55,50 @@ def _load(path: Path, net: Net, *, ignore_mismatch: bool, partial: bool) -> Matc
     if not path.is_file():
         raise UsageError(f"{printable(str(path))}: there is no such file of weights")
     if path.suffix in CAFFES:
-        return load_caffemodel(path, net, ignore_mismatch=ignore_mismatch)
-    tensors = _READERS.get(path.suffix, read_weights)(path)
+        match = load_caffemodel(path, net, ignore_mismatch=ignore_mismatch)
+        _check_finite(path, match)
+        return match
+    tensors = _singles(_READERS.get(path.suffix, read_weights)(path))
     try:
         check_weights(net, tensors, partial=partial, mismatch=ignore_mismatch)
     except DataError as error:
         raise DataError(f"{printable(str(path))}: {error}") from None
     match = match_tensors(tensors, net)
     if not match.arrays and net.parameters:
-        raise DataError(f"{printable(str(path))}: holds no tensor of the net")
+        raise DataError(
+            f"{printable(str(path))}: holds no tensor of the net{_instead(tensors, net)}"
+        )
+    _check_finite(path, match)
     return match
+
+
+def _singles(tensors: _Tensors) -> _Tensors:
+    """Floats of all sizes as float32: numpy makes 64 bits, and others keep 16."""
+    with np.errstate(over="ignore"):  # which is not finite then, and refused
+        return {
+            name: array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+            for name, array in tensors.items()
+        }
+
+
+def _check_finite(path: Path, match: Match) -> None:
+    """DataError if a training would begin from what it would call a divergence."""
+    for name, array in match.arrays.items():
+        if bad := array.size - int(np.isfinite(array).sum()):
+            said = f"{bad:,} of {array.size:,} values of `{name}` are not finite in float32"
+            raise DataError(f"{printable(str(path))}: {said}")
+
+
+def _instead(tensors: _Tensors, net: Net) -> str:
+    """What a file has, and what a net calls its own."""
+    if not tensors:
+        return ""
+    return f": it has {_some(tensors)}, and the net {_some(_tensors(net))}"
+
+
+def _some(names: Collection[str]) -> str:
+    first = ", ".join(f"`{printable(name)}`" for name in islice(names, _SHOWN))
+    return f"{first}, …" if len(names) > _SHOWN else first
 
 
 def _of_run(folder: Path) -> Path:

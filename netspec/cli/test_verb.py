@@ -107,11 +107,13 @@ class _Tested:
 
         told = [f"{n} {number(n, value)}" for n, value in results(values(self.evaluation)).items()]
         samples = f"{self.evaluation.samples:,} samples"
-        if self.found and self.found.scored:
-            known = _counted(self.net) if self.views == 1 else set()
-            told += percentages(self.found.scored, known)
-            samples += f", {self.views} views of each" if self.views > 1 else ""
-        return f"{printable(self.run)}: {'  '.join(told)}  ({samples})"
+        seen = ""
+        if self.found and self.found.scored and self.views == 1:
+            told += percentages(self.found.scored, _counted(self.net))
+        elif self.found and self.found.scored:
+            shares = "  ".join(percentages(self.found.scored))
+            seen = f"  averaged over {self.views} views of each: {shares}"
+        return f"{printable(self.run)}: {'  '.join(told)}  ({samples}){seen}"
 
     @property
     def data(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from netspec.diagnostics import Source, SpecErrors, UsageError, suggest
-from netspec.grammar.ast import Element, Expr, Field, Item, Let, List, Message
+from netspec.grammar.ast import Element, Expr, Field, Item, Let, List, Message, Reference
 from netspec.grammar.parser import parse
 
 _EXCLUSIVE = {"max_iter": "max_epoch", "max_epoch": "max_iter"}
@@ -22,18 +22,27 @@ def override(tree: Message, sets: Sequence[str]) -> Message:
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
             raise UsageError(f"--set takes name=value, not `{text}`")
-        tree = _apply(tree, path.strip().split("."), _value(text, value))
+        tree = _apply(tree, path.strip().split("."), _value(text, path, value))
     return tree
 
 
-def _value(text: str, value: str) -> Expr | List:
-    source = Source("--set", f"let value = {value}")
+def _value(text: str, path: str, value: str) -> Expr | List:
+    """What is shown of it where it is wrong is what the file would have."""
+    *section, name = path.strip().split(".")
+    line = f"{name}: {value}" if section else f"let {name} = {value}"
     try:
-        (item,) = parse(source).items
-        assert isinstance(item, Let)
+        (item,) = parse(Source("--set", line)).items
+        assert isinstance(item, Field | Let)
     except (SpecErrors, ValueError, AssertionError):
         raise UsageError(f"--set {text}: `{value}` is not a value") from None
+    if _is_file_name(item.value):
+        raise UsageError(f"--set {text}: a text takes quotes: --set '{path}=\"{value}\"'")
     return item.value
+
+
+def _is_file_name(value: Expr | List) -> bool:
+    """Whether it reads as a name with parts, which only `in` has."""
+    return isinstance(value, Reference) and len(value.path) > 1 and value.path[0] != "in"
 
 
 def _apply(tree: Message, path: Sequence[str], value: Expr | List) -> Message:

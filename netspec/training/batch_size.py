@@ -53,7 +53,7 @@ def chosen_batch(experiment: Experiment, machine: Machine, free: int | None) -> 
     if needed > budget:
         raise NetspecError(f"not even a batch of 1 fits: {takes}, and {left}")
     if beyond is None:
-        why = f"{2 * batch:,} would leave an epoch of {samples:,} samples less than {_UPDATES}"
+        why = f"{2 * batch:,} would leave an epoch of {samples:,} samples fewer than {_UPDATES}"
         return Choice(batch, f"{takes}, {left}; {why} updates")
     return Choice(batch, f"{takes}, {left}; {2 * batch:,} would take {bytes_text(beyond)}")
 

@@ -24,6 +24,7 @@ from netspec.training.runs.checkpoint import Progress
 from netspec.training.runs.run import SPEC, Run, latest_run
 from netspec.training.runs.settings import Settings, environment
 from netspec.training.setup.experiment import Experiment
+from netspec.training.setup.fingerprint import fingerprint
 from netspec.weights import load_weights
 
 
@@ -100,6 +101,7 @@ def create_run(
         seed=experiment.solver.random_seed,
         fold=(experiment.fold.number, experiment.fold.count) if experiment.fold else None,
         held_out=experiment.held_out,
+        samples=fingerprint(experiment.train),
         classes=experiment.classes,
         folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},

@@ -21,6 +21,7 @@ from netspec.training.listener import Listener
 from netspec.training.resumption import Again, machine_again, planner_again
 from netspec.training.setup.amendments import Amendments, amended, batch_set
 from netspec.training.setup.experiment import Experiment, prepare
+from netspec.training.setup.fingerprint import check_fingerprint
 from netspec.training.setup.measured import NOTHING, Measured
 from netspec.training.setup.validation import check_held_out
 
@@ -97,6 +98,7 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     check_held_out(again.run, before.held_out)
     if again.texts is None:
         check_manifests(again.run, manifests(before))
+        check_fingerprint(again.run, before.train)
     given = wanted.amendments.of_run(before, again.run)
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from netspec.training.runs.changed import changed_texts, difference, shortened
 from netspec.training.runs.run import SPEC, Run, latest_run
 from netspec.training.setup.amendments import joined
 from netspec.training.setup.experiment import Experiment, run_spec
+from netspec.training.setup.fingerprint import fingerprint
 from netspec.training.trials.folds import folded
 
 
@@ -52,6 +54,7 @@ class Again:
                 "folder": str(self.spec.base.absolute()),
                 "data": {phase.value: source for phase, source in experiment.sources.items()},
                 "manifests": manifests(experiment),
+                "samples": fingerprint(experiment.train),
                 "overrides": dict(text.split("=", 1) for text in self.spec.sets),
             }
         if sets or self.texts is not None:
@@ -88,8 +91,17 @@ def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool
     what = "the spec" if changed[0] == SPEC else f"the included `{changed[0]}`"
     raise UsageError(
         f"{run.path}: {what} has changed since; `netspec train {run.spec}` starts anew, and "
-        f"--force goes on with it where weights fit\n{shortened(difference(run, texts))}"
+        f"--force goes on with it where weights fit{_begun_with(run, spec)}\n"
+        f"{shortened(difference(run, texts))}"
     )
+
+
+def _begun_with(run: Run, spec: Spec) -> str:
+    """What `--set` gave at the beginning, where it is not given again."""
+    began = [f"{path}={value}" for path, value in run.settings.overrides.items()]
+    if set(began) <= set(spec.sets):
+        return ""
+    return f"; it began with {' '.join(f'--set {shlex.quote(text)}' for text in began)}"
 
 
 def machine_again(

@@ -133,6 +133,7 @@ def test_unreadable_files_as_json(
     [
         (["lennet"], "there is no file `lennet`, nor a bundled spec of that name; did you mean"),
         (["lenet", "--set", "x"], "--set takes name=value, not `x`"),
+        (["lenet", "--set", "data.train.source=a.npz"], "--set 'data.train.source=\"a.npz\"'"),
         (["resnet18", "--set", "widht=3"], "has no top-level `let widht`; did you mean `width`?"),
         (["lenet", "--phase", "train"], "'train' is not one of 'TEST', 'TRAIN'"),
         (["lenet", "--batch", "0"], "0 is not in the range"),
@@ -297,3 +298,9 @@ def test_a_net_without_a_loss_has_no_training(netspec: Netspec, tmp_path: Path) 
     result = netspec("check", path, "--assert", "train_memory < 1GiB")
     assert result.code == 2
     assert "train_memory is not known here: the net has no loss to train" in result.err
+
+
+def test_what_set_gives_is_shown_as_the_file_would_have_it(netspec: Netspec) -> None:
+    err = netspec("check", "lenet", "--set", "solver.base_lr=0").err
+    assert "--set:1:10: error[value]: solver: `base_lr` must be above 0, not 0" in err
+    assert "  1 | base_lr: 0\n" in err

@@ -204,6 +204,15 @@ def test_an_ensemble_is_of_the_same_samples(netspec: Netspec, tmp_path: Path) ->
     assert "the labels of their test data differ" in result.err
 
 
+def test_an_ensemble_is_of_the_same_classes(netspec: Netspec, tmp_path: Path) -> None:
+    words = ("--set", 'data.train.classes=["a","b","c","d","e","f"]')
+    words += ("--set", 'data.test.classes=["a","b","c","d","e","f"]')
+    runs = [trained(netspec, tmp_path, "one"), trained(netspec, tmp_path, "other", *words)]
+    result = netspec("test", *runs)
+    assert result.code == 2
+    assert "the names of their classes differ" in result.err
+
+
 def test_views(netspec: Netspec, tmp_path: Path) -> None:
     run = trained(netspec, tmp_path, "one")
     said = probabilities(run, tmp_path / "samples8.npz")
@@ -215,8 +224,7 @@ def test_views(netspec: Netspec, tmp_path: Path) -> None:
     assert report["views"] == 2
     assert report["scores"]["confusion"] == confused(archive["label"], mean)
     line = netspec("test", run, "--views", "10-crop", "--scales", "10,12").out
-    assert "top-1" in line
-    assert "(18 samples, 20 views of each)" in line
+    assert "  (18 samples)  averaged over 20 views of each: top-1 " in line
 
 
 @pytest.mark.parametrize(

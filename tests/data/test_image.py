@@ -94,6 +94,12 @@ class TestFolder:
         with pytest.raises(DataError, match="test/b: a class that the training images do not have"):
             open_dataset(".", split="test", base=root)
 
+    def test_a_class_whose_name_is_no_text(self, image_folder: Build) -> None:
+        root = image_folder(a__1_png=GREY)
+        os.mkdir(os.fsencode(root) + b"/\xff")
+        with pytest.raises(DataError, match=r"/\\udcff: the name of a class is no UTF-8"):
+            open_dataset(".", split="train", base=root)
+
     def test_a_class_without_images(self, image_folder: Build) -> None:
         root = image_folder(a__1_png=GREY)
         (root / "b").mkdir()

@@ -63,6 +63,12 @@ def test_noise_is_learned_by_heart(tmp_path: Path, machine: Machine) -> None:
     assert again == found
 
 
+@pytest.mark.parametrize("mixed", ["mixup: 1", "cutmix: 1"])
+def test_mixed_samples_are_learned_apart(mixed: str, tmp_path: Path, machine: Machine) -> None:
+    text = NET.replace("mirror: true", f"mirror: true  {mixed}")
+    assert overfit(experiment(tmp_path, text), machine, iterations=200).learned
+
+
 def test_what_cannot_be_learned(tmp_path: Path, machine: Machine) -> None:
     """A net that sees nothing; and one that has no time, or a rate that is too high."""
     blind = NET.replace("crop_size: 6", "crop_size: 6  scale: 0")

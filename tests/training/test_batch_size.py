@@ -59,7 +59,7 @@ def machine() -> Machine:
 def test_an_epoch_keeps_its_updates(experiment: Experiment, machine: Machine) -> None:
     choice = chosen_batch(experiment, machine, 10**12)
     assert choice.batch == 64
-    assert "128 would leave an epoch of 2,048 samples less than 32 updates" in choice.why
+    assert "128 would leave an epoch of 2,048 samples fewer than 32 updates" in choice.why
     solver = experiment.solver.model_copy(update={"iter_size": 4})
     assert chosen_batch(replace(experiment, solver=solver), machine, 10**12).batch == 16
 

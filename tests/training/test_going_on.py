@@ -177,6 +177,19 @@ def test_more_epochs_need_a_run(spec: Path) -> None:
         go(spec, resume=True, epochs=1)
 
 
+def test_what_set_gave_is_to_be_given_again(spec: Path) -> None:
+    sets = ["solver.max_epoch=3", 'data.train.classes=["a b", "c", "d"]']
+    run = train(read(str(spec), sets=sets), runs=spec.parent / "runs", device="cpu").run
+    with pytest.raises(UsageError) as caught:
+        go(spec, resume=True)
+    began = (
+        """it began with --set solver.max_epoch=3 --set 'data.train.classes=["a b", "c", "d"]'"""
+    )
+    assert str(caught.value).splitlines()[0].endswith(began)
+    again = read(str(spec), sets=sets)
+    assert train(again, runs=run.parent.parent, device="cpu", resume=True).ran == 0
+
+
 def test_a_changed_spec_is_refused_with_the_difference(spec: Path) -> None:
     run = go(spec).run
     spec.write_text(NET.replace("num_output: 6", "num_output: 8"))

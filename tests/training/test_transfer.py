@@ -172,7 +172,27 @@ def test_a_run_that_is_not_finished_gives_none(trained: Run, tmp_path: Path) -> 
 
 def test_weights_of_a_stranger_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", other=np.zeros(3, np.float32))
-    with pytest.raises(DataError, match="holds no tensor of the net"):
+    said = r"holds no tensor of the net: it has `other`, and the net `\S+`, `\S+`, `\S+`, …"
+    with pytest.raises(DataError, match=said):
+        begun(tmp_path, tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float16])
+def test_floats_of_other_sizes_become_ours(kind: type, trained: Run, tmp_path: Path) -> None:
+    name = "trunk/conv1.weight"
+    given = trained.weights()[name].astype(kind)
+    np.savez(tmp_path / "w.npz", **{name: given})
+    ours, _ = begun(tmp_path, tmp_path / "w.npz")
+    np.testing.assert_array_equal(ours[name], given.astype(np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e39])
+def test_what_is_not_finite_is_no_weight(value: float, trained: Run, tmp_path: Path) -> None:
+    given = trained.weights()["trunk/conv1.weight"].astype(np.float64)
+    given[1, 2, 0] = value
+    np.savez(tmp_path / "w.npz", **{"trunk/conv1.weight": given})
+    said = r"w\.npz: 3 of 108 values of `trunk/conv1\.weight` are not finite in float32"
+    with pytest.raises(DataError, match=said):
         begun(tmp_path, tmp_path / "w.npz")
 
 

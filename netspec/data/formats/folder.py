@@ -69,7 +69,19 @@ def _classes(root: Path) -> tuple[str, ...]:
     names = sorted(e.name for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))
     if not names:
         raise fault(root, "no folders in it; images lie in one folder per class")
+    for name in names:
+        if not _is_text(name):
+            raise fault(root / name, "the name of a class is no UTF-8")
     return tuple(names)
+
+
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a file's name are UTF-8: Python lets others by as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _images(root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:

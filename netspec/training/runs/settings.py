@@ -43,6 +43,8 @@ class Settings(BaseModel):
     """Which fold of how many was held out, in a cross-validation."""
     held_out: str = ""
     """The digest of the samples that were held out; empty if none were."""
+    samples: str = ""
+    """What the training's samples are known by; runs of earlier versions do not tell."""
     classes: tuple[str, ...] = ()
     """The names of the classes, if the data know them."""
     folder: str | None = None

@@ -134,6 +134,8 @@ class Voice:
             return f"they take {taken}, and {given}"
         if classes != theirs:
             return f"they tell {classes:,} and {theirs:,} classes apart"
+        if self.scored.classes != other.scored.classes:
+            return "the names of their classes differ"
         if not np.array_equal(self.scored.labels, other.scored.labels):
             return "the labels of their test data differ"
         if self.scored.probable != other.scored.probable:

@@ -17,6 +17,8 @@ from netspec.training.setup.experiment import Experiment
 _SHARE = 0.01
 """Of the first loss: what is left where the samples are known by heart."""
 
+_UNMIXED = [f"data.train.transform.{name}=0" for name in ("mixup", "cutmix")]
+
 
 @dataclass(frozen=True, slots=True)
 class Overfit:
@@ -51,10 +53,11 @@ def overfit(
 ) -> Overfit:
     """Train on one batch until its loss is `below`, by default a hundredth of what it was first.
 
-    Each lot is drawn once, so that crops, flips and the masks of dropout stay as they are; there is
-    no weight decay, and the rate stays base_lr. `told` hears iterations, loss and rate.
+    Each lot is drawn once, so that crops, flips and the masks of dropout stay as they are; samples
+    are not mixed, for a mixture of labels has a loss that no net gets below. There is no weight
+    decay, and the rate stays base_lr. `told` hears iterations, loss and rate.
     """
-    sets = ["solver.weight_decay=0", "solver.iter_size=1"]
+    sets = ["solver.weight_decay=0", "solver.iter_size=1", *_UNMIXED]
     if samples is not None:
         sets.append(batch_set(samples))
     chosen = amended(experiment, sets)

@@ -1,0 +1,83 @@
+"""A run does not go on with other samples than it began with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netspec.compiler import read
+from netspec.diagnostics import DataError
+from netspec.training.launch import train
+from netspec.training.outcome import Outcome
+
+NET = """
+data "train" { source: "SOURCE"  batch_size: 4 }
+input "data" { shape: 3x4x4 }
+fc { num_output: 3 }
+softmax_loss
+solver { base_lr: 0.1  max_epoch: 2 }
+"""
+
+
+def spec(folder: Path, source: str) -> Path:
+    path = folder / "net.net"
+    path.write_text(NET.replace("SOURCE", source))
+    return path
+
+
+def archive(path: Path, samples: int = 12, first: int = 0) -> None:
+    data = np.random.default_rng(0).integers(0, 256, (samples, 3, 4, 4), np.uint8)
+    np.savez(path, data=data, label=(np.arange(samples) + first) % 3)
+
+
+def pictures(folder: Path) -> Path:
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png", "c/0.png", "c/1.png"):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (9, 9, 9)).save(file)
+    return folder
+
+
+def go(spec: Path, **more: Any) -> Outcome:
+    return train(read(str(spec)), runs=spec.parent / "runs", device="cpu", **more)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"samples": 9}, "it began with 12 samples, and there are 9 now"),
+        ({"first": 1}, "it began with 12 samples, and they have other labels or names"),
+    ],
+)
+def test_other_labels_are_refused(change: dict[str, int], said: str, tmp_path: Path) -> None:
+    path = spec(tmp_path, "train.npz")
+    archive(tmp_path / "train.npz")
+    go(path)
+    archive(tmp_path / "train.npz", **change)
+    with pytest.raises(DataError, match=f"its training data have changed: {said}"):
+        go(path, resume=True)
+
+
+def test_pictures_may_be_moved_and_not_renamed(tmp_path: Path) -> None:
+    path = spec(tmp_path, "pictures")
+    pictures(tmp_path / "pictures")
+    go(path)
+    elsewhere = (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    assert go(path, resume=True, data=elsewhere, epochs="+1").ran == 2
+    (elsewhere / "a" / "0.png").rename(elsewhere / "a" / "9.png")
+    with pytest.raises(DataError, match="they have other labels or names"):
+        go(path, resume=True, data=elsewhere)
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    path = spec(tmp_path, "train.npz")
+    archive(tmp_path / "train.npz")
+    settings = go(path).run / "settings.json"
+    kept = [line for line in settings.read_text().splitlines() if '"samples"' not in line]
+    settings.write_text("\n".join(kept))
+    archive(tmp_path / "train.npz", first=1)
+    assert go(path, resume=True, epochs="+1").ran == 3
