@@ -191,7 +191,7 @@ def test_a_fault_of_the_disk(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(check_verb, "read", Mock(side_effect=fault))
+    monkeypatch.setattr(reader, "read", Mock(side_effect=fault))
     assert main(["check", "lenet"]) == 1
     assert capsys.readouterr().err == f"{said}; --debug shows where\n"
 
