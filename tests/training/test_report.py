@@ -103,7 +103,8 @@ class Ear(Listener):
         self._dies = dies
 
     def warned(self, message: str) -> None:
-        self.warnings.append(message)
+        if "the tests look at the" not in message:  # which they do here, on purpose
+            self.warnings.append(message)
 
     def saving(self, iteration: int) -> None:
         if iteration == self._dies:
