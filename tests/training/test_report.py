@@ -123,7 +123,7 @@ def test_all_is_there_and_nothing_acts(spec: Path) -> None:
     text = run.report.read_text("utf-8")
     found = Strict(text)
     assert found.texts["h2"] == [
-        "Curves", "Classes", "Worst mistakes", "First filters",
+        "Warnings", "Curves", "Classes", "Worst mistakes", "First filters",
         "Weights, gradients and updates", "Network", "Spec", "Run",
     ]  # fmt: skip
     assert "script" not in found.tags
