@@ -59,6 +59,11 @@ def verify(
             plain = sessions[0].run(names, feeds)
         optimised = sessions[1].run(names, feeds)
         for name, a, b in zip(names, plain, optimised, strict=True):
+            if a.size and np.isnan(a).all():
+                raise NetspecError(
+                    f"nothing of `{name}` is a number where the net is given noise, as with "
+                    "weights that grew too large: it cannot be verified, and nothing was written"
+                )
             difference = _difference(a, b)
             if not difference <= TOLERANCE and not _is_rounding(
                 sessions[0], name, feeds, a, difference

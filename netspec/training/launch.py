@@ -33,6 +33,7 @@ from netspec.training.runs.run import Run
 from netspec.training.runs.snapshot import Snapshot
 from netspec.training.setup.amendments import Amendments, rate_note
 from netspec.training.setup.experiment import Experiment, idle_classes
+from netspec.training.setup.overlap import overlap
 
 
 def train(
@@ -108,8 +109,9 @@ def train(
     else:
         ready = anew(wanted, spec)
     experiment, machine = ready.experiment, ready.machine
-    if short := shortage(experiment, machine, ready.free):
-        listener.warned(short)
+    for doubt in (shortage(experiment, machine, ready.free), overlap(experiment)):
+        if doubt:
+            listener.warned(doubt)
     with memory_explained(experiment, machine, ready.free):
         # May fail, and then no folder is left.
         executor = _executor(experiment, machine, ready.planner, ready.recompute, listener)

@@ -148,6 +148,16 @@ def test_operators_that_hang_on_the_batch_are_found() -> None:
         check_batch_free(one, replace(other, graph=replace(other.graph, constants=constants)))
 
 
+def test_weights_that_overflow_are_no_disagreement() -> None:
+    spec = read("lenet")
+    net = elaborate(spec).test.net
+    huge = {p.name: np.full(p.shape, 1e30, np.float32) for p in net.parameters}
+    huge["ip2.weight"][1] *= -1
+    huge["ip1.weight"][1] *= -1
+    with pytest.raises(NetspecError, match="nothing of `prob` is a number where the net is given"):
+        compile_spec(spec, weights=huge)
+
+
 @pytest.mark.parametrize("batch", [[], ["--batch", "4"]])
 @pytest.mark.parametrize("weight", ["conv1.weight", "ip2.bias"])
 def test_a_spoilt_model_is_not_written(

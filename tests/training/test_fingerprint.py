@@ -1,4 +1,4 @@
-"""A run does not go on with other samples than it began with."""
+"""A run does not go on with other samples than it began with, and says what tests on them tell."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from netspec.compiler import read
 from netspec.diagnostics import DataError
 from netspec.training.launch import train
+from netspec.training.listener import Listener
 from netspec.training.outcome import Outcome
 
 NET = """
@@ -40,6 +41,16 @@ def pictures(folder: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (9, 9, 9)).save(file)
     return folder
+
+
+class Ear(Listener):
+    """Notes warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 def go(spec: Path, **more: Any) -> Outcome:
@@ -81,3 +92,28 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     settings.write_text("\n".join(kept))
     archive(tmp_path / "train.npz", first=1)
     assert go(path, resume=True, epochs="+1").ran == 3
+
+
+def test_tests_on_what_is_learned_are_told(tmp_path: Path) -> None:
+    path, ear = spec(tmp_path, "train.npz"), Ear()
+    path.write_text(f'data "test" {{ source: "train.npz"  batch_size: 4 }}\n{path.read_text()}')
+    archive(tmp_path / "train.npz")
+    go(path, listener=ear)
+    (said,) = ear.warnings
+    assert "train.npz: the tests look at the 12 samples that are learned" in said
+    assert said.endswith("`val: 0.1` holds some out")
+
+
+@pytest.mark.parametrize("apart", ["val", "folder"])
+def test_tests_on_others_are_not(apart: str, tmp_path: Path) -> None:
+    path, ear = spec(tmp_path, "pictures"), Ear()
+    text = path.read_text()
+    if apart == "val":
+        pictures(tmp_path / "pictures")
+        text = text.replace("batch_size: 4", "batch_size: 4  val: 0.34", 1)
+    else:
+        pictures(tmp_path / "pictures" / "train")
+        pictures(tmp_path / "pictures" / "test")
+    path.write_text(f'{text}\ndata "test" {{ source: "pictures"  batch_size: 4 }}')
+    go(path, listener=ear)
+    assert ear.warnings == []

@@ -103,7 +103,8 @@ class Ear(Listener):
         self._dies = dies
 
     def warned(self, message: str) -> None:
-        self.warnings.append(message)
+        if "the tests look at the" not in message:  # which they do here, on purpose
+            self.warnings.append(message)
 
     def saving(self, iteration: int) -> None:
         if iteration == self._dies:
@@ -122,7 +123,7 @@ def test_all_is_there_and_nothing_acts(spec: Path) -> None:
     text = run.report.read_text("utf-8")
     found = Strict(text)
     assert found.texts["h2"] == [
-        "Curves", "Classes", "Worst mistakes", "First filters",
+        "Warnings", "Curves", "Classes", "Worst mistakes", "First filters",
         "Weights, gradients and updates", "Network", "Spec", "Run",
     ]  # fmt: skip
     assert "script" not in found.tags
