@@ -37,6 +37,8 @@ def start_from(
 ) -> None:
     """Put the weights of files into the executor; what they do not give stays as it was drawn."""
     if not files:
+        if experiment.solver.freeze:
+            listener.warned("`freeze` without `--weights`: what is frozen stays as it is drawn")
         return
     net = experiment.nets.train.net
     match = load_weights(files, net, ignore_mismatch=ignore_mismatch, partial=True)

@@ -32,8 +32,8 @@ from netspec.training.runs.checkpoint import Progress
 from netspec.training.runs.run import Run
 from netspec.training.runs.snapshot import Snapshot
 from netspec.training.setup.amendments import Amendments, rate_note
-from netspec.training.setup.experiment import Experiment, idle_classes
-from netspec.training.setup.overlap import overlap
+from netspec.training.setup.doubts import doubts
+from netspec.training.setup.experiment import Experiment
 
 
 def train(
@@ -109,9 +109,10 @@ def train(
     else:
         ready = anew(wanted, spec)
     experiment, machine = ready.experiment, ready.machine
-    for doubt in (shortage(experiment, machine, ready.free), overlap(experiment)):
-        if doubt:
-            listener.warned(doubt)
+    if short := shortage(experiment, machine, ready.free):
+        listener.warned(short)
+    for doubt in doubts(experiment):
+        listener.warned(doubt)
     with memory_explained(experiment, machine, ready.free):
         # May fail, and then no folder is left.
         executor = _executor(experiment, machine, ready.planner, ready.recompute, listener)
@@ -187,8 +188,6 @@ def _executor(
     executor = Executor.of(experiment, machine, planner, recompute, listener.warned)
     if isinstance(planner, tuning.Tuner):
         listener.tuned(len(planner.operators), planner.changed, len(planner.left))
-    for note in idle_classes(experiment.train, experiment.nets.train.net):
-        listener.warned(note)
     for name in executor.unreached:
         listener.warned(f"no loss depends on `{name}`: it will not be trained")
     trained = {p.name for p in experiment.nets.train.net.parameters}

@@ -22,8 +22,8 @@ from netspec.training.metrics import values
 from netspec.training.outcome import Diverged, Outcome, Stopped
 from netspec.training.parts import Batches, Diagnose, Executor
 from netspec.training.rollback import rolled_back
-from netspec.training.runs.best import write_best
 from netspec.training.runs.checkpoint import Progress, State
+from netspec.training.runs.results import write_results
 from netspec.training.runs.run import Run
 from netspec.training.runs.snapshot import Snapshot
 from netspec.training.signals import Signals
@@ -91,8 +91,7 @@ def train(
         state = executor.state()
         if not state.finite:
             raise Diverged(loop.why_diverged())
-        run.finish(state, model)
-        write_best(run, loop.progress, model, listener.warned)
+        write_results(run, state, loop.progress, model, listener.warned)
     outcome = complete(loop.outcome(progress.iteration))
     listener.finished(outcome)
     return outcome

@@ -53,7 +53,7 @@ def shape(w: Arrays) -> Arrays:
 
 
 def dtype(w: Arrays) -> Arrays:
-    return {**w, "conv1.bias": w["conv1.bias"].astype(np.float64)}
+    return {**w, "conv1.bias": w["conv1.bias"].astype(np.int64)}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def dtype(w: Arrays) -> Arrays:
         (missing, "`ip1.weight` is missing"),
         (renamed, "`ip1.weight` is missing; did you mean `ip1.weigth`?"),
         (shape, "`conv1.weight` is 20x25, the net has 20x1x5x5"),
-        (dtype, "`conv1.bias` holds float64, not float32"),
+        (dtype, "`conv1.bias` holds int64, not float32"),
     ],
 )
 def test_weights_of_another_net(

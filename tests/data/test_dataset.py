@@ -18,7 +18,7 @@ from netspec.data.formats import mnist as bundled
 from netspec.diagnostics import DataError
 from netspec.ir.types import TensorType
 
-BUNDLED = Path(bundled.__file__).with_name("bundled")
+BUNDLED = Path(bundled.__file__).parents[1] / "bundled"
 FULL = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
 DATA = TensorType((None, 3, 4, 4))  # type: ignore[arg-type]

@@ -120,9 +120,9 @@ def go(
     """Train, or go on, in a locked run."""
     with run.lock():
         progress = restore(fake, run, ear)
-        more.setdefault("length", LENGTH)
+        more = {"length": LENGTH, "model": onnx, **more}
         batches = Batches(10, 4, seed=7, shuffle=True)
-        return train(fake, batches, solver, run, resume=progress, listener=ear, model=onnx, **more)
+        return train(fake, batches, solver, run, resume=progress, listener=ear, **more)
 
 
 def onnx(state: State) -> bytes:

@@ -16,7 +16,7 @@ from fakes import LENGTH, Ear, Fake, Killed, asking, go, make, onnx, result
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import NetspecError, UsageError
 from netspec.ir.duration import seconds, spoken
 from netspec.training.outcome import Diverged, Stopped
 from netspec.training.runs.checkpoint import State, load
@@ -179,6 +179,21 @@ def test_no_tests_have_no_best_and_a_damaged_one_is_told(tmp_path: Path) -> None
     assert run.model_file.exists()
     (warning,) = ear.of("warned")
     assert "the best weights, of iteration 5, are not written" in warning
+
+
+def test_the_best_has_a_model_where_the_end_has_none(tmp_path: Path) -> None:
+    run, last = make(tmp_path), Staged(scores={5: 0.9})
+
+    def sound(state: State) -> bytes:
+        if np.array_equal(state.weights["w"], last.state().weights["w"]):
+            raise NetspecError("cannot be verified")
+        return onnx(state)
+
+    with pytest.raises(NetspecError, match="cannot be verified"):
+        go(run, last, model=sound)
+    state, _ = load(run.checkpoints.path(5))
+    assert run.best_model_file.read_bytes() == onnx(state)
+    assert not run.model_file.exists()
 
 
 FIXED = {"lr_policy": "fixed", "power": None}

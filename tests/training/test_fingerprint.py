@@ -1,4 +1,4 @@
-"""A run does not go on with other samples than it began with, and says what tests on them tell."""
+"""A run does not go on with other samples than it began with, and tells what is odd of them."""
 
 from __future__ import annotations
 
@@ -102,6 +102,28 @@ def test_tests_on_what_is_learned_are_told(tmp_path: Path) -> None:
     (said,) = ear.warnings
     assert "train.npz: the tests look at the 12 samples that are learned" in said
     assert said.endswith("`val: 0.1` holds some out")
+
+
+def test_a_batch_of_more_than_there_are_is_told(tmp_path: Path) -> None:
+    path, ear = spec(tmp_path, "train.npz"), Ear()
+    archive(tmp_path / "train.npz")
+    go(path, batch=12, listener=ear)
+    assert not ear.warnings
+    go(path, batch=30, listener=ear)
+    assert ear.warnings == [
+        "a batch of 30 takes 12 samples 2.5 times over: a batch_size of 12 would see as much, and "
+        "update more often"
+    ]
+
+
+def test_data_that_moved_are_asked_for(tmp_path: Path) -> None:
+    path = spec(tmp_path, "train.npz")
+    archive(tmp_path / "train.npz")
+    go(path)
+    (tmp_path / "train.npz").rename(tmp_path / "moved.npz")
+    with pytest.raises(DataError, match=r"train.npz: is not there; if it has moved, --data says"):
+        go(path, resume=True, epochs="+1")
+    assert go(path, resume=True, epochs="+1", data=tmp_path / "moved.npz").ran == 3
 
 
 @pytest.mark.parametrize("apart", ["val", "folder"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from fakes import Ear
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
@@ -100,6 +101,14 @@ def test_what_is_frozen_stays_and_infers(trained: Run, tmp_path: Path) -> None:
     rows = [dict(zip(*pair, strict=True)) for pair in logged(run)]
     assert float(rows[1]["loss"]) == pytest.approx(float(rows[0]["test_loss"]), rel=1e-5)
     assert float(rows[2]["loss"]) < float(rows[1]["loss"])
+
+
+def test_what_is_frozen_as_it_is_drawn_is_told(tmp_path: Path) -> None:
+    spec(tmp_path, "a")
+    (tmp_path / "frozen.net").write_text(FROZEN)
+    ear = Ear()
+    train(read(str(tmp_path / "frozen.net")), runs=tmp_path / "frozen", listener=ear)
+    assert "`freeze` without `--weights`: what is frozen stays as it is drawn" in ear.of("warned")
 
 
 def logged(run: Run) -> list[tuple[list[str], list[str]]]:

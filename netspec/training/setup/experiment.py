@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from netspec.compiler import (
-    Elaborated,
-    Spec,
-    compile_spec,
-    elaborate,
-    read,
-)
-from netspec.data import (
-    Dataset,
-    Reading,
-    validates,
-)
+from netspec.compiler import Elaborated, Spec, compile_spec, elaborate, read
+from netspec.data import Dataset, Reading, validates
 from netspec.data.classes import same_classes
 from netspec.data.order import Batches
 from netspec.data.split import Fold, digest
 from netspec.diagnostics import UsageError
-from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.ir.override import override
@@ -169,20 +158,3 @@ def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
     spec = replace(spec, tree=override(spec.tree, run.settings.amended))
     folder = run.settings.folder
     return spec if folder is None else replace(spec, folder=Path(folder))
-
-
-def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
-    """What each loss tells apart beyond the labels of the data, which it then learns to avoid."""
-    for node in net.nodes:
-        if not node.weighed or not isinstance(node.layer, Labelled):
-            continue
-        labels = dataset.arrays.get(node.bottoms[1])
-        if labels is None:
-            continue
-        classes = node.bottom_types[0].shape[node.layer.axis]
-        largest = int(labels.max())
-        if largest + 1 < classes:
-            yield (
-                f"`{node.bottoms[0]}` tells {classes:,} classes apart, and no label of the "
-                f"training data is above {largest:,}"
-            )

@@ -16,7 +16,7 @@ from netspec.data import (
     mean_image,
     open_dataset,
 )
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import DataError, UsageError, printable
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
@@ -59,6 +59,8 @@ def opened(
     spec: Spec, net: Net, base: Path, name: str, split: str, reading: Reading | None = None
 ) -> Dataset:
     """The samples of a phase as its net takes them."""
+    if Path(name).is_absolute() and not Path(name).exists():  # as a run remembers it
+        raise DataError(f"{printable(name)}: is not there; if it has moved, --data says where to")
     images = stored_inputs(net).get(next(iter(net.transformed), "data"))
     dataset = open_dataset(
         name,
