@@ -121,7 +121,7 @@ def test_data_that_moved_are_asked_for(tmp_path: Path) -> None:
     archive(tmp_path / "train.npz")
     go(path)
     (tmp_path / "train.npz").rename(tmp_path / "moved.npz")
-    with pytest.raises(DataError, match=r"train.npz: is not there; if it has moved, --data says"):
+    with pytest.raises(DataError, match=r"train.npz: no such file or folder; --data says"):
         go(path, resume=True, epochs="+1")
     assert go(path, resume=True, epochs="+1", data=tmp_path / "moved.npz").ran == 3
 

@@ -60,7 +60,7 @@ def opened(
 ) -> Dataset:
     """The samples of a phase as its net takes them."""
     if Path(name).is_absolute() and not Path(name).exists():  # as a run remembers it
-        raise DataError(f"{printable(name)}: is not there; if it has moved, --data says where to")
+        raise DataError(f"{printable(name)}: no such file or folder; --data says where it is now")
     images = stored_inputs(net).get(next(iter(net.transformed), "data"))
     dataset = open_dataset(
         name,
