@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
-from typing import TextIO
 
 import click
 
+from netspec.cli.streams import silence
 from netspec.cli.verbs import Verbs
 from netspec.diagnostics import NetspecError, printable
 from netspec.version import __version__
@@ -63,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             stream.flush()
         except OSError:  # the process would end with a code of its own
-            _unheard(stream)
+            silence(stream)
     return code
 
 
@@ -77,7 +76,8 @@ def _ended(arguments: list[str] | None) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except BrokenPipeError:
-        return _unheard(sys.stdout)
+        silence(sys.stdout)
+        return 0
     except click.ClickException as error:
         with suppress(OSError):  # the code tells as well
             error.show()
@@ -109,9 +109,3 @@ def _run(arguments: list[str]) -> int:
     with cli.make_context("netspec", arguments) as context:
         result = cli.invoke(context)
     return result if isinstance(result, int) else 0
-
-
-def _unheard(stream: TextIO) -> int:
-    """Whoever read it has left, as `head` does, or its disk is full: nothing more to say there."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return 0

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from netspec.cli.options import print_json
-from netspec.cli.progress import heard, number, results
+from netspec.cli.progress import number, results
+from netspec.cli.streams import heard
 from netspec.diagnostics import printable
 from netspec.report.json import VERSION
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from io import TextIOBase
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Self, TextIO, cast
+from typing import IO, Self, cast
 
 import click
 from rich.console import Console
@@ -25,6 +21,7 @@ from rich.table import Column
 
 from netspec.caffe.match import Match
 from netspec.cli.options import print_json
+from netspec.cli.streams import Stderr, heard
 from netspec.cli.weights import tell
 from netspec.diagnostics import printable
 from netspec.ir.duration import spoken
@@ -132,34 +129,6 @@ class Progress(_Told):
         heard(lambda: click.echo("\n".join(lines)))
 
 
-class Stderr(TextIOBase):
-    """stderr, but what it does not take costs no training: a full disk, a terminal that is gone."""
-
-    @property
-    def _stream(self) -> TextIO:
-        """Not what a bar puts in its place, which writes here."""
-        return cast(TextIO, getattr(sys.stderr, "rich_proxied_file", sys.stderr))
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._stream.encoding
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
-
-
 class Steps:
     """A bar for the steps of a verb that leaves no run: rate, remaining time, loss, rate."""
 
@@ -250,17 +219,6 @@ class JsonLines(_Told):
 
     def _event(self, event: str, **facts: object) -> None:
         heard(lambda: print_json({"event": event, **facts}, indent=None))
-
-
-def heard(say: Callable[[], None]) -> None:
-    """Say it; if stdout takes nothing any more, the training goes on without a word."""
-    try:
-        say()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError:  # a full disk, a terminal that is gone: it is said at the end, or never
-        pass
 
 
 def results(values: Mapping[str, float]) -> dict[str, float]:
