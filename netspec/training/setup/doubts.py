@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from netspec.data import Dataset
 from netspec.ir.labelled import Labelled
 from netspec.ir.layer import Phase
-from netspec.ir.net import Net
 from netspec.training.setup.experiment import Experiment
 from netspec.training.setup.fingerprint import fingerprint
 
@@ -16,15 +14,15 @@ def doubts(experiment: Experiment) -> Iterator[str]:
     """Of its data, and of what its losses tell apart."""
     yield from _overlap(experiment)
     yield from _repeated(experiment)
-    yield from idle_classes(experiment.train, experiment.nets.train.net)
+    yield from _idle_classes(experiment)
 
 
-def idle_classes(dataset: Dataset, net: Net) -> Iterator[str]:
+def _idle_classes(experiment: Experiment) -> Iterator[str]:
     """What each loss tells apart beyond the labels of the data, which it then learns to avoid."""
-    for node in net.nodes:
+    for node in experiment.nets.train.net.nodes:
         if not node.weighed or not isinstance(node.layer, Labelled):
             continue
-        labels = dataset.arrays.get(node.bottoms[1])
+        labels = experiment.train.arrays.get(node.bottoms[1])
         if labels is None:
             continue
         classes = node.bottom_types[0].shape[node.layer.axis]

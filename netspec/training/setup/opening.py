@@ -6,6 +6,8 @@ from pathlib import Path
 
 from netspec.compiler import Elaborated, Spec, elaborate
 from netspec.data import Dataset, validates
+from netspec.data.dataset import Array
+from netspec.data.order import Batches
 from netspec.data.split import Fold, digest
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
@@ -42,6 +44,13 @@ def open_training(
     """
     train, source = _training(spec, net, data, seed)
     return _measured(spec, net, train), source
+
+
+def first_batch(dataset: Dataset, net: Net, seed: int) -> dict[str, Array]:
+    """The samples that the first iteration of a training takes."""
+    assert net.data is not None
+    batches = Batches(len(dataset), net.batch, seed, net.data.shuffled, net.data.rand_skip)
+    return dataset.taken(batches.indices(0))
 
 
 def _measured(spec: Spec, net: Net, dataset: Dataset) -> Dataset:

@@ -18,7 +18,6 @@ from netspec.autodiff import dependent, grad
 from netspec.codegen.moments import Moments, Watched
 from netspec.codegen.step import gradient_graph
 from netspec.compiler import Spec, elaborate
-from netspec.data.order import Batches
 from netspec.ir.labelled import Labelled
 from netspec.ir.net import Net, Node
 from netspec.ir.types import Shape
@@ -28,7 +27,7 @@ from netspec.training.execution.bound import BoundBatch, array_types, transform_
 from netspec.training.execution.held import Held
 from netspec.training.execution.samples import Resident
 from netspec.training.execution.targets import target_for
-from netspec.training.setup.opening import open_training
+from netspec.training.setup.opening import first_batch, open_training
 from netspec.training.setup.validation import seed_of
 
 FAR = 1e3
@@ -104,13 +103,11 @@ def initial_check(
     source = None
     if data is None and not _has_data(net, spec.base):
         net = net.model_copy(update={"data": None})  # noise is no image to be transformed
-        arrays, indices = _noise(net, seed), np.arange(net.batch, dtype=np.int64)
+        arrays = _noise(net, seed)
     else:
         dataset, source = open_training(spec, net, data=data, seed=seed)
-        assert net.data is not None
-        shuffled, skip = net.data.shuffled, net.data.rand_skip
-        batches = Batches(len(dataset), net.batch, seed, shuffled, skip)
-        arrays, indices = dataset.taken(batches.indices(0)), np.arange(net.batch, dtype=np.int64)
+        arrays = first_batch(dataset, net, seed)
+    indices = np.arange(net.batch, dtype=np.int64)
     moments = Moments(net, dependent)
     losses, found = _run(net, moments, arrays, indices, seed)
     return InitialCheck(

@@ -14,7 +14,6 @@ from netspec.codegen.emit import emit
 from netspec.codegen.feed import feed_graph
 from netspec.compiler import Spec, elaborate
 from netspec.data import Dataset, channel_order
-from netspec.data.order import Batches
 from netspec.diagnostics import UsageError
 from netspec.ir.measured import CHANNEL_MEAN, CHANNEL_STD
 from netspec.ir.net import Net
@@ -24,7 +23,7 @@ from netspec.report.raster import Reach, reach, to_bytes
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
 from netspec.training.execution.bound import array_types, uniform
-from netspec.training.setup.opening import open_training
+from netspec.training.setup.opening import first_batch, open_training
 from netspec.training.setup.validation import seed_of
 
 Images = NDArray[np.uint8]
@@ -56,8 +55,7 @@ def preview(
     assert net.data is not None
     order = channel_order(net.data.model_copy(update={"source": source}), Path())
     _check(net)
-    batches = Batches(len(dataset), samples, seed, net.data.shuffled, net.data.rand_skip)
-    arrays = dataset.taken(batches.indices(0))
+    arrays = first_batch(dataset, net, seed)
     made = _fed(net, arrays, draws, seed)
     eyes = {name: _Eye.for_images(arrays[name], order) for name in net.transformed}
     return [
