@@ -1,11 +1,11 @@
-"""Files that a crash leaves as they were or as they are to be, never half written."""
+"""Files that a crash leaves as they were or are to be; faults of the file system as DataErrors."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -105,3 +105,24 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def reaching(path: Path, what: str = "made") -> Iterator[None]:
+    """Let a fault of the file system say which path it is about, as a DataError."""
+    try:
+        yield
+    except OSError as fault:
+        reason = f"cannot be {what}: {fault.strerror or fault}"
+        raise DataError(f"{printable(str(path))}: {reason}") from None
+
+
+@contextmanager
+def naming() -> Iterator[None]:
+    """Let a fault of the file system be a DataError, if it says which path it is about."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.filename is None:
+            raise
+        raise DataError(f"{printable(str(fault.filename))}: {fault.strerror}") from fault

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from netspec.data import Reading
 from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError, UsageError, printable
-from netspec.files import write_durably
+from netspec.files import reaching, write_durably
 from netspec.training.execution.executor import Executor
 from netspec.training.outcome import Outcome
-from netspec.training.runs.locking import reaching
 from netspec.training.runs.run import Run
 from netspec.training.setup.experiment import Experiment
 

@@ -22,9 +22,9 @@ from netspec.training.metrics import values
 from netspec.training.outcome import Diverged, Outcome, Stopped
 from netspec.training.parts import Batches, Diagnose, Executor
 from netspec.training.rollback import rolled_back
-from netspec.training.runs.checkpoint import Progress, State
+from netspec.training.runs.checkpoint import Progress
 from netspec.training.runs.results import write_results
-from netspec.training.runs.run import Run
+from netspec.training.runs.run import Model, Run
 from netspec.training.runs.snapshot import Snapshot
 from netspec.training.signals import Signals
 from netspec.training.stopping import ending, judged, reopened, why_ended
@@ -42,7 +42,7 @@ def train(
     length: int,
     resume: Progress | None = None,
     listener: Listener | None = None,
-    model: Callable[[State], bytes] | None = None,
+    model: Model | None = None,
     tests: bool = True,
     snapshot: Snapshot | None = None,
     diagnose: Diagnose | None = None,

@@ -18,8 +18,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from netspec.files import reaching
 from netspec.training.runs.checkpoint import Progress
-from netspec.training.runs.locking import reaching
 
 Number: TypeAlias = float | None
 """None where it is not finite."""

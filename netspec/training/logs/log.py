@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from netspec.diagnostics import printable
-from netspec.files import write_durably
+from netspec.files import reaching, write_durably
 from netspec.training.logs.appended import Growing
-from netspec.training.runs.locking import reaching
 
 _FIRST = ("iteration", "epoch", "lr", "loss")
 _TEST = "test_"

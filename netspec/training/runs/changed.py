@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.diagnostics import Source, printable
+from netspec.files import reaching
 from netspec.grammar.parser import parse
 from netspec.ir.types import size
 from netspec.training.runs.checkpoint import State
-from netspec.training.runs.locking import reaching
 from netspec.training.runs.run import Run
 
 _SHOWN = 40

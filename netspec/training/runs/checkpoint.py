@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
 from netspec.diagnostics import DataError, printable
+from netspec.files import reaching
 from netspec.training.metrics import Averages
 from netspec.training.plateau import Plateau
-from netspec.training.runs.locking import reaching
 from netspec.training.runs.tensors import damaged, read_tensors, write_tensors
 
 _SUFFIX = ".safetensors"

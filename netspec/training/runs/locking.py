@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from netspec.diagnostics import DataError, NetspecError, UsageError, printable
+from netspec.files import reaching
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
-
-
-@contextmanager
-def reaching(path: Path, what: str = "made") -> Iterator[None]:
-    """Let a fault of the file system say which path it is about, as a DataError."""
-    try:
-        yield
-    except OSError as fault:
-        reason = f"cannot be {what}: {fault.strerror or fault}"
-        raise DataError(f"{printable(str(path))}: {reason}") from None
-
-
-@contextmanager
-def naming() -> Iterator[None]:
-    """Let a fault of the file system be a DataError, if it says which path it is about."""
-    try:
-        yield
-    except OSError as fault:
-        if fault.filename is None:
-            raise
-        raise DataError(f"{printable(str(fault.filename))}: {fault.strerror}") from fault
 
 
 def lock_file(path: Path) -> int:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from netspec.diagnostics import DataError
 from netspec.training.runs.checkpoint import Progress, State, load
-from netspec.training.runs.run import Run
-
-Model = Callable[[State], bytes]
+from netspec.training.runs.run import Model, Run
 
 
 def write_results(

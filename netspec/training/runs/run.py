@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from netspec.diagnostics import DataError, UsageError, printable
-from netspec.files import remove_orphans, write_durably
+from netspec.files import naming, reaching, remove_orphans, write_durably
 from netspec.training.runs.checkpoint import Keeper, State
-from netspec.training.runs.locking import lock_file, naming, reaching
+from netspec.training.runs.locking import lock_file
 from netspec.training.runs.settings import Change, Settings
 from netspec.training.runs.tensors import read_tensors, write_tensors
 
 SPEC = "spec.net"
 """The spec as run; what it includes lies beside it under the names it uses."""
+
+Model: TypeAlias = Callable[[State], bytes]
+"""Makes the ONNX file of a trained state."""
 
 _SETTINGS = "settings.json"
 _LOCK = "lock"
@@ -180,16 +183,14 @@ class Run:
             with suppress(OSError):  # nothing was written to it
                 os.close(descriptor)
 
-    def finish(self, state: State, model: Callable[[State], bytes] | None = None) -> None:
+    def finish(self, state: State, model: Model | None = None) -> None:
         """Write the trained weights, and the model that `model` makes of them.
 
         The same training gives the same bytes, resumed or not.
         """
         self._write(state.result, self.weights_file, model, self.model_file)
 
-    def finish_best(
-        self, state: State | None, model: Callable[[State], bytes] | None = None
-    ) -> None:
+    def finish_best(self, state: State | None, model: Model | None = None) -> None:
         """The same of the weights that tested best, beside them; None if they are the last."""
         if state is not None:
             self._write(state.result, self.best_weights_file, model, self.best_model_file)
@@ -202,7 +203,7 @@ class Run:
         self,
         state: State,
         weights: Path,
-        model: Callable[[State], bytes] | None,
+        model: Model | None,
         model_file: Path,
     ) -> None:
         assert self.locked
