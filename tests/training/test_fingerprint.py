@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import Ear
 from PIL import Image
 
 from netspec.compiler import read
 from netspec.diagnostics import DataError
 from netspec.training.launch import train
-from netspec.training.listener import Listener
 from netspec.training.outcome import Outcome
 
 NET = """
@@ -41,16 +41,6 @@ def pictures(folder: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (9, 9, 9)).save(file)
     return folder
-
-
-class Ear(Listener):
-    """Notes warnings."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warned(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def go(spec: Path, **more: Any) -> Outcome:
@@ -99,7 +89,7 @@ def test_tests_on_what_is_learned_are_told(tmp_path: Path) -> None:
     path.write_text(f'data "test" {{ source: "train.npz"  batch_size: 4 }}\n{path.read_text()}')
     archive(tmp_path / "train.npz")
     go(path, listener=ear)
-    (said,) = ear.warnings
+    (said,) = ear.of("warned")
     assert "train.npz: the tests look at the 12 samples that are learned" in said
     assert said.endswith("`val: 0.1` holds some out")
 
@@ -108,9 +98,9 @@ def test_a_batch_of_more_than_there_are_is_told(tmp_path: Path) -> None:
     path, ear = spec(tmp_path, "train.npz"), Ear()
     archive(tmp_path / "train.npz")
     go(path, batch=12, listener=ear)
-    assert not ear.warnings
+    assert not ear.of("warned")
     go(path, batch=30, listener=ear)
-    assert ear.warnings == [
+    assert ear.of("warned") == [
         "a batch of 30 takes 12 samples 2.5 times over: a batch_size of 12 would see as much, and "
         "update more often"
     ]
@@ -138,4 +128,4 @@ def test_tests_on_others_are_not(apart: str, tmp_path: Path) -> None:
         pictures(tmp_path / "pictures" / "test")
     path.write_text(f'{text}\ndata "test" {{ source: "pictures"  batch_size: 4 }}')
     go(path, listener=ear)
-    assert ear.warnings == []
+    assert ear.of("warned") == []
