@@ -13,6 +13,7 @@ from netspec.diagnostics import printable
 from netspec.report.json import VERSION
 
 if TYPE_CHECKING:
+    from netspec.training.outcome import Outcome
     from netspec.training.trials.folds import Scores
 
 
@@ -22,15 +23,21 @@ def tell(scores: Scores, *, as_json: bool) -> None:
 
 
 def _lines(scores: Scores) -> list[str]:
-    lines = [
-        f"fold {fold}: {_row(outcome.test)}  {printable(str(outcome.run))}"
-        for fold, outcome in enumerate(scores.outcomes, 1)
-    ]
+    lines = [f"fold {fold}: {_told(outcome)}" for fold, outcome in enumerate(scores.outcomes, 1)]
     mean, deviation = results(scores.mean), results(scores.deviation)
-    spread = (
-        f"{name} {number(name, mean[name])} ± {number(name, deviation[name])}" for name in mean
-    )
-    return [*lines, f"mean of {len(lines)} ± standard deviation: {'  '.join(spread)}"]
+    both = [
+        f"{name} {number(name, mean[name])}"
+        + (f" ± {number(name, deviation[name])}" if deviation else "")
+        for name in mean
+    ]
+    what = " ± standard deviation" if deviation else ""
+    return [*lines, f"mean of {len(scores.ended)}{what}: {'  '.join(both)}"]
+
+
+def _told(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "diverged"
+    return f"{_row(outcome.test)}  {printable(str(outcome.run))}"
 
 
 def _row(values: dict[str, float]) -> str:
@@ -39,7 +46,11 @@ def _row(values: dict[str, float]) -> str:
 
 def _print_json(scores: Scores) -> None:
     folds = [
-        {"fold": fold, "run": str(outcome.run), "test": results(outcome.test)}
+        {
+            "fold": fold,
+            "run": outcome and str(outcome.run),
+            "test": outcome and results(outcome.test),
+        }
         for fold, outcome in enumerate(scores.outcomes, 1)
     ]
     both = {"mean": results(scores.mean), "deviation": results(scores.deviation)}

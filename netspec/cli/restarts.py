@@ -35,7 +35,7 @@ def train_restarts(
 
     return restarts(
         spec, count, lambda one, folder: train(one, folder or False), runs=runs, resume=resume,
-        told=told,
+        told=told, warn=listener.warned,
     )  # fmt: skip
 
 

@@ -158,7 +158,8 @@ def command(
             from netspec.cli.folds import tell
             from netspec.training.trials.folds import cross_validate
 
-            tell(cross_validate(source, folds, runs, one, resume=resume), as_json=as_json)
+            scores = cross_validate(source, folds, runs, one, resume=resume, warn=listener.warned)
+            tell(scores, as_json=as_json)
         else:
             one(source, folder or resume)
     return 0

@@ -20,6 +20,10 @@ ROUNDINGS, LARGEST = 8, 1e-2
 does to the output, and so much at most."""
 
 
+class Unverifiable(NetspecError):
+    """Nothing of an output is a number, so that there is nothing to compare."""
+
+
 def verify(
     lowered: onnx.ModelProto,
     model: onnx.ModelProto,
@@ -34,7 +38,8 @@ def verify(
     batch axis. Where a layer refuses it, inputs that are no images hold places, and become zeros;
     `probes` are blobs to compare beside the outputs: the scores behind a softmax tell more than
     probabilities near 0 and 1. Inputs of `indices` are 0, which points at something in any table.
-    NetspecError if one differs by more than 1e-4, and by more than rounding.
+    NetspecError if one differs by more than 1e-4, and by more than rounding; Unverifiable if one is
+    nothing but NaN.
     """
     inside = [set(_made(form)) for form in (lowered, model)]
     probes = [name for name in probes if all(name in made for made in inside)]
@@ -60,7 +65,7 @@ def verify(
         optimised = sessions[1].run(names, feeds)
         for name, a, b in zip(names, plain, optimised, strict=True):
             if a.size and np.isnan(a).all():
-                raise NetspecError(
+                raise Unverifiable(
                     f"nothing of `{name}` is a number where the net is given noise, as with "
                     "weights that grew too large: it cannot be verified, and nothing was written"
                 )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from netspec.cli.folds import tell
+from netspec.training.outcome import Outcome
+from netspec.training.trials.folds import Scores
 
 Netspec = Callable[..., Any]
 
@@ -38,6 +43,23 @@ def test_scores_of_the_folds(netspec: Netspec, spec: Path, tmp_path: Path) -> No
     held = netspec("test", runs / "Tiny" / "2", "--split", "val", "--json").json
     assert (held["samples"], held["accuracy"]) == (5000, pytest.approx(scores[1]))
     assert netspec("test", runs / "Tiny" / "2", "--json").json["samples"] == 2000
+
+
+def test_folds_that_diverge(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = [Outcome(Path(f"runs/V/{n}"), 3, 3, {"loss": n}, None, None, 0) for n in (1.0, 3.0)]
+    tell(Scores((None, *ended)), as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "fold 1: diverged",
+        "fold 2: loss 1.0000  runs/V/1.0",
+        "fold 3: loss 3.0000  runs/V/3.0",
+        "mean of 2 ± standard deviation: loss 2.0000 ± 1.4142",
+    ]
+    tell(Scores((None, ended[0])), as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "mean of 1: loss 1.0000"
+    tell(Scores((None, ended[0])), as_json=True)
+    event = json.loads(capsys.readouterr().out)
+    assert event["folds"][0] == {"fold": 1, "run": None, "test": None}
+    assert (event["mean"], event["deviation"]) == ({"loss": 1.0}, {})
 
 
 def test_what_does_not_go_together(netspec: Netspec, spec: Path, tmp_path: Path) -> None:

@@ -96,8 +96,10 @@ def test_one_that_diverges_is_a_row(spec: Spec) -> None:
             raise Diverged("run: diverged")
         return outcome(0.5)
 
-    found = restarts(spec, 3, one, runs=Path("none"))
+    heard: list[str] = []
+    found = restarts(spec, 3, one, runs=Path("none"), warn=heard.append)
     assert [run.score for run in found.runs] == [0.5, None, 0.5]
+    assert heard == ["random_seed 6 diverged: run: diverged"]
 
     def never(*_: Any) -> Outcome:
         raise Diverged("run: diverged")

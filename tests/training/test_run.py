@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from netspec.diagnostics import DataError, UsageError
-from netspec.training.runs.checkpoint import State
+from netspec.runtime.verify import Unverifiable
+from netspec.training.outcome import Diverged
+from netspec.training.runs.checkpoint import Progress, State
+from netspec.training.runs.results import write_results
 from netspec.training.runs.run import Run, folder_name, latest_run
 from netspec.training.runs.settings import Settings, environment
 
@@ -123,6 +126,21 @@ def test_the_lock_clears_away_what_a_killed_writer_left(tmp_path: Path) -> None:
         orphan.write_bytes(b"half")
     with run.lock():
         assert not any(orphan.exists() for orphan in orphans)
+
+
+def test_weights_that_make_no_model_have_diverged(tmp_path: Path) -> None:
+    """They are written; the model of them, whose outputs would be no numbers, is not."""
+
+    def never(_: State) -> bytes:
+        raise Unverifiable("nothing of `prob` is a number")
+
+    run = make(tmp_path)
+    state = State({"w": np.full(3, 1e30, np.float32)}, {}, {})
+    progress = Progress(seed=1, spec=run.spec_hash(), iteration=3)
+    with run.lock(), pytest.raises(Diverged, match="1: nothing of `prob` is a number"):
+        write_results(run, state, progress, never, pytest.fail)
+    assert run.weights()["w"].max() == np.float32(1e30)
+    assert not run.model_file.exists()
 
 
 def test_the_final_files(tmp_path: Path) -> None:

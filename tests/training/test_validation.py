@@ -14,11 +14,11 @@ from netspec.diagnostics import DataError, SpecErrors, UsageError
 from netspec.ir.layer import Phase
 from netspec.runtime.device import Device
 from netspec.training.launch import train
-from netspec.training.outcome import Outcome
+from netspec.training.outcome import Diverged, Outcome
 from netspec.training.runs.run import Run
 from netspec.training.setup.experiment import prepare
 from netspec.training.testing.candidate import Candidate
-from netspec.training.trials.folds import cross_validate
+from netspec.training.trials.folds import Scores, cross_validate
 from netspec.training.trials.initial import initial_check
 
 LAYERS = 'input "data" { shape: 3x4x4 }  fc { num_output: 3 }  softmax_loss  accuracy'
@@ -136,15 +136,15 @@ def test_folds_are_runs(tmp_path: Path) -> None:
         return train(spec, runs=runs, device="cpu", resume=resume, fold=fold)  # type: ignore[arg-type]
 
     scores = cross_validate(source, 3, runs, start, resume=False)
-    assert [Run.open(o.run).settings.fold for o in scores.outcomes] == [(1, 3), (2, 3), (3, 3)]
-    losses = [o.test["loss"] for o in scores.outcomes]
+    assert [Run.open(o.run).settings.fold for o in scores.ended] == [(1, 3), (2, 3), (3, 3)]
+    losses = [o.test["loss"] for o in scores.ended]
     assert scores.mean["loss"] == pytest.approx(np.mean(losses))
     assert scores.deviation["loss"] == pytest.approx(np.std(losses, ddof=1))
-    for outcome in scores.outcomes:
+    for outcome in scores.ended:
         found = Candidate.of_run(Run.open(outcome.run), split="val").evaluated(Device("cpu"))
         assert found.samples == 20
         assert found.loss == pytest.approx(outcome.test["loss"])
-    assert run(path, resume=scores.outcomes[1].run).ran == 0
+    assert run(path, resume=scores.ended[1].run).ran == 0
 
 
 def test_a_killed_cross_validation_goes_on(tmp_path: Path) -> None:
@@ -163,8 +163,40 @@ def test_a_killed_cross_validation_goes_on(tmp_path: Path) -> None:
         cross_validate(source, 3, runs, start, resume=False)
     killed.clear()
     scores = cross_validate(source, 3, runs, start, resume=True)
-    assert [outcome.ran for outcome in scores.outcomes] == [0, 3, 3]
-    assert [outcome.run.name for outcome in scores.outcomes] == ["1", "2", "3"]
+    assert [outcome.ran for outcome in scores.ended] == [0, 3, 3]
+    assert [outcome.run.name for outcome in scores.ended] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_fold_that_diverges_does_not_end_the_others(tmp_path: Path, lost: int) -> None:
+    path = spec(tmp_path)
+    heard: list[str] = []
+
+    def start(spec: object, resume: bool | Path, fold: Fold) -> Outcome:
+        if fold.number == lost:
+            raise Diverged("runs/V/2: diverged")
+        return Outcome(tmp_path, 3, 3, {"loss": float(fold.number)}, None, None, 0)
+
+    scores = cross_validate(read(str(path)), 3, tmp_path, start, resume=False, warn=heard.append)
+    ended = [n for n in (1, 2, 3) if n != lost]
+    assert [bool(outcome) for outcome in scores.outcomes] == [n != lost for n in (1, 2, 3)]
+    assert scores.mean == {"loss": pytest.approx(np.mean(ended))}
+    assert scores.deviation == {"loss": pytest.approx(np.std(ended, ddof=1))}
+    assert heard == [f"fold {lost} diverged: runs/V/2: diverged"]
+
+
+def test_one_fold_of_two_has_no_deviation(tmp_path: Path) -> None:
+    ended = Outcome(tmp_path, 3, 3, {"loss": 1.0}, None, None, 0)
+    scores = Scores((None, ended))
+    assert (scores.mean, scores.deviation) == ({"loss": 1.0}, {})
+
+
+def test_all_folds_diverge(tmp_path: Path) -> None:
+    def never(*_: object) -> Outcome:
+        raise Diverged("runs/V/2: diverged")
+
+    with pytest.raises(Diverged):
+        cross_validate(read(str(spec(tmp_path))), 2, tmp_path, never, resume=False)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from netspec.diagnostics import DataError
+from netspec.runtime.verify import Unverifiable
+from netspec.training.outcome import Diverged
 from netspec.training.runs.checkpoint import Progress, State, load
 from netspec.training.runs.run import Model, Run
 
@@ -19,12 +21,15 @@ def write_results(
     """Write the last weights and the best ones, if there were tests, and a model of each.
 
     The best come first: they may make a model where the weights of the end have grown too large
-    for one, which is a NetspecError.
+    for one, which is Diverged.
     """
     best = progress.best_iteration
-    if best is not None and best != progress.iteration:
-        _write_best(run, best, model, warn)
-    run.finish(state, model)
+    try:
+        if best is not None and best != progress.iteration:
+            _write_best(run, best, model, warn)
+        run.finish(state, model)
+    except Unverifiable as fault:
+        raise Diverged(f"{run.path}: {fault}") from None
     if best == progress.iteration:
         run.finish_best(None, model)
 

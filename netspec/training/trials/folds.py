@@ -11,7 +11,7 @@ from netspec.compiler import Spec, elaborate
 from netspec.data.split import Fold
 from netspec.diagnostics import UsageError
 from netspec.ir.override import override
-from netspec.training.outcome import Outcome
+from netspec.training.outcome import Diverged, Outcome
 from netspec.training.runs.run import runs_of
 
 Start = Callable[[Spec, bool | Path, Fold], Outcome]
@@ -22,29 +22,43 @@ Start = Callable[[Spec, bool | Path, Fold], Outcome]
 class Scores:
     """What the runs of a cross-validation ended with."""
 
-    outcomes: tuple[Outcome, ...]
-    """By fold."""
+    outcomes: tuple[Outcome | None, ...]
+    """By fold; None if it diverged, as not all of them did."""
 
     @property
     def mean(self) -> dict[str, float]:
-        """Of the loss and of each metric."""
+        """Of the loss and of each metric, over those that came to an end."""
         return {name: fmean(values) for name, values in self._values().items()}
 
     @property
     def deviation(self) -> dict[str, float]:
-        """The standard deviation of each, that of a sample: over n - 1."""
-        return {name: stdev(values) for name, values in self._values().items()}
+        """The standard deviation of each, that of a sample: over n - 1; none of fewer than two."""
+        values = self._values().items()
+        return {name: stdev(found) for name, found in values if len(found) > 1}
+
+    @property
+    def ended(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome is not None]
 
     def _values(self) -> dict[str, list[float]]:
-        names = self.outcomes[0].test
-        return {name: [outcome.test[name] for outcome in self.outcomes] for name in names}
+        names = self.ended[0].test
+        return {name: [outcome.test[name] for outcome in self.ended] for name in names}
 
 
-def cross_validate(spec: Spec, count: int, runs: Path, start: Start, *, resume: bool) -> Scores:
+def cross_validate(
+    spec: Spec,
+    count: int,
+    runs: Path,
+    start: Start,
+    *,
+    resume: bool,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Scores:
     """Train on all but one of `count` folds in turn, and test on that one.
 
     Each class is spread evenly over the folds, which take the place of the spec's `val`. With
     `resume` the runs of the last cross-validation go on: finished ones count, missing ones begin.
+    Of one that diverges `warn` hears why, and the others go on; Diverged is raised if all do.
     UsageError if the spec has no fixed seed that the folds could hang on.
     """
     net = elaborate(spec).train.net
@@ -54,8 +68,16 @@ def cross_validate(spec: Spec, count: int, runs: Path, start: Start, *, resume: 
         raise UsageError(f'{spec.path}: training needs a `data "train" {{ … }}`')
     begun = _begun(runs, net.name, count) if resume else {}
     spec = folded(spec, count)
-    numbers = range(1, count + 1)
-    return Scores(tuple(start(spec, begun.get(n, False), Fold(n, count)) for n in numbers))
+    done: list[Outcome | None] = []
+    for number in range(1, count + 1):
+        try:
+            done.append(start(spec, begun.get(number, False), Fold(number, count)))
+        except Diverged as found:
+            if number == count and not any(done):
+                raise
+            warn(f"fold {number} diverged: {found}")
+            done.append(None)
+    return Scores(tuple(done))
 
 
 def folded(spec: Spec, count: int) -> Spec:

@@ -77,24 +77,25 @@ def restarts(
     runs: Path,
     resume: bool = False,
     told: Callable[[int, int], None] = lambda *_: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Restarts:
     """Train with the seeds random_seed, + 1, …, `count` in all, each in a run folder of its own.
 
-    With `resume` the last run of each seed goes on, and what has none begins. One that diverges is
-    a row without a score; Diverged is raised if all do. `told` hears of each, numbered from 1.
+    With `resume` the last run of each seed goes on, and what has none begins. `told` hears of each,
+    numbered from 1. One that diverges is a row without a score, and `warn` hears why; Diverged is
+    raised if all do.
     """
     done: list[Restart] = []
-    fault: Diverged | None = None
     for number, one in enumerate(_seeds(spec, count), 1):
         told(number, one.seed)
         folder = _last(one.spec, runs) if resume else None
         try:
             done.append(Restart(one.seed, train(one.spec, folder)))
         except Diverged as found:
-            fault = found
+            if number == count and not any(run.outcome for run in done):
+                raise
+            warn(f"random_seed {one.seed} diverged: {found}")
             done.append(Restart(one.seed, None))
-    if fault is not None and all(run.outcome is None for run in done):
-        raise fault
     return Restarts(tuple(done))
 
 
