@@ -14,10 +14,9 @@ from netspec.cli import options
 from netspec.cli.reader import SpecReader, reader_options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
 from netspec.diagnostics import UsageError
-from netspec.ir.layer import Phase
 
 if TYPE_CHECKING:
-    from netspec.training.testing.candidate import Candidate
+    from netspec.training.testing.candidate import Candidate, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +29,28 @@ class Opener:
     data: Path | None
     reader: SpecReader
 
-    def one(self, name: str, phase: Phase = Phase.TEST, split: str = "test") -> Candidate:
-        """The net of a run folder or a spec, beside the data of a phase; see `Candidate.of_run`."""
+    def one(self, name: str, split: Split = "test") -> Candidate:
+        """The net of a run folder or a spec, beside the data of a split; see `Candidate.of_run`."""
         from netspec.training.testing.candidate import Candidate
 
         if self.weights is None:
-            return self._of_run(Path(name), phase, split)
+            return self._of_run(Path(name), split)
         if self.best:
             raise UsageError("--best is for a run folder: --weights says which weights to take")
-        if split != "test":
+        if split == "val":
             raise UsageError("--split val is of a run: what its training held out")
         spec = self.reader.read(name, data=self.data)
         given = partial(load, self.weights, ignore_mismatch=self.ignore_mismatch)
-        return Candidate.of_spec(spec, given, data=self.data, phase=phase)
+        return Candidate.of_spec(spec, given, data=self.data, split=split)
 
-    def all(self, names: Sequence[str], split: str = "test") -> Iterator[Candidate]:
+    def all(self, names: Sequence[str], split: Split = "test") -> Iterator[Candidate]:
         """Several run folders, or one spec: each opened when its turn comes."""
         if self.weights is not None and len(names) > 1:
             raise UsageError("--weights goes with one spec, and an ensemble is of run folders")
         for name in names:
-            yield self.one(name, split=split)
+            yield self.one(name, split)
 
-    def _of_run(self, path: Path, phase: Phase, split: str) -> Candidate:
+    def _of_run(self, path: Path, split: Split) -> Candidate:
         from netspec.training.runs.run import Run
         from netspec.training.testing.candidate import Candidate
 
@@ -59,9 +58,7 @@ class Opener:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
         if path.is_file():
             raise UsageError(f"{path}: is no run folder; a spec takes --weights")
-        return Candidate.of_run(
-            Run.open(path), data=self.data, phase=phase, best=self.best, split=split
-        )
+        return Candidate.of_run(Run.open(path), data=self.data, best=self.best, split=split)
 
 
 def candidate_options(command: Callable[..., int]) -> Callable[..., int]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from netspec.cli import options
 from netspec.cli.candidates import Opener, candidate_options
 from netspec.diagnostics import UsageError, printable
-from netspec.ir.layer import Phase
 from netspec.ir.types import size
 from netspec.report.json import VERSION
+
+if TYPE_CHECKING:
+    from netspec.training.testing.candidate import Split
 
 
 @click.command("features")
@@ -19,10 +22,11 @@ from netspec.report.json import VERSION
 @click.option("--layer", required=True, help="The layer, or the blob, whose values are written.")
 @click.option(
     "--split",
-    type=click.Choice(["train", "test"]),
+    type=click.Choice(["train", "val", "test"]),
     default="train",
     show_default=True,
-    help="Whose samples; the test section's transform is for both, and nothing is drawn by lot.",
+    help="Whose samples; `train` without those that a run held out, which are `val`. The test "
+    "section's transform is for all of them, and nothing is drawn by lot.",
 )
 @click.option(
     "-o",
@@ -36,7 +40,7 @@ from netspec.report.json import VERSION
 def command(
     run: str,
     layer: str,
-    split: str,
+    split: Split,
     out: Path | None,
     opener: Opener,
     device: str,
@@ -53,7 +57,7 @@ def command(
     file = out or Path(f"features-{split}.npz")
     if file.suffix.lower() != ".npz":
         raise UsageError(f"-o {file}: features are written as .npz")
-    features = Features(opener.one(run, Phase[split.upper()]), layer, choose_device(device))
+    features = Features(opener.one(run, split), layer, choose_device(device))
     features.write(file)
     count, *sample = features.shape
     if as_json:

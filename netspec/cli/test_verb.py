@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from netspec.cli.scores import Shown
     from netspec.ir.net import Net
     from netspec.training.execution.evaluator import Evaluation
-    from netspec.training.testing.candidate import Candidate
+    from netspec.training.testing.candidate import Candidate, Split
     from netspec.training.testing.predicting import Predictions
 
 
@@ -60,7 +60,7 @@ def command(
     views: str | None,
     scales: str | None,
     iterations: int | None,
-    split: str,
+    split: Split,
     device: str,
     as_json: bool,
 ) -> int:

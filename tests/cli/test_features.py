@@ -147,6 +147,27 @@ def test_a_spec_with_weights(layer: str, netspec: Netspec, tmp_path: Path) -> No
     assert (tmp_path / "f.npz").read_bytes() == first
 
 
+def test_what_a_loss_predicts_is_a_blob(netspec: Netspec, tmp_path: Path) -> None:
+    spec = written(tmp_path)
+    words = ["--weights", weights(netspec, spec), "--split", "test", "-o", tmp_path / "f.npz"]
+    result = netspec("features", spec, "--layer", "prob", *words)
+    assert result.out == f"{tmp_path / 'f.npz'}: 9 samples of 3 from `prob`, with `label`, `box`\n"
+    assert np.load(tmp_path / "f.npz")["data"].sum(1) == pytest.approx(np.ones(9), abs=1e-6)
+
+
+def test_the_held_out_are_a_split_of_a_run(netspec: Netspec, tmp_path: Path) -> None:
+    spec = written(tmp_path, "train")
+    solver = "solver { base_lr: 0.1  max_iter: 2 }"
+    text = spec.read_text().replace("batch_size: 4", "batch_size: 4  val: 1/3")
+    spec.write_text(f"{text}{solver}")
+    assert netspec("train", spec, "--runs", tmp_path / "runs").code == 0
+    counts = {}
+    for split in ("train", "val"):
+        words = ["--layer", "conv1", "--split", split, "-o", tmp_path / "f.npz", "--json"]
+        counts[split] = netspec("features", tmp_path / "runs/net/1", *words).json["samples"]
+    assert counts == {"train": 6, "val": 3}
+
+
 @pytest.mark.parametrize(
     ("layer", "said"),
     [

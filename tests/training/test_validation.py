@@ -69,6 +69,19 @@ def test_a_share_without_test_data(tmp_path: Path) -> None:
         Candidate.of_run(again).evaluated(Device("cpu"))
 
 
+def test_what_was_learned_and_what_was_held_out_are_all(tmp_path: Path) -> None:
+    path = spec(tmp_path)
+    again = Run.open(run(path).run)
+    rows = [Candidate.of_run(again, split=split).dataset.rows for split in ("train", "val")]
+    assert [None if found is None else len(found) for found in rows] == [48, 12]
+    assert sorted(np.concatenate([r for r in rows if r is not None])) == [*range(60)]
+    given = Candidate.of_run(again, split="train", data=tmp_path / "train.npz").dataset
+    assert len(given) == 60  # data that are named are taken whole
+    archive(tmp_path / "train.npz", 80)
+    with pytest.raises(DataError, match="its training data have changed"):
+        Candidate.of_run(again, split="train")
+
+
 def test_test_data_are_left_alone_until_asked_for(tmp_path: Path) -> None:
     path = spec(tmp_path, test="test.npz")
     outcome = run(path)  # there is no test.npz yet

@@ -90,6 +90,17 @@ def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) ->
     return open_phase(spec, net, Phase.TEST, data=data, source=source)[0]
 
 
+def open_learned(run: Run, spec: Spec, net: Net, nets: Elaborated, *, data: Path | None) -> Dataset:
+    """The samples that a run trained on, for a net that takes them; of `data` all there are."""
+    source, fold = run.settings.data.get(Phase.TRAIN), run.settings.fold
+    dataset, _ = open_phase(spec, net, Phase.TRAIN, data=data, source=source)
+    if data is not None or not run.settings.held_out:
+        return dataset
+    train, held = held_out(dataset, nets.train.net, Fold(*fold) if fold else None)
+    check_held_out(run, digest(held))
+    return train
+
+
 def open_validation(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
     """The samples that the tests of a run looked at; UsageError if it had none of its own."""
     train, test = nets.train.net, nets.test.net

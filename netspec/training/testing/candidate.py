@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,13 @@ from netspec.training.execution.evaluator import Evaluation, Evaluator
 from netspec.training.runs.run import Run
 from netspec.training.runs.trained import trained_weights
 from netspec.training.setup.experiment import run_spec
-from netspec.training.setup.opening import open_phase, open_validation
+from netspec.training.setup.opening import open_learned, open_phase, open_validation
 from netspec.training.testing.predicting import Judge, Predictions
 from netspec.training.testing.scored import Scored, averaged
 from netspec.weights import check_weights
 
 Arrays = Mapping[str, NDArray[Any]]
+Split = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -49,23 +50,24 @@ class Candidate:
         run: Run,
         *,
         data: Path | None = None,
-        phase: Phase = Phase.TEST,
         best: bool = False,
-        split: str = "test",
+        split: Split = "test",
     ) -> Candidate:
-        """A run's newest weights, or its best ones, and the data of `phase`, or `data`.
+        """A run's newest weights, or its best ones, and the data of `split`, or `data`.
 
-        With `split` "val" what the tests of its training looked at. UsageError if the spec has no
-        such data, DataError if weights or data are damaged.
+        "train" is what it learned from, "val" what the tests of its training looked at. UsageError
+        if the spec has no such data, DataError if weights or data are damaged.
         """
         spec = run_spec(run)
         nets = elaborate(spec)
-        net = _fed_by(nets, phase)
+        net = _fed_by(nets, split)
         if split == "val":
             dataset = open_validation(run, spec, nets, data=data)
+        elif split == "train":
+            dataset = open_learned(run, spec, net, nets, data=data)
         else:
-            source = run.settings.data.get(phase)
-            dataset, _ = open_phase(spec, net, phase, data=data, source=source)
+            source = run.settings.data.get(Phase.TEST)
+            dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
         same_classes(dataset, run.settings.classes)
         return cls(str(run.path), spec, net, dataset, trained_weights(run, net, best=best))
 
@@ -76,13 +78,13 @@ class Candidate:
         weights: Callable[[Net], Arrays],
         *,
         data: Path | None = None,
-        phase: Phase = Phase.TEST,
+        split: Literal["train", "test"] = "test",
     ) -> Candidate:
         """A spec with what `weights` gives for its net; DataError if weights or data do not fit."""
-        net = _fed_by(elaborate(spec), phase)
+        net = _fed_by(elaborate(spec), split)
         given = weights(net)
         check_weights(net, given)
-        dataset, _ = open_phase(spec, net, phase, data=data)
+        dataset, _ = open_phase(spec, net, Phase[split.upper()], data=data)
         return cls(str(spec.path), spec, net, dataset, given)
 
     def for_batch(self, batch: int) -> Net:
@@ -109,10 +111,10 @@ class Candidate:
         return judge.predictions(self.weights)
 
 
-def _fed_by(nets: Elaborated, phase: Phase) -> Net:
-    """The test net, its samples those of a phase, treated as the test's are."""
+def _fed_by(nets: Elaborated, split: Split) -> Net:
+    """The test net, its samples those of a split, treated as the test's are."""
     net = nets.test.net
-    section = nets[phase].net.data
+    section = nets[Phase.TRAIN if split == "train" else Phase.TEST].net.data
     if section is not None and net.data is not None:
         section = section.model_copy(update={"transform": net.data.transform})
     return net.model_copy(update={"data": section})

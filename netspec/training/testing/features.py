@@ -11,7 +11,7 @@ from netspec.data.archive import Entry, npz_chunks
 from netspec.data.dataset import Array
 from netspec.diagnostics import UsageError, suggest
 from netspec.files import stream_durably
-from netspec.ir.deploy import deploy
+from netspec.ir.deploy import deploy, predictions
 from netspec.ir.heads import class_head
 from netspec.ir.net import Net
 from netspec.ir.types import Shape
@@ -57,9 +57,9 @@ class Features:
 
 
 def _blob(net: Net, layer: str) -> str:
-    """The first top of a layer, or the blob of that name."""
+    """The first top of a layer, or the blob of that name; what a loss predicts is one."""
     tops = {node.name: node.tops[0] for node in net.nodes if node.tops}
-    blobs = {top for node in net.nodes for top in node.tops}
+    blobs = {top for node in net.nodes for top in node.tops} | predictions(net).keys()
     if layer in blobs:
         return layer
     if layer not in tops:
