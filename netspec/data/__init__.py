@@ -16,6 +16,7 @@ from netspec.data.formats.mnist import read_bundled
 from netspec.data.manifest import Manifest, beside, parse_manifest, read_manifest, write_text
 from netspec.data.mean import mean_image
 from netspec.data.reading import Reading
+from netspec.diagnostics import suggest
 from netspec.ir.fields import plain
 from netspec.ir.sections import DataSection
 from netspec.ir.transform import ColourOrder, Transform
@@ -83,7 +84,8 @@ def open_dataset(
     if not _exists(path):
         if source == "mnist":
             return _completed(read_bundled(split), section, wanted.folder)
-        raise fault(path, f"no such file or folder; a source is {_forms()}")
+        hint = _close_to(path) or f"; a source is {_forms()}"
+        raise fault(path, f"no such file or folder{hint}")
     try:
         reader = _reader(path)
         if source == section.source:
@@ -238,6 +240,14 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # such as a name too long, a folder not to be entered
         return False
+
+
+def _close_to(path: Path) -> str:
+    """What lies beside it under a name like it."""
+    try:
+        return suggest(path.name, sorted(entry.name for entry in path.parent.iterdir()))
+    except (OSError, ValueError):  # no folder, or no name of one
+        return ""
 
 
 def _forms() -> str:

@@ -73,13 +73,22 @@ class TestSources:
         np.savez(tmp_path / "x.npz", data=np.zeros((2, 3)))
         assert len(open_dataset(str(tmp_path / "x.npz"), split="test", base=Path("/nowhere"))) == 2
 
-    @pytest.mark.parametrize("source", ["digits", "a/../digits", "x" * 5000, "a\0b", "", "~/none"])
+    @pytest.mark.parametrize(
+        "source", ["digits", "a/../digits", "x" * 5000, "a\0b", "a\0b/c", "", "~/none"]
+    )
     def test_what_is_not_there(self, tmp_path: Path, source: str) -> None:
         with pytest.raises(DataError, match=r"no (such file|folders)") as caught:
             open_dataset(source, split="train", base=tmp_path)
         if source:
             assert all(reader.form in str(caught.value) for reader in READERS)
             assert "`mnist` for the bundled digits" in str(caught.value)
+
+    def test_a_name_like_one_that_is_there(self, tmp_path: Path) -> None:
+        (tmp_path / "digits.npz").write_bytes(b"")
+        with pytest.raises(DataError) as caught:
+            open_dataset("digit.npz", split="train", base=tmp_path)
+        said = "digit.npz: no such file or folder; did you mean `digits.npz`?"
+        assert str(caught.value).endswith(said)
 
     def test_what_is_of_no_format(self, tmp_path: Path) -> None:
         (tmp_path / "x.xyz").write_text("1,2\n")
