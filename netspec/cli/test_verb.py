@@ -70,6 +70,7 @@ def command(
     by one, and then as an ensemble that averages their probabilities.
     """
     from netspec.cli.scores import Shown
+    from netspec.ir.heads import class_head
 
     shown = Shown(confusion, per_class, mistakes)
     if iterations and (shown.anything or views or scales or len(runs) > 1):
@@ -77,6 +78,9 @@ def command(
     members = opener.all(runs, split)
     tested = []
     for run, member in zip(runs, members, strict=True):
+        if (confusion or mistakes) and class_head(member.net) is None:
+            asked = "--confusion" if confusion else "--mistakes"
+            raise UsageError(f"{asked} is of classes, and {printable(run)} tells none apart")
         tested.append(_tested(run, member, device, iterations, views, scales))
         if not as_json:
             click.echo(tested[-1].line)

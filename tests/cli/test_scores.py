@@ -151,6 +151,10 @@ def test_errors_of_heads(netspec: Netspec, tmp_path: Path) -> None:
     assert line.startswith("at: mean absolute error ")
     assert line.endswith(" over 2 targets")
     assert len(netspec("test", run, "--per-class").out.splitlines()) == 6
+    for words in (["--confusion"], ["--mistakes", 3]):
+        refused = netspec("test", run, *words)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"{words[0]} is of classes, and {run} tells none apart" in refused.err
 
 
 def test_an_ensemble(netspec: Netspec, tmp_path: Path) -> None:
