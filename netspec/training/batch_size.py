@@ -53,8 +53,13 @@ def chosen_batch(experiment: Experiment, machine: Machine, free: int | None) -> 
     if needed > budget:
         raise NetspecError(f"not even a batch of 1 fits: {takes}, and {left}")
     if beyond is None:
-        why = f"{2 * batch:,} would leave an epoch of {samples:,} samples fewer than {_UPDATES}"
-        return Choice(batch, f"{takes}, {left}; {why} updates")
+        an_epoch = f"an epoch of {samples:,} samples"
+        updates = samples // (batch * experiment.solver.iter_size)
+        if updates < _UPDATES:
+            why = f"{an_epoch} has {updates:,} updates, which are few already"
+        else:
+            why = f"{2 * batch:,} would leave {an_epoch} fewer than {_UPDATES} updates"
+        return Choice(batch, f"{takes}, {left}; {why}")
     return Choice(batch, f"{takes}, {left}; {2 * batch:,} would take {bytes_text(beyond)}")
 
 

@@ -62,6 +62,11 @@ def test_an_epoch_keeps_its_updates(experiment: Experiment, machine: Machine) ->
     assert "128 would leave an epoch of 2,048 samples fewer than 32 updates" in choice.why
     solver = experiment.solver.model_copy(update={"iter_size": 4})
     assert chosen_batch(replace(experiment, solver=solver), machine, 10**12).batch == 16
+    solver = experiment.solver.model_copy(update={"iter_size": 16})
+    choice = chosen_batch(replace(experiment, solver=solver), machine, 10**12)
+    assert choice.batch == 8
+    said = "an epoch of 2,048 samples has 16 updates, which are few already"
+    assert choice.why.endswith(f"; {said}")
 
 
 def test_a_batch_fits_into_what_is_free(experiment: Experiment, machine: Machine) -> None:
