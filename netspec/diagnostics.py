@@ -11,6 +11,8 @@ from functools import cached_property, lru_cache
 from heapq import nlargest
 from itertools import islice, pairwise
 
+from netspec.wording import counted
+
 MAX_ERRORS = 20
 """Faults shown of one run; the rest are counted."""
 
@@ -169,7 +171,7 @@ class SpecErrors(NetspecError):
         parts = [fault.render() for fault in self.faults]
         if self.more:
             least = "at least " if len(self.faults) + self.more >= MAX_FOUND else ""
-            parts.append(f"… and {least}{self.more} more error{'s' * (self.more > 1)}")
+            parts.append(f"… and {least}{counted(self.more, 'more error')}")
         return "\n".join(parts)
 
 

@@ -13,6 +13,7 @@ from netspec.caffe.caffemodel import LayerBlobs
 from netspec.caffe.holders import UNUSED, Holder, Tensor
 from netspec.ir.types import Shape, size
 from netspec.wire import Floats
+from netspec.wording import counted
 
 COLUMNS = ("layer", "tensor", "shape in file", "shape in net", "verdict")
 
@@ -179,7 +180,7 @@ def _form(holder: Holder, blobs: Sequence[Floats | None]) -> tuple[Tensor, ...]:
 
 def _counted(layer: LayerBlobs) -> str:
     count = sum(blob is not None for blob in layer.blobs)
-    return f"{count:,} blob{'s' * (count != 1)}"
+    return counted(count, "blob")
 
 
 def _alike(found: Shape, wanted: Shape) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from netspec.caffe.schema import EnumType, FieldType, layer_type_of_v1, layer_types, schema
 from netspec.diagnostics import suggest
 from netspec.grammar.ast import Expr, List, Message, Number, Reference, Size, String, Unary
+from netspec.wording import either
 
 _RANGES: Final = {
     "uint32": (0, 2**32 - 1),
@@ -223,4 +224,4 @@ def _quoted(value: String, enum: EnumType, words: list[str]) -> Unfit:
 def _either(words: list[str]) -> str:
     if len(words) > _LISTED:
         return f"one of {len(words)} words such as {words[1]}"
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return either(words)

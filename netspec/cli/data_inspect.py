@@ -20,6 +20,7 @@ from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import write_durably
 from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
+from netspec.wording import counted
 
 _BAR = 30
 """Characters of the longest bar."""
@@ -133,7 +134,9 @@ def _classes(health: SplitHealth) -> dict[int, str]:
 
 
 def _print(health: SplitHealth) -> None:
-    click.echo(f"{health.split}: {len(health.dataset):,} samples of {health.dataset.origin}")
+    click.echo(
+        f"{health.split}: {counted(len(health.dataset), 'sample')} of {health.dataset.origin}"
+    )
     sizes = extremes(health.sizes)
     if sizes:
         one = f"all {sizes['largest']}"
@@ -186,7 +189,7 @@ def _sheet(source: str, found: list[SplitHealth], per_class: int) -> bytes:
         chosen = np.flatnonzero(labels == label)
         spread = np.linspace(0, len(chosen) - 1, min(per_class, len(chosen))).astype(int)
         takes = [_taking(data, name, int(row), flipped=blue_first) for row in chosen[spread]]
-        rows.append((printable(called), f"{len(chosen):,} samples", takes))
+        rows.append((printable(called), counted(len(chosen), "sample"), takes))
     return contact_sheet(rows)
 
 

@@ -16,6 +16,7 @@ from netspec.diagnostics import UsageError, printable
 from netspec.files import write_durably
 from netspec.report.columns import bytes_text
 from netspec.report.json import VERSION
+from netspec.wording import counted
 
 
 @click.command("lock")
@@ -39,7 +40,7 @@ def command(source: str, out: Path | None, as_json: bool) -> int:
         options.print_json({"version": VERSION, "manifests": [*map(_facts, written)]})
         return 0
     for manifest in written:
-        facts = f"{len(manifest.entries):,} files, {bytes_text(manifest.size)}"
+        facts = f"{counted(len(manifest.entries), 'file')}, {bytes_text(manifest.size)}"
         click.echo(f"{printable(str(manifest.path))}: {facts}")
     return 0
 

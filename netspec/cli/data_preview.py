@@ -9,6 +9,7 @@ import click
 from netspec.cli import options
 from netspec.cli.reader import SpecReader, with_reader
 from netspec.diagnostics import printable
+from netspec.wording import counted
 
 _MOST = 64
 """Samples, and draws of each."""
@@ -56,5 +57,7 @@ def command(
     rows = [(printable(row.name), [row.stored, *row.drawn]) for row in found]
     heads = ["stored", *(f"iteration {i}" for i in range(draws))]
     write_durably(output, [sheet(heads, rows)])
-    click.echo(f"{printable(str(output))}: {len(rows)} images, {draws} draws of each")
+    click.echo(
+        f"{printable(str(output))}: {counted(len(rows), 'image')}, {counted(draws, 'draw')} of each"
+    )
     return 0

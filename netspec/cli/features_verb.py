@@ -12,6 +12,7 @@ from netspec.cli.candidates import Opener, candidate_options
 from netspec.diagnostics import UsageError, printable
 from netspec.ir.types import size
 from netspec.report.json import VERSION
+from netspec.wording import counted
 
 if TYPE_CHECKING:
     from netspec.training.testing.candidate import Split
@@ -75,6 +76,8 @@ def command(
         beside = f", with {arrays}" if arrays else ""
         shape = size(tuple(sample)) or "a number"
         click.echo(
-            printable(f"{file}: {count:,} samples of {shape} from `{features.blob}`{beside}")
+            printable(
+                f"{file}: {counted(count, 'sample')} of {shape} from `{features.blob}`{beside}"
+            )
         )
     return 0

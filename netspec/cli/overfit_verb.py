@@ -12,6 +12,7 @@ from netspec.cli import options
 from netspec.cli.progress import Steps, number, results
 from netspec.cli.reader import SpecReader, reader_options
 from netspec.report.json import VERSION
+from netspec.wording import counted
 
 if TYPE_CHECKING:
     from netspec.training.trials.overfit import Overfit
@@ -74,13 +75,13 @@ def command(
 def _said(found: Overfit) -> str:
     scores = "".join(f", {n} {number(n, v)}" for n, v in results(found.metrics).items())
     way = f"loss {found.first:.4g} → {found.last:.4g}{scores}"
-    samples = f"{found.samples:,} sample{'s' * (found.samples != 1)}"
+    samples = counted(found.samples, "sample")
     if found.learned:
-        return f"{samples} learned by heart in {found.iterations:,} iterations: {way}"
+        return f"{samples} learned by heart in {counted(found.iterations, 'iteration')}: {way}"
     if found.last != found.last:
-        at = f"the loss is not finite after {found.iterations:,} iterations"
+        at = f"the loss is not finite after {counted(found.iterations, 'iteration')}"
         return f"{samples} not learned: {at}; a lower base_lr may help"
     return (
-        f"{samples} not learned in {found.iterations:,} iterations: {way}, and not below "
+        f"{samples} not learned in {counted(found.iterations, 'iteration')}: {way}, and not below "
         f"{found.below:.4g}; look at labels, loss, base_lr and filler, see `netspec lr-range`"
     )

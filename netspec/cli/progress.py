@@ -27,6 +27,7 @@ from netspec.diagnostics import printable
 from netspec.ir.duration import spoken
 from netspec.training.listener import Listener
 from netspec.training.outcome import Outcome
+from netspec.wording import counted
 
 _REFRESH = 0.1
 """Seconds between two updates of the bar: it must not slow the training."""
@@ -73,7 +74,9 @@ class Progress(_Told):
 
     def started(self, iteration: int, length: int, run: Path) -> None:
         verb = "going on with" if iteration else "training in"
-        self._console.print(f"{verb} {printable(str(run))}: {length:,} iterations", markup=False)
+        self._console.print(
+            f"{verb} {printable(str(run))}: {counted(length, 'iteration')}", markup=False
+        )
         self._begin, self._first, self._score = time.monotonic(), iteration, ""
         self._bar.update(self._task, description="training", total=length, completed=iteration)
         self._bar.start()
@@ -111,9 +114,11 @@ class Progress(_Told):
         self._bar.stop()
         run = printable(str(outcome.run))
         if outcome.skipped:
-            self.warned(f"{outcome.skipped} updates were left out: not finite")
+            self.warned(f"left out, since not finite: {counted(outcome.skipped, 'update')}")
         if outcome.bad_samples:
-            self.warned(f"{outcome.bad_samples} samples that cannot be read were passed over")
+            self.warned(
+                f"passed over, since not readable: {counted(outcome.bad_samples, 'sample')}"
+            )
         if outcome.waited is not None:
             waited = f"{1000 * outcome.waited:.2f} ms"
             self.noted(f"steps waited {waited} for their samples, in the mean")

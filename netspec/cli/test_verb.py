@@ -16,6 +16,7 @@ from netspec.cli.views import SCALES, VIEWS, chosen
 from netspec.diagnostics import UsageError, printable
 from netspec.report.json import VERSION
 from netspec.report.table import print_table
+from netspec.wording import counted
 
 if TYPE_CHECKING:
     from netspec.cli.scores import Shown
@@ -110,7 +111,7 @@ class _Tested:
         from netspec.training.metrics import values
 
         told = [f"{n} {number(n, value)}" for n, value in results(values(self.evaluation)).items()]
-        samples = f"{self.evaluation.samples:,} samples"
+        samples = counted(self.evaluation.samples, "sample")
         seen = ""
         if self.found and self.found.scored and self.views == 1:
             told += percentages(self.found.scored, _counted(self.net))

@@ -14,6 +14,7 @@ from netspec.data.dataset import Array, Dataset
 from netspec.data.files.image import strict
 from netspec.diagnostics import DataError
 from netspec.ir.types import Shape, size
+from netspec.wording import counted
 
 LABEL = "label"
 _FEWEST = 10
@@ -141,7 +142,7 @@ def oddities(splits: Sequence[SplitHealth]) -> list[str]:
 def _of_one(health: SplitHealth) -> Iterator[str]:
     split = health.split
     if health.unreadable:
-        yield f"{split}: {len(health.unreadable):,} samples cannot be read: " + "; ".join(
+        yield f"{split}: {counted(len(health.unreadable), 'sample')} cannot be read: " + "; ".join(
             _first(health.unreadable)
         )
     if len(health.sizes) > 1:
@@ -159,12 +160,13 @@ def _labels(health: SplitHealth) -> Iterator[str]:
     if not labels:
         return
     if absent := [name for label, name in health.classes.items() if not labels[label]]:
-        yield f"{split}: no samples of {len(absent):,} classes: {', '.join(_first(absent))}"
+        yield f"{split}: no samples of {counted(len(absent), 'class')}: {', '.join(_first(absent))}"
     if negative := sum(count for label, count in labels.items() if label < 0):
-        yield f"{split}: {negative:,} labels are below 0"
+        yield f"{split}: {counted(negative, 'label')} below 0"
     largest, smallest = max(labels.values()), min(labels.values())
     if largest > _FEWEST * smallest:
-        yield f"{split}: the largest class has {largest:,} samples, the smallest {smallest:,}"
+        most = counted(largest, "sample")
+        yield f"{split}: the largest class has {most}, the smallest {smallest:,}"
 
 
 def _copies(health: SplitHealth) -> Iterator[str]:
@@ -174,7 +176,7 @@ def _copies(health: SplitHealth) -> Iterator[str]:
         return
     copies = sum(len(rows) - 1 for rows in groups)
     pairs = [f"{health.name(rows[0])} = {health.name(rows[1])}" for rows in groups]
-    yield f"{health.split}: {copies:,} samples are copies of others: {'; '.join(_first(pairs))}"
+    yield f"{health.split}: {counted(copies, 'copy')} of other samples: {'; '.join(_first(pairs))}"
     labels = health.dataset.arrays.get(LABEL)
     if labels is None:
         return
@@ -182,7 +184,7 @@ def _copies(health: SplitHealth) -> Iterator[str]:
     if torn:
         named = [" = ".join(map(health.name, rows[:2])) for rows in torn]
         yield (
-            f"{health.split}: {len(torn):,} samples are there under several labels: "
+            f"{health.split}: {counted(len(torn), 'sample')} under several labels: "
             f"{'; '.join(_first(named))}"
         )
 

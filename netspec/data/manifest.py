@@ -24,6 +24,7 @@ from typing import NamedTuple
 from netspec.data.file import CHUNK, fault, open_regular, read_whole
 from netspec.diagnostics import printable
 from netspec.wire import Buffer
+from netspec.wording import counted
 
 _HEAD = "netspec-data 1"
 _LINE = re.compile(r"([0-9a-f]{64})  (0|[1-9][0-9]{0,17})  (.+)")
@@ -66,10 +67,10 @@ class Manifest:
         """DataError unless the source consists of the very files of the manifest."""
         found = {_name(file, self.root) for file in files}
         faults = [
-            f"{len(names):,} {what}: {_some(names)}"
+            f"{counted(len(names), 'file')} {what}: {_some(names)}"
             for what, names in (
-                ("files are missing", sorted(self.entries.keys() - found)),
-                ("files are not in it", sorted(found - self.entries.keys())),
+                ("missing", sorted(self.entries.keys() - found)),
+                ("not in it", sorted(found - self.entries.keys())),
             )
             if names
         ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from netspec.diagnostics import SpecError
 from netspec.grammar.tokens import END, Token
+from netspec.wording import either
 
 _WORDS = {
     "NAME": "a name",
@@ -55,7 +56,7 @@ def _expected(previous: Token | None, accepted: set[str]) -> str:
     if "PLUS" in accepted:
         accepted = accepted - {"LPAREN", "GREATER", "STRING"}
     words = [word for kind, word in _WORDS.items() if kind in accepted] or ["an operator"]
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    return either(words)
 
 
 def _hint(token: Token, previous: Token | None, accepted: set[str]) -> str | None:

@@ -13,6 +13,7 @@ from netspec.ir.construction import Construction, where
 from netspec.ir.expression import Poisoned, evaluate
 from netspec.ir.flow import Flow, Frame, resolve
 from netspec.ir.scope import POISON, Definition, Lookup, Scope
+from netspec.wording import counted
 
 MAX_CHAIN = 8
 """Blocks named in the fault of a cycle."""
@@ -72,7 +73,7 @@ def _take(
 
 def _too_many(block: Block, call: Call, argument: Argument) -> SpecError:
     count, given = len(block.formals), sum(a.name is None for a in call.arguments)
-    takes = f"{count} argument{'s' * (count != 1)}" if count else "no arguments"
+    takes = f"{counted(count, 'argument')}" if count else "no arguments"
     return SpecError(
         f"block `{block.name}` takes {takes}, not {given}",
         argument.span,

@@ -16,6 +16,7 @@ from netspec.ir.sharing import parameters_of
 from netspec.ir.types import TensorType, size
 from netspec.ir.validate import Model, validate
 from netspec.ir.wiring import UNWIRED, Wiring, bottoms_of, field_span, key_of, spans_of
+from netspec.wording import counted
 
 
 def place(c: Construction, layer: type[Layer], element: Element, name: str, frame: Frame) -> None:
@@ -138,7 +139,7 @@ def _loss_weights(
         message = f"{layer.keyword} has no gradient: it has no loss_weight"
         raise SpecError(message, span, code="field")
     if len(given) != len(types):
-        tops = f"{len(types)} top{'s' * (len(types) > 1)}"
+        tops = f"{counted(len(types), 'top')}"
         message = f"{layer.keyword} makes {tops}: it takes as many loss_weight, not {len(given)}"
         raise SpecError(message, span, code="field")
     return given
@@ -245,7 +246,7 @@ def _tops(
         raise SpecError(f"{layer.keyword} makes no blobs", spans.fallback, code="flow")
     if len(names) != len(types):
         given = f"not {len(names)}" if wiring.top else "name each with `top`"
-        message = f"{layer.keyword} makes {len(types)} blob{'s' * (len(types) > 1)}, {given}"
+        message = f"{layer.keyword} makes {counted(len(types), 'blob')}, {given}"
         raise SpecError(message, spans.fallback, code="flow")
     tops = []
     for i, (top, type) in enumerate(zip(names, types, strict=True)):

@@ -15,6 +15,7 @@ from netspec.ir.net import Parameter
 from netspec.ir.sections import Solver
 from netspec.ir.types import TensorType, size
 from netspec.ir.wiring import Param, Wiring, field_span
+from netspec.wording import counted
 
 
 def parameters_of(
@@ -29,7 +30,7 @@ def parameters_of(
     """The parameters of a layer, in the order of its weights."""
     weights = layer.weights(given)
     if len(wiring.param) > len(weights):
-        has = f"{len(weights)} weight{'s' * (len(weights) != 1)}" if weights else "no weights"
+        has = f"{counted(len(weights), 'weight')}" if weights else "no weights"
         raise SpecError(
             f"{layer.keyword} `{name}` has {has}, but {len(wiring.param)} param",
             field_span(element, "param", len(weights)),

@@ -13,6 +13,7 @@ from netspec.grammar.ast import Element, Field
 from netspec.ir.expression import Environment, Poisoned
 from netspec.ir.fields import Fields, shown
 from netspec.ir.reading import Reader, Written, data_of
+from netspec.wording import either
 
 Model = TypeVar("Model", bound=Fields)
 
@@ -69,7 +70,7 @@ def _translate(detail: Any, written: Mapping[str, Written], what: str, span: Spa
                 place = _mentioned(reason, written) or place
         case "literal_error":
             words = _words(detail)
-            reason = f"must be {_either(words)}, not {shown(detail['input'])}"
+            reason = f"must be {either(words)}, not {shown(detail['input'])}"
             reason += suggest(str(detail["input"]), words)
         case "too_short" | "too_long" | "tuple_type":
             reason = f"takes height and width, not {shown(detail['input'])}"
@@ -118,7 +119,3 @@ def _locate(
 
 def _words(detail: Any) -> list[str]:
     return [w.strip("'") for w in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-
-
-def _either(words: Sequence[str]) -> str:
-    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

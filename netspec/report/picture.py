@@ -15,6 +15,7 @@ from netspec.ir.layer import Role
 from netspec.ir.net import Net, Node
 from netspec.ir.types import size
 from netspec.report.columns import COLUMNS
+from netspec.wording import counted
 
 MAX_NODES = 1000
 """Nodes of one picture: beyond, the layout takes many seconds and nobody reads the result."""
@@ -122,7 +123,7 @@ def _drawn(net: Net, rows: Cost, members: Mapping[int, int]) -> list[Drawn]:
         what = " ".join(filter(None, (row.type, COLUMNS["window"].shown(row, rows))))
         kind: Kind = "block"
         if row.type == BLOCK:
-            what = f"{members[at]} layer{'s' * (members[at] > 1)}"
+            what = f"{counted(members[at], 'layer')}"
         else:
             kind = _kind(nodes[row.name])
         told = [f"{row.name}: {what}"]

@@ -79,9 +79,8 @@ def test_copies(netspec: Netspec, photos: Path) -> None:
     save(photos / "train/b/other.png", IMAGES[0])
     save(photos / "test/a/leak.png", IMAGES[5])
     assert odd(netspec, "photos") == [
-        "train: 2 samples are copies of others: photos/train/a/0.png = photos/train/a/again.png",
-        "train: 1 samples are there under several labels: "
-        "photos/train/a/0.png = photos/train/a/again.png",
+        "train: 2 copies of other samples: photos/train/a/0.png = photos/train/a/again.png",
+        "train: 1 sample under several labels: photos/train/a/0.png = photos/train/a/again.png",
         "1 of the 5 test samples are in the training data: "
         "photos/test/a/leak.png = photos/train/b/5.png",
     ]
@@ -103,7 +102,7 @@ def test_labels(netspec: Netspec, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     np.savez(tmp_path / "set.npz", data=data, label=label)
     assert odd(netspec, "set.npz") == [
         "all: no samples of 2 classes: 1, 2",
-        "all: 1 labels are below 0",
+        "all: 1 label below 0",
         "all: the largest class has 27 samples, the smallest 1",
     ]
     said = netspec("data", "inspect", "set.npz", "--json").json

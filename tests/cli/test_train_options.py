@@ -102,7 +102,7 @@ def test_overfit(
     assert re.match(r"8 samples learned by heart in \d+ iterations: loss 2\.\d+ → 0", result.out)
     failed = netspec("overfit", tiny, "--iterations", "1", "--device", "cpu")
     assert failed.code == 1
-    assert failed.out.startswith("64 samples not learned in 1 iterations: loss 2")
+    assert failed.out.startswith("64 samples not learned in 1 iteration: loss 2")
     gone = netspec("overfit", tiny, "--set", "solver.base_lr=1e38", "--device", "cpu", "--json")
     assert gone.code == 1
     assert gone.json["last"] is None

@@ -102,15 +102,15 @@ class TestFiles:
         with pytest.raises(DataError) as caught:
             opened(photos.parent, "photos")
         assert str(caught.value) == (
-            f"{place}: 1 files are missing: train/a/x.jpg; "
-            "2 files are not in it: train/a/w.jpg, train/b/new.jpg"
+            f"{place}: 1 file missing: train/a/x.jpg; "
+            "2 files not in it: train/a/w.jpg, train/b/new.jpg"
         )
 
     def test_many(self, photos: Path) -> None:
         lock(photos.parent, "photos")
         for number in range(7):
             (photos / f"train/a/{number}.jpg").write_bytes(b"")
-        with pytest.raises(DataError, match=r"7 files are not in it: .*train/a/4\.jpg and 2 more$"):
+        with pytest.raises(DataError, match=r"7 files not in it: .*train/a/4\.jpg and 2 more$"):
             opened(photos.parent, "photos")
 
     def test_another_size(self, photos: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_list_and_what_it_lists(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.png: (has changed|has .* bytes)"):
         opened(tmp_path, "lists/set.txt", **said)
     (tmp_path / "lists/set.txt").write_text("a.png 0\na.png 1\n")
-    with pytest.raises(DataError, match=r"1 files are missing: \.\./b\.png"):
+    with pytest.raises(DataError, match=r"1 file missing: \.\./b\.png"):
         opened(tmp_path, "lists/set.txt", **said)
 
 

@@ -374,7 +374,7 @@ def test_the_command_line_tells_how_long_steps_waited(tmp_path: Path) -> None:
     bad = subprocess.run([*words, "--runs", str(tmp_path / "bad"), "--skip-bad", "1"], **options)
     assert bad.returncode == 0, bad.stderr
     assert "set/a/x.png: neither PNG nor JPEG" in bad.stderr
-    assert "1 samples that cannot be read were passed over" in bad.stderr
+    assert "passed over, since not readable: 1 sample" in bad.stderr
 
 
 _CHILD = """
