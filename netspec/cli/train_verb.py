@@ -28,7 +28,7 @@ _GRAPHS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off":
 @click.option("--resume", is_flag=True, help="Go on with the last run of this spec.")
 @click.option(
     "--force", is_flag=True, show_default="off",
-    help="Go on though the spec has changed since, with the weights that fit.",
+    help="Go on though the spec or the data have changed since, with the weights that fit.",
 )  # fmt: skip
 @click.option(
     "--epochs", metavar="N",

@@ -11,6 +11,7 @@ from pathlib import Path
 from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec
 from netspec.data.split import Fold
+from netspec.diagnostics import DataError, UsageError
 from netspec.runtime.free import free_memory
 from netspec.training.batch_size import chosen_batch
 from netspec.training.beginning import new_tuner, seeded
@@ -95,10 +96,7 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
         again.spec, data=wanted.data, sources=again.sources, fold=Fold(*parts) if parts else None,
         measured=kept, reading=wanted.feeding.reading,
     )  # fmt: skip
-    check_held_out(again.run, before.held_out)
-    if again.texts is None:
-        check_manifests(again.run, manifests(before))
-        check_fingerprint(again.run, before.train)
+    _check_data(again, before, wanted.listener.warned)
     given = wanted.amendments.of_run(before, again.run)
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener
@@ -111,3 +109,15 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     return Ready(
         experiment, machine, planner, recompute, given, free, wanted.feeding, again, before
     )
+
+
+def _check_data(again: Again, before: Experiment, warn: Callable[[str], None]) -> None:
+    """Refuse other samples than a run began with, unless it is forced to go on with them."""
+    try:
+        check_held_out(again.run, before.held_out)
+        check_manifests(again.run, manifests(before))
+        check_fingerprint(again.run, before.train)
+    except (DataError, UsageError) as fault:
+        if not again.forced:
+            raise type(fault)(f"{fault}; --force goes on with them") from None
+        warn(str(fault))

@@ -37,6 +37,8 @@ class Again:
     spec: Spec
     texts: Mapping[str, str] | None = None
     """The texts that take the place of the run's, if it is made to go on with others."""
+    forced: bool = False
+    """Whether it goes on though something has changed since."""
 
     @property
     def sources(self) -> dict[Phase, str]:
@@ -47,19 +49,27 @@ class Again:
     def keep(self, experiment: Experiment, sets: Sequence[str]) -> None:
         """Let the locked run remember what is other than before."""
         run, settings = self.run, self.run.settings
-        change: dict[str, Any] = {"amended": joined(settings.amended, sets)}
+        places = {phase.value: source for phase, source in experiment.sources.items()}
+        change: dict[str, Any] = {
+            "amended": joined(settings.amended, sets),
+            "data": {**settings.data, **places},
+        }
+        if self.forced:
+            change |= {
+                "manifests": manifests(experiment),
+                "samples": fingerprint(experiment.train),
+                "held_out": experiment.held_out,
+            }
         if self.texts is not None:
             change |= {
                 "seed": experiment.solver.random_seed,
                 "folder": str(self.spec.base.absolute()),
-                "data": {phase.value: source for phase, source in experiment.sources.items()},
-                "manifests": manifests(experiment),
-                "samples": fingerprint(experiment.train),
+                "data": places,
                 "overrides": dict(text.split("=", 1) for text in self.spec.sets),
             }
         if sets or self.texts is not None:
             change["solver"] = plain(experiment.solver)
-            settings = settings.model_copy(update=change)
+        settings = settings.model_copy(update=change)
         if self.texts is not None:
             run.change(self.texts, difference(run, self.texts), settings)
         elif settings != run.settings:
@@ -84,10 +94,10 @@ def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool
     texts = run_texts(spec)
     changed = changed_texts(run, texts)
     if not changed:
-        return Again(run, run_spec(run, spec.library.include_paths))
+        return Again(run, run_spec(run, spec.library.include_paths), forced=force)
     if force:
         later = override(spec.tree, run.settings.amended)
-        return Again(run, replace(spec, tree=later), texts)
+        return Again(run, replace(spec, tree=later), texts, forced=True)
     what = "the spec" if changed[0] == SPEC else f"the included `{changed[0]}`"
     raise UsageError(
         f"{run.path}: {what} has changed since; `netspec train {run.spec}` starts anew, and "

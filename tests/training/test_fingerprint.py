@@ -59,8 +59,16 @@ def test_other_labels_are_refused(change: dict[str, int], said: str, tmp_path: P
     archive(tmp_path / "train.npz")
     go(path)
     archive(tmp_path / "train.npz", **change)
-    with pytest.raises(DataError, match=f"its training data have changed: {said}"):
+    with pytest.raises(DataError, match=f"its training data have changed: {said}") as refused:
         go(path, resume=True)
+    assert str(refused.value).endswith("; --force goes on with them")
+    ear = Ear()
+    ran = go(path, resume=True, force=True, epochs="+1", listener=ear).ran
+    (warning,) = ear.of("warned")
+    assert f"{warning}; --force goes on with them" == str(refused.value)
+    assert ran > 0
+    assert go(path, resume=True, listener=ear).ran == 0  # it remembers what it went on with
+    assert ear.of("warned") == [warning]
 
 
 def test_pictures_may_be_moved_and_not_renamed(tmp_path: Path) -> None:
@@ -114,6 +122,7 @@ def test_data_that_moved_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train.npz: no such file or folder; --data says"):
         go(path, resume=True, epochs="+1")
     assert go(path, resume=True, epochs="+1", data=tmp_path / "moved.npz").ran == 3
+    assert go(path, resume=True, epochs="+1").ran == 3  # the run remembers where they are now
 
 
 @pytest.mark.parametrize("apart", ["val", "folder"])

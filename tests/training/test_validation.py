@@ -139,6 +139,8 @@ def test_resume_holds_out_the_same(tmp_path: Path) -> None:
         run(path, resume=True)
     with pytest.raises(DataError, match="its training data have changed"):
         Candidate.of_run(Run.open(outcome.run), split="val").evaluated(Device("cpu"))
+    assert run(path, resume=True, force=True).ran == 0
+    assert len(Candidate.of_run(Run.open(outcome.run), split="val").dataset) == 16
 
 
 def test_folds_are_runs(tmp_path: Path) -> None:
