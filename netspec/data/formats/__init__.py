@@ -1,1 +1,1 @@
-"""One module per source format; `netspec.data.READERS` says which reads a path."""
+"""One module per source format; `data.source.READERS` says which reads a path."""
