@@ -57,6 +57,13 @@ class Spec:
     """Of a Caffe file, the phase that must stand; of a native one both must."""
     folder: Path | None = None
     """Where its paths begin, if that is not beside it: a run keeps a copy of its spec."""
+    title: str = ""
+    """What its net is called if it says no name, and not by its file, as a run's copy is not."""
+
+    @property
+    def default_name(self) -> str:
+        """What its net is called if it says no name."""
+        return self.title or self.path.stem or "net"
 
     @property
     def base(self) -> Path:
@@ -136,6 +143,7 @@ def elaborate(
             batch=batch,
             diagnostics=own,
             lenient=spec.lenient,
+            name=spec.default_name,
         )
         for phase, own in found.items()
     }

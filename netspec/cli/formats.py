@@ -50,7 +50,7 @@ class Report:
 
     @property
     def heading(self) -> str:
-        return self.net.name or "a net without a name"
+        return self.net.name
 
     @property
     def facts(self) -> str:

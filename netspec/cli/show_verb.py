@@ -57,7 +57,7 @@ def command(
     text = draw(drawn)
     if file.suffix.lower() == ".html":
         facts = f"phase {phase}, {_counted(drawn)}"
-        text = page(net.name, [heading(net.name or spec, facts), figure(text)])
+        text = page(net.name, [heading(net.name, facts), figure(text)])
     write_durably(file, [text.encode()])
     click.echo(f"{printable(str(file))}: {_counted(drawn)}")
     return 0

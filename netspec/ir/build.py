@@ -54,12 +54,14 @@ def build(
     batch: int | None,
     diagnostics: Diagnostics,
     lenient: bool = False,
+    name: str = "net",
 ) -> Built | None:
     """The Net of `tree` for a phase; None if a fault was found (`diagnostics` has it).
 
     `batch` overrides the batch size of the phase's data section; without either it is 1. `load`
     reads what `include` names. A value that hangs on a faulty layer is poisoned silently, so that
     each fault is reported once; if `lenient`, the net is that of the layers without a fault.
+    `name` is for a net that has none.
     """
     if diagnostics.full:
         return None
@@ -82,7 +84,7 @@ def build(
     sound = all(blob.type for blob in c.blobs.made.values())
     assert sound or c.faulty, "poison comes from a reported fault"
     net = Net(
-        name=declared.name,
+        name=declared.name or name,
         phase=phase,
         batch=size,
         nodes=tuple(c.nodes),

@@ -31,7 +31,8 @@ class Declared:
     """The declarations of a spec."""
 
     module: Module
-    name: str = "net"
+    name: str = ""
+    """Empty if it says none."""
     early: set[Span] = field(default_factory=set)
     """Top-level lets that are bound already; the others read the current blob."""
     data: dict[Phase, DataSection] = field(default_factory=dict)

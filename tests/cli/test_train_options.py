@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
 from netspec.training.runs.run import Run
@@ -34,6 +36,22 @@ def test_extended(netspec: Netspec, words: list[object], tmp_path: Path) -> None
     done = result.lines[-1]
     assert tested["accuracy"] == pytest.approx(done["best"])
     assert netspec("test", "lenet", "--best", "--weights", "x.npz").code == 2
+
+
+def test_a_net_without_a_name_is_called_as_its_file_is(netspec: Netspec, tmp_path: Path) -> None:
+    np.savez(tmp_path / "s.npz", data=np.zeros((4, 3)), label=np.arange(4) % 3)
+    runs = tmp_path / "runs"
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.net").write_text(
+            'data "train" { source: "s.npz"  batch_size: 4 }  input "data" { shape: 3 }\n'
+            "fc { num_output: 3 }  softmax_loss  solver { base_lr: 0.1  max_iter: 2 }"
+        )
+        assert netspec("train", tmp_path / f"{name}.net", "--runs", runs).code == 0
+    assert sorted(run.name for run in runs.iterdir()) == ["one", "two"]
+    again = netspec("train", tmp_path / "one.net", "--runs", runs, "--resume", "--epochs", "+1")
+    assert again.code == 0
+    assert "runs/one/1: 3 iterations" in again.err
+    assert onnx.load(runs / "one/1/model.onnx").graph.name == "one"
 
 
 def test_changed_and_forced(netspec: Netspec, words: list[object], tiny: Path) -> None:

@@ -28,14 +28,13 @@ def caffe_snapshots(
     The prefix begins in the working directory, as in Caffe; where the folder that it names is not
     there, the files go into `folder`.
     """
-    stem = net.name or "net"
-    first, _ = snapshot_files(solver, 0, stem)
+    first, _ = snapshot_files(solver, 0, net.name)
     elsewhere = not first.parent.is_dir()
     if elsewhere:
         warn(f"snapshot_prefix: there is no folder {first.parent}; snapshots go into {folder}")
 
     def write(state: State, iteration: int) -> None:
-        files = snapshot_files(solver, iteration, stem)
+        files = snapshot_files(solver, iteration, net.name)
         model, memory = (folder / f.name for f in files) if elsewhere else files
         hdf5 = solver.snapshot_format == "HDF5"
         arrays = {**state.weights, **state.statistics}

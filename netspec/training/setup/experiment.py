@@ -156,5 +156,5 @@ def run_spec(run: Run, include_paths: Sequence[Path] = ()) -> Spec:
     """A run's own copy of its spec as amended since, with the paths in it as they were."""
     spec = read(str(run.spec), include_paths=include_paths)
     spec = replace(spec, tree=override(spec.tree, run.settings.amended))
-    folder = run.settings.folder
-    return spec if folder is None else replace(spec, folder=Path(folder))
+    folder = spec.folder if run.settings.folder is None else Path(run.settings.folder)
+    return replace(spec, folder=folder, title=run.settings.name)
