@@ -29,8 +29,8 @@ STAGES = {
     "elaborate": ("sides", "elaborate"),
     "target": ("netspec.training.execution.executor", "target_for"),
     "gradient graph": ("netspec.training.execution.executor", "gradient_graph"),
-    "emit": ("netspec.training.execution.bound", "emit"),
-    "sessions": ("netspec.training.execution.bound", "make_session"),
+    "emit": ("netspec.training.execution.recorded", "emit"),
+    "sessions": ("netspec.training.execution.recorded", "make_session"),
     "run": ("netspec.runtime.state:Binding", "run"),
 }
 """The functions that a stage of our step's making is spent in, and where they are called."""
