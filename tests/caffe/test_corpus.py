@@ -129,7 +129,8 @@ def test_the_native_text_is_the_same_net(entry: Entry, tmp_path: Path) -> None:
     tree = parse(Source("new.net", text))
     assert to_text(tree) == text
     (tmp_path / "new.net").write_text(text)
-    spec = Spec(tmp_path / "new.net", tree, Library(tmp_path), lenient=True)
+    name = before.test.net.name  # which is that of the file where the text says none
+    spec = Spec(tmp_path / "new.net", tree, Library(tmp_path), lenient=True, title=name)
     after = elaborate(spec)
     for phase in Phase:
         assert net_report(before[phase].net) == net_report(after[phase].net)

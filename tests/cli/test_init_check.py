@@ -47,7 +47,7 @@ def test_noise_and_warnings(netspec: Netspec, tmp_path: Path) -> None:
     """)
     done = netspec("init-check", path, "--batch", 8)
     assert done.code == 0
-    assert "net, batch 8 of gaussian noise, seed 1" in done.out.splitlines()
+    assert "x, batch 8 of gaussian noise, seed 1" in done.out.splitlines()
     dead, vanished, resting = done.err.splitlines()
     assert dead.startswith("warning: activations die: at `one` their deviation is 0, and that of")
     assert vanished.startswith("warning: gradients vanish: at `one` the gradient is 0 long")

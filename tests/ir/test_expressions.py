@@ -156,7 +156,7 @@ class TestInclude:
         text = 'include "netspec:resnet18.net"\ninput "data" { shape: 64x8x8 }\nbasic(width)'
         net = nets(text).test.net
         assert net.nodes[-1].name == "basic1/relu1"
-        assert net.name == "net"
+        assert net.name == "spec"  # of its file, not of the one included
 
     def test_bundled_blocks_include_what_is_beside_them(
         self, nets: Nets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
