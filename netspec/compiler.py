@@ -63,7 +63,7 @@ class Spec:
     @property
     def default_name(self) -> str:
         """What its net is called if it says no name."""
-        return self.title or self.path.stem or "net"
+        return self.title or self.path.stem
 
     @property
     def base(self) -> Path:
@@ -287,8 +287,7 @@ def drawn_weights(net: Net, seed: int | None = None) -> Arrays:
 
     `seed` is the solver's random_seed unless given.
     """
-    solver_seed = net.solver.random_seed if net.solver else 1
-    drawn = initial_weights(net, solver_seed if seed is None else seed)
+    drawn = initial_weights(net, net.seed if seed is None else seed)
     return {**drawn, **neutral_statistics(net)}
 
 

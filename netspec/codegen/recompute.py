@@ -140,8 +140,6 @@ def _meant(name: str, blocks: Mapping[str, Sequence[str]], net: Net) -> Sequence
     if name == ALL:
         found = [n for n, layers in blocks.items() if "/" not in n and list(layers) != [n]]
         if len(found) < 2:
-            raise UsageError(
-                f"{net.name or 'the net'} has no two blocks to recompute: name layers or blocks"
-            )
+            raise UsageError(f"{net.name} has no two blocks to recompute: name layers or blocks")
         return found[:-1]
     return meant(name, blocks)

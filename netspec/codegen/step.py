@@ -113,10 +113,10 @@ def gradient_graph(
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
     if not lowered.losses:
-        raise UsageError(f"{net.name or 'the net'} has no loss in phase TRAIN: nothing to minimise")
+        raise UsageError(f"{net.name} has no loss in phase TRAIN: nothing to minimise")
     trainable = [p.name for p in net.parameters if not p.frozen]
     if not trainable:
-        raise UsageError(f"{net.name or 'the net'} has no weight to train in phase TRAIN")
+        raise UsageError(f"{net.name} has no weight to train in phase TRAIN")
     wrt = [lowered.parameters[name] for name in trainable]
     forward = len(op.ops)
     seen = watch.values(lowered, wrt) if watch else ()

@@ -73,7 +73,7 @@ def _take(
 
 def _too_many(block: Block, call: Call, argument: Argument) -> SpecError:
     count, given = len(block.formals), sum(a.name is None for a in call.arguments)
-    takes = f"{counted(count, 'argument')}" if count else "no arguments"
+    takes = counted(count, "argument") if count else "no arguments"
     return SpecError(
         f"block `{block.name}` takes {takes}, not {given}",
         argument.span,

@@ -108,6 +108,11 @@ class Net(BaseModel):
     solver: Solver | None = None
 
     @property
+    def seed(self) -> int:
+        """The solver's random_seed; of a net without a solver that of one which says none."""
+        return self.solver.random_seed if self.solver else 1
+
+    @property
     def inputs(self) -> dict[str, TensorType]:
         """The blobs that the data feeds, by name, `label` included, batch axis first."""
         fed = {

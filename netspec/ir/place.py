@@ -118,7 +118,7 @@ def _check_propagation(
     if given not in (0, wanted):
         blobs = ", ".join(f"`{b.name}`" for b in bottoms)
         raise SpecError(
-            f"{layer.keyword} `{name}` reads {wanted} blob{'s' * (wanted != 1)}, "
+            f"{layer.keyword} `{name}` reads {counted(wanted, 'blob')}, "
             f"but has {given} propagate_down",
             field_span(element, "propagate_down", wanted),
             code="field",
@@ -139,7 +139,7 @@ def _loss_weights(
         message = f"{layer.keyword} has no gradient: it has no loss_weight"
         raise SpecError(message, span, code="field")
     if len(given) != len(types):
-        tops = f"{counted(len(types), 'top')}"
+        tops = counted(len(types), "top")
         message = f"{layer.keyword} makes {tops}: it takes as many loss_weight, not {len(given)}"
         raise SpecError(message, span, code="field")
     return given

@@ -30,7 +30,7 @@ def parameters_of(
     """The parameters of a layer, in the order of its weights."""
     weights = layer.weights(given)
     if len(wiring.param) > len(weights):
-        has = f"{counted(len(weights), 'weight')}" if weights else "no weights"
+        has = counted(len(weights), "weight") if weights else "no weights"
         raise SpecError(
             f"{layer.keyword} `{name}` has {has}, but {len(wiring.param)} param",
             field_span(element, "param", len(weights)),

@@ -10,6 +10,7 @@ from netspec.ir.fields import NonNegative, NonNegativePerAxis, Positive, Positiv
 from netspec.ir.layer import Layer, ShapeError, Types, numbers
 from netspec.ir.types import AXES, Shape, TensorType, size
 from netspec.ir.window import Window
+from netspec.wording import counted
 
 _AXES = (("kernel_size", "kernel"), ("stride", "stride"), ("pad", "pad"))
 _NAMES = {1: ("cell",), 2: ("row", "column"), 3: ("plane", "row", "column")}
@@ -111,11 +112,7 @@ class Windowed(Layer):
         if any(s > r for s, r in zip(window.stride, window.reach, strict=True)):
             return ()  # a window that steps over cells is meant to leave some out
         lost = window.uncovered(x.spatial, y.spatial)
-        axes = [
-            f"{n} {axis}{'s' * (n > 1)}"
-            for n, axis in zip(lost, _NAMES[len(lost)], strict=True)
-            if n
-        ]
+        axes = [counted(n, axis) for n, axis in zip(lost, _NAMES[len(lost)], strict=True) if n]
         if not axes:
             return ()
         said = " and ".join(filter(None, (", ".join(axes[:-1]), axes[-1])))

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, PrivateAttr
 from netspec.ir.fields import MAX_INT, Fields, NonNegative, Text, many
 from netspec.ir.layer import CaffeType, Layer, ShapeError, Types, checked
 from netspec.ir.types import TensorType, size
+from netspec.wording import counted
 
 
 class TopShape(Fields):
@@ -64,8 +65,7 @@ class Opaque(Layer):
         if self.shape:
             return checked(*(self._top(shape, bottoms) for shape in self.shape))
         if self._count != len(bottoms):
-            tops, read = (f"{n} {word}s"[: None if n != 1 else -1] for n, word in
-                          ((self._count, "top"), (len(bottoms), "bottom")))  # fmt: skip
+            tops, read = counted(self._count, "top"), counted(len(bottoms), "bottom")
             raise ShapeError(
                 f"{tops} of {read}: the shape of each top must be given",
                 hint="`shape { dim: 0  dim: 64 }` for each, 0 for the batch",

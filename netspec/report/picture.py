@@ -123,7 +123,7 @@ def _drawn(net: Net, rows: Cost, members: Mapping[int, int]) -> list[Drawn]:
         what = " ".join(filter(None, (row.type, COLUMNS["window"].shown(row, rows))))
         kind: Kind = "block"
         if row.type == BLOCK:
-            what = f"{counted(members[at], 'layer')}"
+            what = counted(members[at], "layer")
         else:
             kind = _kind(nodes[row.name])
         told = [f"{row.name}: {what}"]

@@ -92,27 +92,33 @@ def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) ->
 
 def open_learned(run: Run, spec: Spec, net: Net, nets: Elaborated, *, data: Path | None) -> Dataset:
     """The samples that a run trained on, for a net that takes them; of `data` all there are."""
-    source, fold = run.settings.data.get(Phase.TRAIN), run.settings.fold
+    source = run.settings.data.get(Phase.TRAIN)
     dataset, _ = open_phase(spec, net, Phase.TRAIN, data=data, source=source)
     if data is not None or not run.settings.held_out:
         return dataset
-    train, held = held_out(dataset, nets.train.net, Fold(*fold) if fold else None)
-    check_held_out(run, digest(held))
-    return train
+    learned, _ = _divided(run, dataset, nets.train.net)
+    return learned
 
 
 def open_validation(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
     """The samples that the tests of a run looked at; UsageError if it had none of its own."""
     train, test = nets.train.net, nets.test.net
-    sources, fold = run.settings.data, run.settings.fold
+    sources = run.settings.data
     if train.data is not None and train.data.val:
         base, name = place_of(spec, train, Phase.TRAIN, data, sources.get(Phase.TRAIN))
         whole = opened(spec, train, base, name, "train")
-        _, held = held_out(whole, train, Fold(*fold) if fold else None)
-        check_held_out(run, digest(held))
+        _, held = _divided(run, whole, train)
         return _measured(spec, test, suited(held, test, spec.base))
     base, name = place_of(spec, test, Phase.TEST, data, sources.get(Phase.TEST))
     if not validates(name, base):
         what = "the spec says no `val`, and the source has no folder `val` beside `test`"
         raise UsageError(f"{run.path}: has no validation samples: {what}")
     return _measured(spec, test, opened(spec, test, base, name, "val"))
+
+
+def _divided(run: Run, dataset: Dataset, train: Net) -> tuple[Dataset, Dataset]:
+    """What a run learned from, and what it held out; DataError if these would be others now."""
+    fold = run.settings.fold
+    learned, held = held_out(dataset, train, Fold(*fold) if fold else None)
+    check_held_out(run, digest(held))
+    return learned, held

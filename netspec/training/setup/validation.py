@@ -21,14 +21,9 @@ def held_out(
     random_seed, or by another `seed`.
     """
     assert net.data is not None
-    seed = seed_of(net) if seed is None else seed
+    seed = net.seed if seed is None else seed
     train, held = divided(dataset, net.data.val, seed, class_labels(dataset, net), fold)
     return train, replace(held, measured={})  # which is the net's that it is held out for
-
-
-def seed_of(net: Net) -> int:
-    """The seed of a training; of a net without a solver that of one which says none."""
-    return net.solver.random_seed if net.solver else 1
 
 
 def class_labels(dataset: Dataset, net: Net) -> Array | None:

@@ -28,7 +28,6 @@ from netspec.training.execution.held import Held
 from netspec.training.execution.samples import Resident
 from netspec.training.execution.targets import target_for
 from netspec.training.setup.opening import first_batch, open_training
-from netspec.training.setup.validation import seed_of
 
 FAR = 1e3
 """By how much a deviation may differ from that of the data."""
@@ -99,7 +98,7 @@ def initial_check(
     the solver's. SpecErrors, DataError, or UsageError for a net that cannot be trained.
     """
     net = elaborate(spec, batch=batch).train.net
-    seed = seed_of(net) if seed is None else seed
+    seed = net.seed if seed is None else seed
     source = None
     if data is None and not _has_data(net, spec.base):
         net = net.model_copy(update={"data": None})  # noise is no image to be transformed

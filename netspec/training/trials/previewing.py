@@ -24,7 +24,6 @@ from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
 from netspec.training.execution.bound import array_types, uniform
 from netspec.training.setup.opening import first_batch, open_training
-from netspec.training.setup.validation import seed_of
 
 Images = NDArray[np.uint8]
 """H x W grey, or H x W x 3 RGB."""
@@ -50,7 +49,7 @@ def preview(
     `seed`, the solver's unless given. UsageError or DataError if there are no images.
     """
     net = elaborate(spec, batch=samples).train.net
-    seed = seed_of(net) if seed is None else seed
+    seed = net.seed if seed is None else seed
     dataset, source = open_training(spec, net, data=data, seed=seed)
     assert net.data is not None
     order = channel_order(net.data.model_copy(update={"source": source}), Path())
