@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -251,7 +252,14 @@ class TestFaults:
         def after(iteration: int) -> None:
             if iteration == 5:
                 for file in sorted((tmp_path / "set" / "c").iterdir()):
-                    damage(file)
+                    # Threads read ahead: none of them may find half a change.
+                    aside = tmp_path / file.name
+                    shutil.copy(file, aside)
+                    damage(aside)
+                    if aside.exists():
+                        aside.replace(file)
+                    else:
+                        file.unlink()
 
         heard = Heard(after)
         return heard, lambda: trained(spec, listener=heard, **options)
