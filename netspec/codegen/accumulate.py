@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from netspec.codegen.builder import Builder
-from netspec.codegen.update import StatisticGroup, UpdateStep, WeightGroup, assert_in_place
+from netspec.codegen.update import (
+    StatisticGroup,
+    UpdateStep,
+    WeightGroup,
+    assert_in_place,
+    gradient,
+)
 from netspec.ir.graph import Value
 from netspec.ir.types import TensorType
 
@@ -16,6 +22,7 @@ def accumulate_graph(
     iter_size: int,
     *,
     first: bool,
+    shards: int = 1,
 ) -> UpdateStep:
     """One of the `iter_size` batches of an iteration added to those before it, in place.
 
@@ -23,7 +30,7 @@ def accumulate_graph(
 
     f is a group's `fraction` and F its `share` of all the batches, so that at the end an update
     that folds `folded` in with F has done what one after each batch would have. The first batch of
-    an iteration reads nothing old: it begins.
+    an iteration reads nothing old: it begins. Of a batch in `shards`, g is the sum of theirs.
 
     Inputs are `gradients:<group>`, `batch:<group>` and `finite` of the batch and, unless `first`,
     `total:<group>`, `folded:<group>` and `sound`; outputs the `next:` of the latter.
@@ -32,22 +39,22 @@ def accumulate_graph(
     aliases: dict[Value, Value] = {}
     names: dict[Value, str] = {}
 
-    def add(old: str, new: str, shape: tuple[int, ...], *, keep: float, share: float) -> None:
-        x = op.input(new, TensorType(shape))
+    def add(old: str, x: Value, *, keep: float, share: float) -> None:
         scaled = op.Mul(x, op.scalar(share)) if first or share != 1 else x
         total = scaled
         if not first:
-            before = op.input(old, TensorType(shape))
+            before = op.input(old, x.type)
             kept = op.Mul(before, op.scalar(keep)) if keep != 1 else before
             total = op.Add(kept, scaled)
             aliases[total] = before
         names[total] = f"next:{old}"
 
     for group in groups:
-        add(f"total:{group.name}", f"gradients:{group.name}", (group.numel,), keep=1, share=1)
+        add(f"total:{group.name}", gradient(op, group, shards), keep=1, share=1)
     for one in statistics:
         keep, share = 1 - one.fraction, one.fraction / one.share(iter_size)
-        add(f"folded:{one.name}", f"batch:{one.name}", (one.numel,), keep=keep, share=share)
+        batch = op.input(f"batch:{one.name}", TensorType((one.numel,)))
+        add(f"folded:{one.name}", batch, keep=keep, share=share)
     finite = op.input("finite", TensorType(()))
     sound = op.scalar(1) if first else op.input("sound", TensorType(()))
     both = op.Mul(sound, finite)

@@ -8,9 +8,12 @@ from dataclasses import replace
 from netspec.codegen.arena import arena_bytes
 from netspec.codegen.memory import peak
 from netspec.codegen.precision import suited
+from netspec.codegen.sharding import shards_of
 from netspec.codegen.step import Differentiate, gradient_graph
 from netspec.codegen.target import Target
+from netspec.ir.forward_memory import FLOAT
 from netspec.ir.net import Net
+from netspec.ir.rebatch import rebatched
 from netspec.ir.training_memory import TrainingMemory
 from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
@@ -25,6 +28,7 @@ def counted(
 ) -> TrainingMemory:
     """The estimate with activations and workspace as the step's operators need them.
 
+    Those of all its shards, if it is computed in shards, and then with the gradients of each.
     `stored` are the types of one batch of the data set, see `gradient_graph`, which raises a
     UsageError for a net that cannot be trained. The workspace is what the kernel takes at the
     worst moment, and what the arena holds by then in pieces that nothing fits into.
@@ -32,8 +36,19 @@ def counted(
     transform = net.data.transform if net.data else Transform()
     half = net.solver is not None and net.solver.precision == "FP16"
     target = suited(target, net.solver)
-    graph = gradient_graph(net, stored, transform, target, grad, half=half).graph
-    alive = peak(graph).activations
+    shards = shards_of(net, stored, target)
+    part = rebatched(net, net.batch // shards) if shards > 1 else net
+    step = gradient_graph(part, stored, transform, target, grad, half=half, shards=shards)
+    alive = peak(step.graph).activations
     return replace(
-        estimate, activations=alive, workspace=max(arena_bytes(graph) - alive, 0), exact=True
+        in_shards(estimate, net, shards),
+        activations=shards * alive,
+        workspace=shards * max(arena_bytes(step.graph) - alive, 0),
+        exact=True,
     )
+
+
+def in_shards(estimate: TrainingMemory, net: Net, shards: int) -> TrainingMemory:
+    """The estimate for a batch in so many shards, each of which has gradients of its own."""
+    trained = sum(p.numel for p in net.parameters if not p.frozen)
+    return replace(estimate, gradients=estimate.gradients + (shards - 1) * FLOAT * trained)

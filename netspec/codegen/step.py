@@ -102,6 +102,7 @@ def gradient_graph(
     segments: Sequence[Collection[str]] = (),
     watch: Watching | None = None,
     half: bool = False,
+    shards: int = 1,
 ) -> BatchStep:
     """What `evaluation_graph` gives, and the gradients and batch statistics of phase TRAIN.
 
@@ -109,6 +110,7 @@ def gradient_graph(
     how operators are computed; `segments` are the layers whose values are computed again for the
     gradients, see `recompute`; `watch` adds numbers about values on the way to the metrics; `half`
     has products computed in float16, see `in_half`, and the losses' gradients scaled meanwhile.
+    Gradients are divided by `shards`, so that those of so many such batches sum up to their mean.
     """
     op = Builder()
     arrays, indices, lowered = _lower_batch(op, net, data, transform)
@@ -121,7 +123,7 @@ def gradient_graph(
     forward = len(op.ops)
     seen = watch.values(lowered, wrt) if watch else ()
     scale = op.input("scale", TensorType(())) if half else None
-    pulled = grad(op, tuple(op.ops), _seeds(lowered, scale), [*wrt, *seen])
+    pulled = grad(op, tuple(op.ops), _seeds(lowered, scale, shards), [*wrt, *seen])
     by_name = dict(zip(trainable, pulled, strict=False))
     if watch:
         lowered.metrics.update(watch.numbers(op, pulled[len(wrt) :], by_name))
@@ -142,11 +144,14 @@ def _lower_batch(
     return made.arrays, made.indices, lowered
 
 
-def _seeds(lowered: Lowered, scale: Value | None) -> dict[Value, Value]:
-    """The cotangent of each loss is its weight: Σ weight · loss has one of 1, or of `scale`."""
+def _seeds(lowered: Lowered, scale: Value | None, shards: int) -> dict[Value, Value]:
+    """The cotangent of each loss is its weight: Σ weight · loss has one of 1, or of `scale`.
+
+    And of a shard only its part.
+    """
     weights: dict[Value, float] = {}
     for loss, weight in lowered.losses.values():
-        weights[loss] = weights.get(loss, 0.0) + weight
+        weights[loss] = weights.get(loss, 0.0) + weight / shards
     op = lowered.op
     seeds = {
         loss: op.constant(np.full(loss.type.shape, weight, loss.type.dtype))

@@ -66,6 +66,7 @@ def update_graph(
     rule: UpdateRule,
     *,
     guarded: bool = True,
+    shards: int = 1,
 ) -> UpdateStep:
     """One step of the solver and of the running statistics, proven fit to run in place.
 
@@ -73,9 +74,9 @@ def update_graph(
 
     With the solver's `ema_decay` the means of the new values move towards them, see `Averaging`.
 
-    With the solver's `clip_gradients` or `iter_size`, g is first shortened and divided, see
-    `_shortened`; with `iter_size`, g is a sum over batches and `batch` their mean, as
-    `accumulate_graph` makes them.
+    Of a batch in `shards`, g is the sum of theirs, see `gradient`. With the solver's
+    `clip_gradients` or `iter_size`, g is then shortened and divided, see `_shortened`; with
+    `iter_size`, g is a sum over batches and `batch` their mean, as `accumulate_graph` makes them.
 
     If `guarded`, each new value is Where(finite, new, old). If not, the caller does not run it
     where `finite` is 0: for a host that has the answer at hand that is cheaper, since Where takes
@@ -100,7 +101,7 @@ def update_graph(
             old = feed(f"{kind}:{group.name}", group.numel)
             replace_with(averaging.fold(op, old, new, fresh), old)
 
-    gradients = {group.name: feed(f"gradients:{group.name}", group.numel) for group in groups}
+    gradients = {group.name: gradient(op, group, shards) for group in groups}
     factor = _shortened(op, tuple(gradients.values()), rule.solver)
     for group in groups:
         g = gradients[group.name]
@@ -125,6 +126,22 @@ def update_graph(
     graph = prune(op.graph(tuple(aliases), name="update"))
     assert_in_place(graph, aliases)
     return UpdateStep(graph, {new: f"next:{old.name}" for new, old in aliases.items()}, aliases)
+
+
+def gradient_ports(shards: int) -> tuple[str, ...]:
+    """What the gradients of each shard are called: `gradients` those of the first."""
+    return ("gradients", *(f"gradients#{i}" for i in range(1, shards)))
+
+
+def gradient(op: Builder, group: WeightGroup, shards: int) -> Value:
+    """The gradients of a group: an input, or the sum of one for each shard."""
+    total, *others = (
+        op.input(f"{port}:{group.name}", TensorType((group.numel,)))
+        for port in gradient_ports(shards)
+    )
+    for one in others:
+        total = op.Add(total, one)
+    return total
 
 
 def _shortened(op: Builder, gradients: Sequence[Value], solver: Solver) -> Value | None:

@@ -17,6 +17,7 @@ from netspec.training.execution import autotune as tuning
 from netspec.training.execution import tuned
 from netspec.training.execution.executor import Executor
 from netspec.training.execution.machine import Machine
+from netspec.training.execution.sharded import share_of
 from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.runs.caffe_snapshot import restored
@@ -69,7 +70,9 @@ def seeded(spec: Spec, seed: int) -> Spec:
     return replace(spec, tree=override(spec.tree, [f"solver.random_seed={seed}"]))
 
 
-def new_tuner(runs: Path, name: str, machine: Machine, listener: Listener) -> tuning.Tuner:
+def new_tuner(
+    runs: Path, name: str, machine: Machine, shards: int, listener: Listener
+) -> tuning.Tuner:
     """For a new run; what the last run of this net has measured need not be measured again."""
     found = None
     with suppress(NetspecError):  # a damaged run is no reason not to start another
@@ -77,7 +80,7 @@ def new_tuner(runs: Path, name: str, machine: Machine, listener: Listener) -> tu
             here = tuned.Circumstances.here(machine)
             found = tuned.still_true(last.path, here, listener.warned)
     known = found.operators if found else None
-    return tuning.Tuner(machine.device, known, told=listener.tuning)
+    return tuning.Tuner(share_of(machine.device, shards), known, told=listener.tuning)
 
 
 def create_run(
@@ -87,6 +90,7 @@ def create_run(
     machine: Machine,
     threads: int | None,
     recompute: Sequence[str],
+    shards: int,
     skip_bad: int,
     given: Sequence[str] = (),
 ) -> Run:
@@ -100,6 +104,7 @@ def create_run(
         block=machine.target.block,
         threads=threads,
         recompute=tuple(recompute),
+        shards=shards,
         seed=experiment.solver.random_seed,
         fold=(experiment.fold.number, experiment.fold.count) if experiment.fold else None,
         held_out=experiment.held_out,

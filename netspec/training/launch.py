@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from netspec.codegen.layout import Planner
 from netspec.compiler import Spec
 from netspec.data.split import Fold
 from netspec.training import loop
@@ -18,7 +17,7 @@ from netspec.training.execution import autotune as tuning
 from netspec.training.execution import tuned
 from netspec.training.execution.diagnosis import Diagnosis
 from netspec.training.execution.executor import Executor
-from netspec.training.execution.machine import Machine, find_machine
+from netspec.training.execution.machine import find_machine
 from netspec.training.feeding import Feeding
 from netspec.training.listener import Listener
 from netspec.training.listeners import Listeners
@@ -115,13 +114,13 @@ def train(
         listener.warned(doubt)
     with memory_explained(experiment, machine, ready.free):
         # May fail, and then no folder is left.
-        executor = _executor(experiment, machine, ready.planner, ready.recompute, listener)
+        executor = _executor(ready, listener)
         if ready.again is None:
             files = [Path(file) for file in weights]
             start_from(executor, experiment, files, ignore_mismatch, listener)
             run = create_run(
-                experiment, Path(runs), device, machine, threads, recompute, skip_bad or 0,
-                ready.given,
+                experiment, Path(runs), device, machine, threads, recompute, ready.shards,
+                skip_bad or 0, ready.given,
             )  # fmt: skip
         else:
             run = ready.again.run
@@ -178,14 +177,11 @@ def _caffes(experiment: Experiment, run: Run, listener: Listener) -> Snapshot:
     return caffe_snapshots(net, solver, run.path, listener.warned)
 
 
-def _executor(
-    experiment: Experiment,
-    machine: Machine,
-    planner: Planner,
-    recompute: Sequence[str],
-    listener: Listener,
-) -> Executor:
-    executor = Executor.of(experiment, machine, planner, recompute, listener.warned)
+def _executor(ready: Ready, listener: Listener) -> Executor:
+    experiment, planner = ready.experiment, ready.planner
+    executor = Executor.of(
+        experiment, ready.machine, planner, ready.recompute, listener.warned, ready.shards
+    )
     if isinstance(planner, tuning.Tuner):
         listener.tuned(len(planner.operators), planner.changed, len(planner.left))
     for name in executor.unreached:

@@ -15,8 +15,10 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.runtime.free import free_memory
 from netspec.training.batch_size import chosen_batch
 from netspec.training.beginning import new_tuner, seeded
+from netspec.training.execution.bound import array_types
 from netspec.training.execution.machine import Machine
 from netspec.training.execution.scaling import suited_machine
+from netspec.training.execution.sharded import shards_for
 from netspec.training.feeding import Feeding, check_manifests, manifests
 from netspec.training.listener import Listener
 from netspec.training.resumption import Again, machine_again, planner_again
@@ -54,6 +56,8 @@ class Ready:
     machine: Machine
     planner: Planner
     recompute: Sequence[str]
+    shards: int
+    """In how many parts a batch is computed."""
     given: Sequence[str]
     """What options set over the spec, as `--set` has it."""
     free: int | None
@@ -84,9 +88,12 @@ def anew(wanted: Wanted, spec: Spec) -> Ready:
         listener.noted(f"batch {choice.batch:,}: {choice.why}")
         given.append(batch_set(choice.batch))
         experiment = amended(experiment, given[-1:])
-    name = experiment.nets.train.net.name
-    planner = new_tuner(wanted.runs, name, machine, listener) if wanted.autotune else plan
-    return Ready(experiment, machine, planner, wanted.recompute, given, free, wanted.feeding)
+    net, shards = experiment.nets.train.net, _shards(experiment, machine)
+    tuner = partial(new_tuner, wanted.runs, net.name, machine, shards, listener)
+    planner = tuner() if wanted.autotune else plan
+    return Ready(
+        experiment, machine, planner, wanted.recompute, shards, given, free, wanted.feeding
+    )
 
 
 def going_on(wanted: Wanted, again: Again) -> Ready:
@@ -103,12 +110,18 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     )
     experiment = amended(before, given)
     machine = suited_machine(machine, experiment.solver, wanted.listener.noted)
-    planner = planner_again(again.run, machine, wanted.autotune, wanted.listener)
+    shards = _shards(experiment, machine, again.run.settings.shards)
+    planner = planner_again(again.run, machine, shards, wanted.autotune, wanted.listener)
     recompute = wanted.recompute or again.run.settings.recompute
     free = free_memory(machine.device)
     return Ready(
-        experiment, machine, planner, recompute, given, free, wanted.feeding, again, before
+        experiment, machine, planner, recompute, shards, given, free, wanted.feeding, again, before
     )
+
+
+def _shards(experiment: Experiment, machine: Machine, wanted: int | None = None) -> int:
+    types = array_types(experiment.train.fed)
+    return shards_for(experiment.nets.train.net, types, machine.target, wanted)
 
 
 def _check_data(again: Again, before: Experiment, warn: Callable[[str], None]) -> None:

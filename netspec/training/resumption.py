@@ -19,6 +19,7 @@ from netspec.training.beginning import run_texts, seeded
 from netspec.training.execution import autotune as tuning
 from netspec.training.execution import tuned
 from netspec.training.execution.machine import Machine
+from netspec.training.execution.sharded import share_of
 from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.runs.changed import changed_texts, difference, shortened
@@ -141,7 +142,9 @@ def _said(target: str, block: int) -> str:
     return f"{target} in blocks of {block}" if block else target
 
 
-def planner_again(run: Run, machine: Machine, autotune: bool, listener: Listener) -> Planner:
+def planner_again(
+    run: Run, machine: Machine, shards: int, autotune: bool, listener: Listener
+) -> Planner:
     """For a run that goes on: the choices that it has, unless others are asked for."""
     here = tuned.Circumstances.here(machine)
     if not autotune:
@@ -149,4 +152,4 @@ def planner_again(run: Run, machine: Machine, autotune: bool, listener: Listener
     if found := tuned.still_true(run.path, here, listener.warned):
         return partial(plan, choose=found.choices)
     listener.warned(f"{run.path}: what is measured now may round otherwise than the run did so far")
-    return tuning.Tuner(machine.device, told=listener.tuning)
+    return tuning.Tuner(share_of(machine.device, shards), told=listener.tuning)

@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from netspec.autodiff import grad
-from netspec.codegen import memory
-from netspec.codegen.solvers import update_rule
-from netspec.codegen.step import gradient_graph
+from netspec.codegen.footprint import counted
 from netspec.ir.training_memory import training_memory
-from netspec.training.execution.bound import array_types, transform_of
+from netspec.training.execution.bound import array_types
 from netspec.training.execution.targets import find_target
 
 TESTS = Path(__file__).parents[1]
@@ -52,15 +50,16 @@ def measure(*words: str) -> Iterator[tuple[str, str]]:
     for name in sides.chosen(words):
         step = f"from bench_memory import growth\nprint(growth({name!r}, "
         found = [peak(step + f"{side!r}))") for side in ("ours", "pytorch")]
-        said = [one if isinstance(one, str) else f"{one:.0f} MiB" for one in found]
+        peaks = [one if isinstance(one, str) else f"{one:.0f} MiB" for one in found]
         mine, theirs = found
         ratio = ""
         if not isinstance(mine, str) and not isinstance(theirs, str):
             ratio = f", ours / theirs {mine / theirs:.2f}"
         net = sides.net_of(name)
-        checked, exact = (size / 2**20 for size in predicted(name))
-        yield f"{name}, batch {net.batch}", f"ours {said[0]}, PyTorch {said[1]}{ratio}"
-        yield f"{name}, predicted", f"the step {exact:.0f} MiB, by check {checked:.0f} MiB"
+        estimated, checked = (size / 2**20 for size in predicted(name))
+        yield f"{name}, batch {net.batch}", f"ours {peaks[0]}, PyTorch {peaks[1]}{ratio}"
+        said = f"by check {checked:.0f} MiB, from the net's blobs alone {estimated:.0f} MiB"
+        yield f"{name}, predicted", said
     if not words:
         for process, code in PROCESSES.items():
             one = peak(code + _PEAK)
@@ -68,17 +67,14 @@ def measure(*words: str) -> Iterator[tuple[str, str]]:
 
 
 def predicted(name: str) -> tuple[int, int]:
-    """Bytes of a training: as `check` estimates them from the net, and from the step's graph."""
+    """Bytes of a training: as estimated from the net, and as counted on the step's operators."""
     import sides
 
     net = sides.net_of(name)
-    types = array_types(sides.noise(net))
-    target = find_target("cpu").target
-    step = gradient_graph(net, types, transform_of(net), target, grad)
-    learned = sum(p.numel for p in net.parameters)
-    kept = (2 + len(update_rule(net.solver).slots)) * learned if net.solver else 0
-    checked = training_memory(net, net.solver)
-    return checked.total if checked else 0, memory.peak(step.graph).allocated + 4 * kept
+    estimate = training_memory(net, net.solver)
+    assert estimate is not None
+    types, target = array_types(sides.noise(net)), find_target("cpu").target
+    return estimate.total, counted(estimate, net, types, target, grad).total
 
 
 def peak(code: str) -> float | str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -140,18 +141,23 @@ def timed(step: Step) -> float:
 
 
 def outside(step: Step) -> float:
-    """Seconds of one of our steps that onnxruntime does not take, the median of several.
+    """Seconds of one of our steps in which onnxruntime runs nothing, the median of several.
 
-    The clock stands around its runs alone; reading it costs a few microseconds that count here.
+    Several of its runs may go on at once. The clock stands around them alone; reading it costs a
+    few microseconds that count here.
     """
-    left, inside = [], 0.0
-    run = Binding.run
+    left, inside, running, begun = [], 0.0, 0, 0.0
+    run, lock = Binding.run, threading.Lock()
 
     def counted(binding: Binding) -> None:
-        nonlocal inside
-        started = time.perf_counter()
+        nonlocal inside, running, begun
+        with lock:
+            begun = begun if running else time.perf_counter()
+            running += 1
         run(binding)
-        inside += time.perf_counter() - started
+        with lock:
+            running -= 1
+            inside += 0.0 if running else time.perf_counter() - begun
 
     Binding.run = counted  # type: ignore[method-assign, assignment]
     try:

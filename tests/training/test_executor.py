@@ -346,7 +346,7 @@ def test_the_update_of_a_step_that_is_not_finite_does_not_run(
     """On the CPU the host asks first, which is cheaper than a graph that guards each value."""
     data = toy(256)
     data["data"][20, 0] = np.nan
-    on = executor(train=data)
+    on = executor(train=data, shards=1)
     ran: list[Binding] = []
     run = Binding.run
     monkeypatch.setattr(Binding, "run", lambda binding: ran.append(binding) or run(binding))

@@ -13,6 +13,7 @@ from netspec.runtime.device import Device
 from netspec.runtime.state import Memory, Scalars
 from netspec.training.execution.bound import BoundBatch
 from netspec.training.execution.recorded import Warn, loaded, silent
+from netspec.training.execution.sharded import Sharded
 
 
 class Accumulated:
@@ -20,7 +21,7 @@ class Accumulated:
 
     def __init__(
         self,
-        batch: BoundBatch,
+        batch: BoundBatch | Sharded,
         iter_size: int,
         groups: Sequence[WeightGroup],
         statistics: Sequence[StatisticGroup],
@@ -28,8 +29,12 @@ class Accumulated:
         device: Device,
         written: Sequence[Memory],
         warn: Warn = silent,
+        shards: int = 1,
     ) -> None:
-        """`state` are the addresses of the groups, by port; `written` is what is added up in."""
+        """`state` are the addresses of the groups, by port; `written` is what is added up in.
+
+        The gradients of each batch are the sum of those of its `shards`.
+        """
         self._batch = batch
         self._iter_size = iter_size
         self._sums: dict[str, float] = {}
@@ -44,7 +49,7 @@ class Accumulated:
         }
         self._begin, self._add = (
             loaded(
-                accumulate_graph(groups, statistics, iter_size, first=first),
+                accumulate_graph(groups, statistics, iter_size, first=first, shards=shards),
                 device,
                 addresses,
                 written,

@@ -16,6 +16,7 @@ from netspec.codegen.update import (
     WeightGroup,
     update_graph,
 )
+from netspec.data.lazy import Lazy
 from netspec.data.order import key, squares
 from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
@@ -60,13 +61,17 @@ class BoundBatch:
         scale: int = 0,
         written: Sequence[Memory] = (),
         warn: Warn = silent,
+        shard: int = 0,
     ) -> None:
         """`state` are the addresses of weights, statistics and gradients, by port; `scale` is that
         of the loss's, which a graph in half precision reads. `written` is the memory of gradients
         and statistics that a run changes, and `warn` hears of CUDA graphs that are given up.
+        The random numbers are those of the shard of that number, of a batch in equal shards.
         """
         self._seed = seed
-        self._samples = samples  # what is bound must outlive the binding
+        self._shard = shard
+        self._written = written  # what is bound must outlive the binding, as must the samples
+        self._samples = samples
         self._losses = {top: f"loss:{top}" for top in step.losses}
         self._metrics = {top: f"metric:{top}" for top in step.metrics}
         self._indices = Feed(device, step.indices.type.shape, np.int64)
@@ -95,12 +100,17 @@ class BoundBatch:
 
     def run(self, indices: NDArray[np.int64], iteration: int) -> None:
         """One batch of the samples `indices`, with the random tensors of `iteration`."""
+        self.run_at(self._samples.rows(indices, iteration), iteration)
+
+    def run_at(self, places: NDArray[np.int64], iteration: int) -> None:
+        """The same for samples that are there already, at these places in the arrays."""
         host = self._indices.host
-        assert indices.shape == host.shape, (indices.shape, host.shape)
-        host[...] = self._samples.rows(indices, iteration)
+        assert places.shape == host.shape, (places.shape, host.shape)
+        host[...] = places
         self._indices.send()
         for name, feed in self._randoms.items():
-            fill_uniform(feed.host, self._seed, iteration, name)
+            begin = self._shard * feed.host.size
+            fill_uniform(feed.host, self._seed, iteration, name, begin)
             feed.send()
         if self._mix is not None:
             for name, drawn in drawn_mixture(self._mix, self._seed, iteration).items():
@@ -137,10 +147,12 @@ class BoundUpdate:
         device: Device,
         written: Sequence[Memory],
         warn: Warn = silent,
+        shards: int = 1,
     ) -> None:
         """`state` are the addresses of the groups, by port; `results` say if all is `finite`.
 
-        `written` is the memory that an update changes; `warn` is that of `BoundBatch`.
+        `written` is the memory that an update changes; `warn` is that of `BoundBatch`; `shards`
+        tells of how many the gradients are the sum.
         """
         self._rule = rule
         self._results = results
@@ -153,7 +165,7 @@ class BoundUpdate:
             "finite": results.pointers["finite"],
         }
         self._guarded = device.cuda
-        step = update_graph(groups, statistics, rule, guarded=self._guarded)
+        step = update_graph(groups, statistics, rule, guarded=self._guarded, shards=shards)
         self._update = loaded(step, device, addresses, written, in_place=True, warn=warn)
 
     def run(self, rate: float, iteration: int) -> None:
@@ -173,7 +185,7 @@ def placed(net: Net, arrays: Mapping[str, NDArray[Any]], device: Device) -> dict
     return {name: Memory(device, arrays[name]) for name in names}
 
 
-def array_types(arrays: Mapping[str, Memory | NDArray[Any]]) -> dict[str, TensorType]:
+def array_types(arrays: Mapping[str, Memory | NDArray[Any] | Lazy]) -> dict[str, TensorType]:
     """The types of whole arrays, by blob."""
     return {name: TensorType(array.shape, str(array.dtype)) for name, array in arrays.items()}
 
@@ -190,8 +202,10 @@ def uniform(seed: int, iteration: int, layer: str, shape: Shape) -> NDArray[np.f
     return drawn
 
 
-def fill_uniform(out: NDArray[np.float32], seed: int, iteration: int, layer: str) -> None:
-    """Overwrite a contiguous array with what `uniform` gives for its shape.
+def fill_uniform(
+    out: NDArray[np.float32], seed: int, iteration: int, layer: str, begin: int = 0
+) -> None:
+    """Overwrite a contiguous array with what `uniform` gives for its shape, from `begin` on.
 
     Block by block, since memory is slower than Squares: a mask of 64 x 500 takes a sixth.
     """
@@ -200,7 +214,7 @@ def fill_uniform(out: NDArray[np.float32], seed: int, iteration: int, layer: str
     stream = key(seed, "random", iteration, layer)
     for start in range(0, flat.size, _COUNTERS.size):
         block = flat[start : start + _COUNTERS.size]
-        words = squares(stream, _COUNTERS[: block.size] + np.uint64(start))
+        words = squares(stream, _COUNTERS[: block.size] + np.uint64(begin + start))
         words >>= np.uint32(8)
         block[...] = words
         block *= _TO_UNIT

@@ -21,6 +21,7 @@ from netspec.data.order import Batches
 from netspec.data.prefetch import Ahead
 from netspec.diagnostics import DataError
 from netspec.ir.net import Net
+from netspec.ir.rebatch import rebatched
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.state import FlatBuffer
 from netspec.training.execution.accumulation import Accumulated
@@ -31,6 +32,7 @@ from netspec.training.execution.machine import Machine
 from netspec.training.execution.recorded import Warn, silent
 from netspec.training.execution.samples import Arrays, samples_of
 from netspec.training.execution.scaling import LossScale
+from netspec.training.execution.sharded import Sharded, shards_for, share_of
 from netspec.training.execution.targets import target_for
 from netspec.training.runs.checkpoint import State
 
@@ -73,6 +75,7 @@ class Executor:
         recompute: Sequence[str] = (),
         ahead: Ahead = lambda _: None,
         warn: Warn = silent,
+        shards: int | None = None,
     ) -> None:
         """`test_for_batch` builds the test net for the samples that its own batch leaves over.
 
@@ -80,7 +83,8 @@ class Executor:
         training graph are computed; `recompute` names the blocks whose values are computed again
         instead of kept; `ahead` foretells the samples of the batches to come, so that those which
         are not in memory are read before they are asked for; `warn` hears of CUDA graphs that are
-        given up.
+        given up; `shards` is in how many parts a batch is computed, as far as that may be, and
+        unless given as it pays.
         Raises UsageError, or NetspecError if the device's memory does not suffice.
         """
         assert train.solver is not None
@@ -89,9 +93,14 @@ class Executor:
         types, transform = samples.types, transform_of(train)
         again = segments(recompute, train)
         self.target = suited(target or target_for(self.device), train.solver)
+        self.shards = shards_for(train, types, self.target, shards)
+        """In how many parts a batch is computed."""
+        part = rebatched(train, train.batch // self.shards) if self.shards > 1 else train
         scaling = LossScaling.of(train.solver)
-        half = scaling is not None
-        step = gradient_graph(train, types, transform, self.target, grad, planner, again, half=half)
+        step = gradient_graph(
+            part, types, transform, self.target, grad, planner, again,
+            half=scaling is not None, shards=self.shards,
+        )  # fmt: skip
         self.unreached = step.unreached
         """Trainable parameters on which no loss depends."""
         rule = update_rule(train.solver)
@@ -99,20 +108,26 @@ class Executor:
         nets = [train] if test is None else [train, test]
         averaged = bool(train.solver.ema_decay)
         self._held = held = Held(
-            nets, step, rule.slots, self.device, several=several, averaged=averaged
-        )
+            nets, step, rule.slots, self.device,
+            several=several, averaged=averaged, shards=self.shards,
+        )  # fmt: skip
         held.fill(seed)
         self.scale = LossScale(scaling, self.device) if scaling else None
         """That of the loss, in half precision."""
         pointer = self.scale.pointer if self.scale else 0
-        written = [held.gradients.memory, held.batch.memory]
-        batch = BoundBatch(
-            step, held.addresses(), samples, self.device, seed, pointer, written, warn
-        )
-        self._batch: BoundBatch | Accumulated = batch
+        share = share_of(self.device, self.shards)
+        batches = [
+            BoundBatch(
+                step, held.addresses(i), samples, share, seed, pointer,
+                [gradients.memory, held.batch.memory], warn, i,
+            )
+            for i, gradients in enumerate(held.gradients)
+        ]  # fmt: skip
+        self._whole = batches[0] if self.shards == 1 else Sharded(batches, samples, self.device)
+        self._batch: BoundBatch | Sharded | Accumulated = self._whole
         if several:
             self._batch = Accumulated(
-                batch,
+                self._whole,
                 train.solver.iter_size,
                 held.weight_groups,
                 held.statistic_groups,
@@ -120,6 +135,7 @@ class Executor:
                 self.device,
                 held.accumulated(),
                 warn,
+                self.shards,
             )
         if self.scale:
             self.scale.bind(held, self._batch.results.pointers["finite"], warn)
@@ -132,6 +148,7 @@ class Executor:
             self.device,
             held.written(),
             warn,
+            1 if several else self.shards,
         )
         self._evaluator: Evaluator | None = None
         if test is not None and test_arrays is not None:
@@ -152,6 +169,7 @@ class Executor:
         planner: Planner = plan,
         recompute: Sequence[str] = (),
         warn: Warn = silent,
+        shards: int | None = None,
     ) -> Executor:
         """An experiment's, with the solver's seed."""
         test = experiment.test
@@ -168,6 +186,7 @@ class Executor:
             recompute=recompute,
             ahead=_foretold(experiment.batches, experiment.solver.iter_size),
             warn=warn,
+            shards=shards,
         )
 
     @property
@@ -181,8 +200,10 @@ class Executor:
         return self._held
 
     def close(self) -> None:
-        """End the threads that read samples."""
+        """End the threads that read samples, and those that compute shards."""
         self._samples.close()
+        if isinstance(self._whole, Sharded):
+            self._whole.close()
 
     def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.codegen.step import BatchStep
-from netspec.codegen.update import StatisticGroup, WeightGroup
+from netspec.codegen.update import StatisticGroup, WeightGroup, gradient_ports
 from netspec.diagnostics import UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.ir.net import Net
@@ -29,11 +29,13 @@ class Held:
         *,
         several: bool,
         averaged: bool = False,
+        shards: int = 1,
     ) -> None:
         """The first net is TRAIN's; parameters of the others alone stay as they are initialised.
 
         `several` batches in an iteration are added up, which takes memory of its own, and so do the
-        means of weights and statistics over the iterations if they are `averaged`.
+        means of weights and statistics over the iterations if they are `averaged`, and the
+        gradients of each of a batch's `shards`.
         """
         self._nets = nets
         train = nets[0]
@@ -45,9 +47,11 @@ class Held:
                 by_rate.setdefault((p.lr_mult, p.decay_mult), {})[p.name] = p.shape
         trained = Layout.of(_numbered(by_rate.values()))
         frozen = {n: s for n, s in self.shapes.items() if n not in trained.places}
-        self.weights, self.gradients = FlatBuffer(trained, device), FlatBuffer(trained, device)
-        self.total = FlatBuffer(trained, device) if several else self.gradients
-        """The gradients of all batches of an iteration."""
+        self.weights = FlatBuffer(trained, device)
+        self.gradients = [FlatBuffer(trained, device) for _ in range(shards)]
+        """Those of a batch are the sum of its shards'."""
+        self._totals = [FlatBuffer(trained, device)] if several else self.gradients
+        """What the gradients of an iteration are the sum of."""
         self.slots = {slot: FlatBuffer(trained, device) for slot in slots}
         self.fixed = FlatBuffer(Layout.of({"frozen": frozen}), device)
         self._runs = {name: _runs(trained.groups[name], device) for name in trained.groups}
@@ -96,16 +100,24 @@ class Held:
         held = (self.weights, self.fixed, self.running, *self.averages.values())
         return {name: tensor for buffer in held for name, tensor in buffer.dump().items()}
 
+    def summed_gradients(self) -> dict[str, NDArray[np.float32]]:
+        """Those that an update takes: of all shards of all batches of an iteration."""
+        sums, *others = (buffer.dump() for buffer in self._totals)
+        for other in others:
+            for name, gradient in other.items():
+                sums[name] += gradient
+        return sums
+
     def written(self) -> list[Memory]:
         """What an update changes."""
         kept = (*self.slots.values(), *self.averages.values())
         return [b.memory for b in (self.weights, self.running, *kept)]
 
-    def addresses(self) -> dict[str, int]:
-        """Each tensor's address, by the port of a batch's graph."""
+    def addresses(self, shard: int = 0) -> dict[str, int]:
+        """Each tensor's address, by the port of the graph of a batch or of one of its shards."""
         kinds = {
             "weight": [self.weights, self.fixed],
-            "gradient": [self.gradients],
+            "gradient": [self.gradients[shard]],
             "running": [self.running],
             "batch": [self.batch],
         }
@@ -127,7 +139,7 @@ class Held:
 
     def updated_addresses(self) -> dict[str, int]:
         """Each group's address, by the port of the update's graph."""
-        trained = {"weights": self.weights, "gradients": self.total, **self.slots}
+        trained = {"weights": self.weights, **_ports(self._totals), **self.slots}
         folded = {"running": self.running, "batch": self.folded}
         for means, kind in zip((trained, folded), self.averages, strict=False):
             means[kind] = self.averages[kind]
@@ -135,12 +147,13 @@ class Held:
 
     def accumulated_addresses(self) -> dict[str, int]:
         """The same, by the port of the graph that adds up batches."""
-        trained = {"total": self.total, "gradients": self.gradients}
+        (total,) = self._totals
+        trained = {"total": total, **_ports(self.gradients)}
         return self._groups(trained, {"folded": self.folded, "batch": self.batch})
 
     def accumulated(self) -> list[Memory]:
         """What adding up batches changes."""
-        return [self.total.memory, self.folded.memory]
+        return [*(total.memory for total in self._totals), self.folded.memory]
 
     def _groups(
         self, trained: Mapping[str, FlatBuffer], folded: Mapping[str, FlatBuffer]
@@ -157,6 +170,10 @@ class Held:
             for group in self.statistic_groups
         }
         return runs | groups
+
+
+def _ports(gradients: Sequence[FlatBuffer]) -> dict[str, FlatBuffer]:
+    return dict(zip(gradient_ports(len(gradients)), gradients, strict=True))
 
 
 _RUN = 2**19

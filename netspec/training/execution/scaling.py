@@ -41,7 +41,7 @@ class LossScale:
         update = self._scaling.update_graph()
         self._divide, self._update = (
             loaded(step, self._device, addresses, [memory], in_place=True, warn=warn)
-            for step, memory in ((division, held.total.memory), (update, self._held.memory))
+            for step, memory in ((division, held.gradients[0].memory), (update, self._held.memory))
         )
 
     def divide(self) -> None:

@@ -40,7 +40,7 @@ class Norms(Listener):
             self._before = self._held.weights.dump()
 
     def _norms(self, before: Mapping[str, NDArray[np.float32]]) -> dict[str, Norm]:
-        gradients, after = self._held.total.dump(), self._held.weights.dump()
+        gradients, after = self._held.summed_gradients(), self._held.weights.dump()
         with np.errstate(over="ignore", invalid="ignore"):  # what overflowed has no norm
             updates = {name: after[name] - weight for name, weight in before.items()}
         return {

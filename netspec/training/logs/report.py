@@ -191,6 +191,7 @@ class RunPage:
             "device": settings.device,
             "target": target,
             "threads": "one for each core" if settings.threads is None else str(settings.threads),
+            **({"shards of a batch": str(settings.shards)} if settings.shards > 1 else {}),
             "random seed": str(settings.seed),
             **{f"data, {phase}": source for phase, source in settings.data.items()},
             **{f"set {name}": value for name, value in settings.overrides.items()},

@@ -38,6 +38,8 @@ class Settings(BaseModel):
     threads: int | None = None
     """As asked for."""
     recompute: tuple[str, ...] = ()
+    shards: int = 1
+    """In how many parts a batch is computed: in one by earlier versions."""
     seed: int = 1
     fold: tuple[int, int] | None = None
     """Which fold of how many was held out, in a cross-validation."""

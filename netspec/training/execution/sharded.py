@@ -1,0 +1,90 @@
+"""A batch computed in shards: equal parts at the same time, each with its share of the threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from netspec.codegen.sharding import may_be_sharded, shards_of
+from netspec.codegen.target import Target
+from netspec.ir.net import Net
+from netspec.ir.types import TensorType
+from netspec.runtime.device import Device, cores
+from netspec.runtime.state import Scalars
+from netspec.training.execution.bound import BoundBatch, Samples
+
+
+class Sharded:
+    """What `BoundBatch` is for a batch as a whole; losses and metrics are the means of its shards'.
+
+    See `codegen.sharding`. On a device of one thread they are computed one after the other, and to
+    the same numbers.
+    """
+
+    def __init__(self, shards: Sequence[BoundBatch], samples: Samples, device: Device) -> None:
+        """Each of the shards has gradients of its own, and all find their samples in `samples`."""
+        self._shards = shards
+        self._samples = samples
+        self.results = Scalars(device, ("finite",))
+        """Whether all that an update reads is finite."""
+        several = (device.threads or cores()) > 1
+        self._others = ThreadPoolExecutor(len(shards) - 1, "shard") if several else None
+
+    def run(self, indices: NDArray[np.int64], iteration: int) -> None:
+        """One batch of the samples `indices`, with the random tensors of `iteration`."""
+        places = np.split(self._samples.rows(indices, iteration), len(self._shards))
+        tasks = list(zip(self._shards, places, strict=True))
+        if self._others is None:
+            for shard, part in tasks:
+                shard.run_at(part, iteration)
+        else:
+            first, *others = tasks
+            running = [self._others.submit(s.run_at, part, iteration) for s, part in others]
+            try:
+                first[0].run_at(first[1], iteration)
+            finally:
+                wait(running)  # they write to memory that must not go before
+            for other in running:
+                other.result()
+        sound = all(shard.results.number("finite") for shard in self._shards)
+        self.results.write({"finite": float(sound)})
+
+    def numbers(self) -> dict[str, float]:
+        """What the last run gave: loss, losses and metrics, and `finite`, which is 1 if all are."""
+        first, *others = (shard.numbers() for shard in self._shards)
+        means = {name: fmean([first[name], *(o[name] for o in others)]) for name in first}
+        return {**means, "finite": self.results.number("finite")}
+
+    def sort(self, numbers: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+        """The losses and the metrics among the numbers, by top."""
+        return self._shards[0].sort(numbers)
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._others is not None:
+            self._others.shutdown()
+
+
+def shards_for(
+    net: Net, data: Mapping[str, TensorType], target: Target, wanted: int | None = None
+) -> int:
+    """In how many shards a batch is computed: as `wanted`, as far as that may be; else as it pays.
+
+    `data` are the types of the data set's arrays, by blob.
+    """
+    if wanted is None:
+        return shards_of(net, data, target)
+    may = wanted > 1 and target.kind == "cpu" and may_be_sharded(net, data, wanted)
+    return wanted if may else 1
+
+
+def share_of(device: Device, shards: int) -> Device:
+    """The device with one shard's part of its threads, at least one; of one shard all of it."""
+    if shards == 1:
+        return device
+    return replace(device, threads=max(1, (device.threads or cores()) // shards))
