@@ -36,7 +36,7 @@ def counted(
     transform = net.data.transform if net.data else Transform()
     half = net.solver is not None and net.solver.precision == "FP16"
     target = suited(target, net.solver)
-    shards = shards_of(net, stored, target)
+    shards = shards_of(net, target)
     part = rebatched(net, net.batch // shards) if shards > 1 else net
     step = gradient_graph(part, stored, transform, target, grad, half=half, shards=shards)
     alive = peak(step.graph).activations

@@ -8,11 +8,8 @@ gradients of the whole are so, too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isclose
 
-from netspec.codegen.builder import Builder
-from netspec.codegen.feed import feed
 from netspec.codegen.lower import Lowered, lower
 from netspec.codegen.samplewise import FIXED, ROWS, Kind, Mean, Sizes, kinds
 from netspec.codegen.target import Target
@@ -22,7 +19,6 @@ from netspec.ir.net import Net
 from netspec.ir.rebatch import rebatched
 from netspec.ir.training_memory import training_memory
 from netspec.ir.transform import Transform
-from netspec.ir.types import TensorType
 
 SHARDS = 2
 """How many: as many on every machine, so that a training rounds alike on all of them."""
@@ -37,12 +33,9 @@ GoogLeNet 1.05 with 0.26; AlexNet 0.95 with 2.5.
 """
 
 
-def shards_of(net: Net, data: Mapping[str, TensorType], target: Target) -> int:
-    """In how many shards a training of `net` computes a batch on `target`; 1: as a whole.
-
-    `data` are the types of the data set's arrays, by blob.
-    """
-    return SHARDS if _pays(net, target) and may_be_sharded(net, data, SHARDS) else 1
+def shards_of(net: Net, target: Target) -> int:
+    """In how many shards a training of `net` computes a batch on `target`; 1: as a whole."""
+    return SHARDS if _pays(net, target) and may_be_sharded(net, SHARDS) else 1
 
 
 def _pays(net: Net, target: Target) -> bool:
@@ -53,11 +46,12 @@ def _pays(net: Net, target: Target) -> bool:
     return (SHARDS - 1) * trained <= _MEMORY * estimate.activations
 
 
-def may_be_sharded(net: Net, data: Mapping[str, TensorType], shards: int) -> bool:
+def may_be_sharded(net: Net, shards: int) -> bool:
     """Whether the losses and metrics of a batch are the means of those of its shards.
 
     Proven on the operators of forward, of the whole and of a shard side by side. An operator that
-    is not known here is taken to let samples meet, so that nothing needs to be said of a new one.
+    is not known there is taken to let samples meet, so that nothing needs to be said of a new one.
+    What a transform makes of a sample hangs on that sample and its lots alone, unless it mixes two.
     """
     solver = net.solver
     half = solver is not None and solver.precision == "FP16"
@@ -68,10 +62,10 @@ def may_be_sharded(net: Net, data: Mapping[str, TensorType], shards: int) -> boo
         part = rebatched(net, net.batch // shards)
     except ShapeError:
         return False
-    whole = _lowered(net, data, transform)
+    whole = lower(net)
     if whole.observed:
         return False
-    shard = _lowered(part, data, transform)
+    shard = lower(part)
     known = _known(whole, shard)
     if known is None:
         return False
@@ -80,21 +74,12 @@ def may_be_sharded(net: Net, data: Mapping[str, TensorType], shards: int) -> boo
     return all(_is_mean(found.get(end)) for end in ends)
 
 
-def _lowered(net: Net, data: Mapping[str, TensorType], transform: Transform) -> Lowered:
-    op = Builder()
-    made = feed(op, net, data, transform)
-    lowered = lower(net, op, made.values)
-    lowered.randoms.update(made.randoms)
-    return lowered
-
-
 def _known(whole: Lowered, shard: Lowered) -> dict[Value, Kind] | None:
     """Of what is fed; None if something is drawn for the whole of a batch."""
-    rows = [value for value in whole.op.inputs if value.name == "indices"]
     for name, value in whole.randoms.items():
         if shard.randoms[name].type.shape == value.type.shape:
             return None
-        rows.append(value)
+    rows = {*whole.inputs.values(), *whole.randoms.values()}
     return {value: ROWS if value in rows else FIXED for value in whole.op.inputs}
 
 

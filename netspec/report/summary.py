@@ -129,7 +129,7 @@ def _in_shards(nets: Elaborated, estimate: TrainingMemory, target: str) -> Train
 
     net = nets.train.net
     try:
-        shards = shards_of(net, stored_inputs(net), assumed_target(target))
+        shards = shards_of(net, assumed_target(target))
     except NetspecError:
         return estimate
     return in_shards(estimate, net, shards)

@@ -15,7 +15,6 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.runtime.free import free_memory
 from netspec.training.batch_size import chosen_batch
 from netspec.training.beginning import new_tuner, seeded
-from netspec.training.execution.bound import array_types
 from netspec.training.execution.machine import Machine
 from netspec.training.execution.scaling import suited_machine
 from netspec.training.execution.sharded import shards_for
@@ -120,8 +119,7 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
 
 
 def _shards(experiment: Experiment, machine: Machine, wanted: int | None = None) -> int:
-    types = array_types(experiment.train.fed)
-    return shards_for(experiment.nets.train.net, types, machine.target, wanted)
+    return shards_for(experiment.nets.train.net, machine.target, wanted)
 
 
 def _check_data(again: Again, before: Experiment, warn: Callable[[str], None]) -> None:

@@ -16,7 +16,6 @@ from netspec.codegen.update import (
     WeightGroup,
     update_graph,
 )
-from netspec.data.lazy import Lazy
 from netspec.data.order import key, squares
 from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
@@ -185,7 +184,7 @@ def placed(net: Net, arrays: Mapping[str, NDArray[Any]], device: Device) -> dict
     return {name: Memory(device, arrays[name]) for name in names}
 
 
-def array_types(arrays: Mapping[str, Memory | NDArray[Any] | Lazy]) -> dict[str, TensorType]:
+def array_types(arrays: Mapping[str, Memory | NDArray[Any]]) -> dict[str, TensorType]:
     """The types of whole arrays, by blob."""
     return {name: TensorType(array.shape, str(array.dtype)) for name, array in arrays.items()}
 

@@ -93,7 +93,7 @@ class Executor:
         types, transform = samples.types, transform_of(train)
         again = segments(recompute, train)
         self.target = suited(target or target_for(self.device), train.solver)
-        self.shards = shards_for(train, types, self.target, shards)
+        self.shards = shards_for(train, self.target, shards)
         """In how many parts a batch is computed."""
         part = rebatched(train, train.batch // self.shards) if self.shards > 1 else train
         scaling = LossScaling.of(train.solver)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from netspec.codegen.sharding import may_be_sharded, shards_of
 from netspec.codegen.target import Target
 from netspec.ir.net import Net
-from netspec.ir.types import TensorType
 from netspec.runtime.device import Device, cores
 from netspec.runtime.state import Scalars
 from netspec.training.execution.bound import BoundBatch, Samples
@@ -70,16 +69,11 @@ class Sharded:
             self._others.shutdown()
 
 
-def shards_for(
-    net: Net, data: Mapping[str, TensorType], target: Target, wanted: int | None = None
-) -> int:
-    """In how many shards a batch is computed: as `wanted`, as far as that may be; else as it pays.
-
-    `data` are the types of the data set's arrays, by blob.
-    """
+def shards_for(net: Net, target: Target, wanted: int | None = None) -> int:
+    """In how many shards a batch is computed: as `wanted`, as far as may be; else as it pays."""
     if wanted is None:
-        return shards_of(net, data, target)
-    may = wanted > 1 and target.kind == "cpu" and may_be_sharded(net, data, wanted)
+        return shards_of(net, target)
+    may = wanted > 1 and target.kind == "cpu" and may_be_sharded(net, wanted)
     return wanted if may else 1
 
 
