@@ -40,15 +40,11 @@ def counted(
     part = rebatched(net, net.batch // shards) if shards > 1 else net
     step = gradient_graph(part, stored, transform, target, grad, half=half, shards=shards)
     alive = peak(step.graph).activations
+    trained = FLOAT * sum(p.numel for p in net.parameters if not p.frozen)
     return replace(
-        in_shards(estimate, net, shards),
+        estimate,
+        gradients=estimate.gradients + (shards - 1) * trained,
         activations=shards * alive,
         workspace=shards * max(arena_bytes(step.graph) - alive, 0),
         exact=True,
     )
-
-
-def in_shards(estimate: TrainingMemory, net: Net, shards: int) -> TrainingMemory:
-    """The estimate for a batch in so many shards, each of which has gradients of its own."""
-    trained = sum(p.numel for p in net.parameters if not p.frozen)
-    return replace(estimate, gradients=estimate.gradients + (shards - 1) * FLOAT * trained)

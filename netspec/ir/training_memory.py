@@ -33,8 +33,8 @@ class TrainingMemory:
     batch: int
     weights: int
     gradients: int
-    """Of the weights that are trained: those of each shard of a batch, if it is computed in some,
-    and with `iter_size` their sum over the batches."""
+    """Of the weights that are trained; with `iter_size` their sum over the batches, too, and as
+    counted those of each shard of a batch."""
     solver: int
     """What the solver keeps from step to step, such as the momentum and the means of weights."""
     statistics: int

@@ -91,11 +91,8 @@ def summarise(
     training = training_memory(train, train.solver, optimizer=optimizer, value_bytes=value_bytes)
     if exact is None:
         exact = value_bytes == FLOAT and is_small(nets)
-    if training is not None:
-        if exact:
-            training = _counted(nets, training, target)
-        elif value_bytes == FLOAT:
-            training = _in_shards(nets, training, target)
+    if exact and training is not None:
+        training = _counted(nets, training, target)
     block = assumed_target(target).block
     counted = cost(built.net, built.places, value_bytes=value_bytes, block=block)
     return Summary(built.net.name, phase, counted, training, memory)
@@ -120,16 +117,3 @@ def _counted(nets: Elaborated, estimate: TrainingMemory, target: str) -> Trainin
         return counted(estimate, net, stored_inputs(net), assumed_target(target), grad)
     except NetspecError:
         return estimate  # such as a variance over one cell: `train` says so, at its batch size
-
-
-def _in_shards(nets: Elaborated, estimate: TrainingMemory, target: str) -> TrainingMemory:
-    """The estimate with the gradients of all shards, if a batch is computed in some."""
-    from netspec.codegen.footprint import in_shards
-    from netspec.codegen.sharding import shards_of
-
-    net = nets.train.net
-    try:
-        shards = shards_of(net, assumed_target(target))
-    except NetspecError:
-        return estimate
-    return in_shards(estimate, net, shards)

@@ -145,9 +145,13 @@ def rows(net: Net, arrays: Arrays, i: int) -> np.ndarray[Any, np.dtype[np.int64]
 
 def left(training: Executor) -> dict[str, np.ndarray[Any, Any]]:
     """Gradients and batch statistics of the last step, and the weights after it."""
-    held = training._held
-    kinds = {"gradient": held.gradients, "batch": held.batch, "weight": held.weights}
-    return {f"{k} {name}": a for k, b in kinds.items() for name, a in b.dump().items()}
+    held = training.held
+    kinds = {
+        "gradient": held.summed_gradients(),
+        "batch": held.batch.dump(),
+        "weight": held.weights.dump(),
+    }
+    return {f"{k} {name}": a for k, found in kinds.items() for name, a in found.items()}
 
 
 def apart(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:

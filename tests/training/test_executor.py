@@ -135,6 +135,7 @@ def executor(
     seed: int = 1,
     target: Target | None = None,
     batch: int = 16,
+    shards: int | None = None,
     **settings: Any,
 ) -> Executor:
     train, test = train or toy(256), test or toy(45, 5)
@@ -147,7 +148,7 @@ def executor(
 
     return Executor(
         chain(layers, batch, **settings), test_net(test_batch), train, test,
-        device="cpu", seed=seed, test_for_batch=test_net, target=target,
+        device="cpu", seed=seed, test_for_batch=test_net, target=target, shards=shards,
     )  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +54,8 @@ class Sharded:
 
     def numbers(self) -> dict[str, float]:
         """What the last run gave: loss, losses and metrics, and `finite`, which is 1 if all are."""
-        first, *others = (shard.numbers() for shard in self._shards)
-        means = {name: fmean([first[name], *(o[name] for o in others)]) for name in first}
+        each = [shard.numbers() for shard in self._shards]
+        means = {name: sum(one[name] for one in each) / len(each) for name in each[0]}
         return {**means, "finite": self.results.number("finite")}
 
     def sort(self, numbers: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
