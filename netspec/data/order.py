@@ -23,29 +23,40 @@ def squares(key: int, counters: NDArray[np.uint64]) -> NDArray[np.uint32]:
     with np.errstate(over="ignore"):  # arithmetic is modulo 2^64
         y = counters.astype(np.uint64) * weyl
         z = y + weyl
-        # In place, which takes two thirds of the time: no block of memory is fetched for each step.
-        x, low = y.copy(), np.empty_like(y)
-        for addend in (y, z, y):
-            x *= x
-            x += addend
-            np.right_shift(x, _HALF, out=low)
-            x <<= _HALF
-            x |= low
-        x *= x
-        x += z
-    x >>= _HALF
-    return x.astype(np.uint32)
+        x = _swap(y * y + y)
+        x = _swap(x * x + z)
+        x = _swap(x * x + y)
+        x = x * x + z
+    return (x >> _HALF).astype(np.uint32)
+
+
+def _swap(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    swapped: NDArray[np.uint64] = (x >> _HALF) | (x << _HALF)
+    return swapped
+
+
+def philox(key: int, begin: int, count: int) -> NDArray[np.uint32]:
+    """The words `begin` … `begin + count` of a long stream: numpy's Philox4x64 of ten rounds.
+
+    J. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011. It has the virtues of
+    `squares`, as eight words hang on the key and a counter, and takes a quarter of its time. Numpy
+    guarantees that a key's words stay what they are.
+    """
+    counter, skipped = divmod(begin, 8)
+    pairs = np.random.Philox(counter=counter, key=key).random_raw((skipped + count + 1) // 2)
+    return pairs.astype("<u8", copy=False).view("<u4")[skipped : skipped + count]
 
 
 def key(seed: int, *stream: int | str) -> int:
-    """The Squares key of a stream such as `key(seed, "shuffle", epoch)`.
+    """The key of a stream such as `key(seed, "shuffle", epoch)`.
 
     Each part goes through the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014) on top of
     the parts before it; a string counts as the first 8 bytes of its BLAKE2b hash. The key is odd,
-    which makes `counter * key` run through all 2^64 words. Widynski draws keys of differing hex
-    digits so that `counter * key` varies in all its bits from the first counters on; he needs that
-    for keys written by hand or counted up. The finaliser's bits are already as those of a random
-    word, one with fewer than 16 of 64 bits set once in some 80,000 keys, so no digit is chosen.
+    which makes Squares' `counter * key` run through all 2^64 words. Widynski draws keys of
+    differing hex digits so that `counter * key` varies in all its bits from the first counters on;
+    he needs that for keys written by hand or counted up. The finaliser's bits are already as those
+    of a random word, one with fewer than 16 of 64 bits set once in some 80,000 keys, so no digit is
+    chosen.
     """
     state = _mix(seed & _WORD)
     for part in stream:

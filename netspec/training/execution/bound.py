@@ -16,7 +16,7 @@ from netspec.codegen.update import (
     WeightGroup,
     update_graph,
 )
-from netspec.data.order import key, squares
+from netspec.data.order import key, philox
 from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
 from netspec.ir.transform import Transform
@@ -27,8 +27,8 @@ from netspec.training.execution.mixture import drawn_mixture
 from netspec.training.execution.recorded import Warn, loaded, silent
 
 _TO_UNIT = np.float32(2.0**-24)
-_COUNTERS = np.arange(1, 8193, dtype=np.uint64)
-"""Of one block of random numbers, small enough that all of Squares stays in the L2 cache."""
+_BLOCK = 2**15
+"""Random numbers that are made at a time, few enough to stay in the L2 cache meanwhile."""
 
 
 class Samples(Protocol):
@@ -204,16 +204,13 @@ def uniform(seed: int, iteration: int, layer: str, shape: Shape) -> NDArray[np.f
 def fill_uniform(
     out: NDArray[np.float32], seed: int, iteration: int, layer: str, begin: int = 0
 ) -> None:
-    """Overwrite a contiguous array with what `uniform` gives for its shape, from `begin` on.
-
-    Block by block, since memory is slower than Squares: a mask of 64 x 500 takes a sixth.
-    """
+    """Overwrite a contiguous array with what `uniform` gives for its shape, from `begin` on."""
     assert out.flags.c_contiguous
     flat = out.reshape(-1)
     stream = key(seed, "random", iteration, layer)
-    for start in range(0, flat.size, _COUNTERS.size):
-        block = flat[start : start + _COUNTERS.size]
-        words = squares(stream, _COUNTERS[: block.size] + np.uint64(begin + start))
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        words = philox(stream, begin + start, block.size)
         words >>= np.uint32(8)
         block[...] = words
         block *= _TO_UNIT
