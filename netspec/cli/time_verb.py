@@ -89,18 +89,21 @@ def _cells(share: Share) -> list[str]:
 def _totals(machine: Machine, roofline: Roofline, timing: Timing) -> Table:
     table = Table([("", False), ("ms", True), ("GFLOP/s", True), ("roofline", True), ("", False)])
     table.add("forward", *_cells(timing.forward), "without the profiler")
-    iteration = timing.forward.seconds or 0.0
-    if timing.backward is not None and timing.update is not None:
+    if timing.backward is not None and timing.update is not None and timing.step is not None:
         table.add("backward", *_cells(timing.backward), "the step's graph without its forward")
-        iteration += (timing.backward.seconds or 0.0) + timing.update
         table.add("update", f"{1e3 * timing.update:.3f}", "", "", "")
-        table.add("iteration", f"{1e3 * iteration:.3f}", "", "", "")
+        table.add("iteration", f"{1e3 * timing.step:.3f}", "", "", _as_training(timing))
     if timing.overhead is not None:
         note = f"{timing.overhead:+.1%} by the profiler, whose times the layers have"
         table.add("profiled run", f"{1e3 * (timing.profiled or 0):.3f}", "", "", note)
     note = f"a product of matrices; {roofline.bandwidth / 1e9:.1f} GB/s by a sum of vectors"
     table.add("machine", "", f"{roofline.flops / 1e9:.1f}", "", f"{note}{_threads(machine)}")
     return table
+
+
+def _as_training(timing: Timing) -> str:
+    said = "measured as training does it"
+    return said if timing.shards == 1 else f"{said}, in {timing.shards} shards at the same time"
 
 
 def _threads(machine: Machine) -> str:
@@ -127,6 +130,8 @@ def _report(
             "forward": _share(timing.forward),
             "backward": None if back is None else _share(back),
             "update": timing.update,
+            "step": timing.step,
+            "shards": timing.shards,
             "profiled": timing.profiled,
             "profiler_overhead": timing.overhead,
         },

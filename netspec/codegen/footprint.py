@@ -47,4 +47,5 @@ def counted(
         activations=shards * alive,
         workspace=shards * max(arena_bytes(step.graph) - alive, 0),
         exact=True,
+        shards=shards,
     )

@@ -46,6 +46,8 @@ class TrainingMemory:
     """What kernels take for themselves, and what lies unused; 0 where the net alone is known."""
     exact: bool
     """Whether it was counted on the operators of the step; else estimated from the net's blobs."""
+    shards: int = 1
+    """In how many parts a batch is computed; an estimate takes it for one."""
 
     @property
     def total(self) -> int:

@@ -8,7 +8,8 @@
   are without the batch;
 - `totals`: null for a faulty spec, else numbers for one input and bytes at the batch, by the names
   that `--assert` knows; `training` holds the parts of `training_memory`, null without a loss, and
-  `exact`, whether they were counted on the operators of the step or estimated from the blobs;
+  `exact`, whether they were counted on the operators of the step or estimated from the blobs, and
+  `shards`, in how many parts a batch is computed;
 - `budgets`: each `--assert`, whether it holds, the totals it reads and the layers that cost most;
 - `errors` and `warnings`: `code`, `file`, `line`, `column`, `message`, `notes`, `hint`.
 """

@@ -143,4 +143,6 @@ def _add_training(table: Table, training: TrainingMemory) -> None:
     for part in ("weights", "gradients", "solver", "statistics", "activations", "workspace"):
         held = getattr(training, part)
         if held:
-            table.add(f"  {part}", bytes_text(held), "")
+            each = part == "gradients" and training.shards > 1
+            note = f"those of {training.shards} shards of a batch" if each else ""
+            table.add(f"  {part}", bytes_text(held), note)

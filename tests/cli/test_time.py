@@ -22,7 +22,8 @@ def test_json(netspec: Netspec, tiny: Path) -> None:
     assert forward["seconds"] > 0
     assert forward["flops"] == 2 * 4 * 8 * 12 * 12 * 25
     totals = report["totals"]
-    assert totals["update"] > 0
+    assert totals["step"] > totals["update"] > 0
+    assert totals["shards"] == 1
     assert totals["profiler_overhead"] is not None
 
 
@@ -38,6 +39,9 @@ def test_tables(netspec: Netspec, tiny: Path) -> None:
     assert "Tiny, phase TRAIN, batch 4, cpu-plain, means of 2 runs" in lines
     for word in ("forward", "backward", "update", "iteration", "profiled run", "machine"):
         assert any(line.startswith(word) for line in lines)
+    assert any(line.endswith("measured as training does it") for line in lines)
+    many = netspec("time", tiny, *words[:2], "--batch", 16, *words[4:])
+    assert "measured as training does it, in 2 shards at the same time" in many.out
     test = netspec("time", tiny, *words, "--phase", "TEST")
     assert test.code == 0, test.err
     assert "backward" not in test.out

@@ -68,7 +68,15 @@ def test_training_has_a_row_for_each_layer_in_both_directions(train: Net) -> Non
     assert timing.forward.seconds
     assert timing.backward is not None
     assert timing.update
+    assert timing.step
+    assert timing.step > timing.update
+    assert timing.shards == 1  # its statistics are of the whole batch
     assert timing.profiled
+
+
+def test_a_step_is_timed_as_training_takes_it() -> None:
+    net = elaborate(read("cifar10_full"), batch=8).train.net
+    assert time_net(net, PLAIN, ROOFLINE, iterations=1).shards == 2
 
 
 def test_arithmetic_is_that_of_the_whole_batch(train: Net) -> None:
@@ -87,7 +95,7 @@ def test_arithmetic_is_that_of_the_whole_batch(train: Net) -> None:
 def test_testing_is_forward_alone(nets: Elaborated) -> None:
     timing = time_net(nets.test.net, PLAIN, ROOFLINE, iterations=2)
     assert timing.backward is None
-    assert timing.update is None
+    assert timing.update is timing.step is None
     assert all(row.backward.seconds is None for row in timing.layers)
     assert timing.forward.seconds
 

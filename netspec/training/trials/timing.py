@@ -77,6 +77,9 @@ class Timing:
     backward: Share | None
     """The step's graph without its forward part; None in phase TEST."""
     update: float | None
+    step: float | None
+    """Seconds of a whole step as a training takes it, which may be in `shards`."""
+    shards: int
     profiled: float | None
     """Seconds of a run while the profiler looked on."""
 
@@ -110,6 +113,9 @@ def time_net(net: Net, machine: Machine, roofline: Roofline, *, iterations: int)
     if not machine.device.cuda:
         model = emit(step.graph, names=names)
         by_name, profiled = operator_seconds(model, feeds, machine.device, iterations)
+    update, step_seconds, shards = None, None, 1
+    if training:
+        update, step_seconds, shards = _step_seconds(net, machine, arrays, iterations)
     ahead = {op.name for op in forward.ops}
     rows = _rows(net, step.graph.ops, by_name, ahead, roofline) if by_name else ()
     work = _work(net)
@@ -119,7 +125,9 @@ def time_net(net: Net, machine: Machine, roofline: Roofline, *, iterations: int)
         backward=_sum([w[1] for w in work.values()], max(whole - front, 0.0), roofline)
         if training
         else None,
-        update=_update_seconds(net, machine, arrays, iterations) if training else None,
+        update=update,
+        step=step_seconds,
+        shards=shards,
         profiled=profiled,
     )
 
@@ -232,19 +240,26 @@ def _sum(parts: list[_Work], seconds: float, roofline: Roofline) -> Share:
     return Share(seconds, sum(flops for flops, _ in parts), least)
 
 
-def _update_seconds(net: Net, machine: Machine, arrays: Arrays, iterations: int) -> float:
-    """The solver's update, as training runs it; SGD with momentum where the spec has no solver."""
+def _step_seconds(
+    net: Net, machine: Machine, arrays: Arrays, iterations: int
+) -> tuple[float, float, int]:
+    """The solver's update and a whole step, as training runs them, and in how many shards.
+
+    SGD with momentum where the spec has no solver.
+    """
     solver = net.solver or Solver(base_lr=0.01, momentum=0.9, max_iter=1)
     train = net.model_copy(update={"solver": solver})
     executor = Executor(
         train, None, arrays, None, device=machine.device, seed=1, target=machine.target
     )
     samples = np.arange(net.batch * solver.iter_size, dtype=np.int64) % net.batch
-    executor.gradients(0, samples)
-    return _mean(lambda: executor.update(0, 0.0), iterations)
+    step = _mean(lambda: executor.step(0, samples, 0.0), iterations)
+    update = _mean(lambda: executor.update(0, 0.0), iterations)
+    executor.close()
+    return update, step, executor.shards
 
 
-def _mean(run: Callable[[], None], iterations: int) -> float:
+def _mean(run: Callable[[], object], iterations: int) -> float:
     times = []
     for _ in range(WARM_UP + iterations):
         begin = perf_counter()
