@@ -30,7 +30,8 @@ def measure() -> Iterator[tuple[str, str]]:
     machine = find_machine("cpu", target=None, threads=None)
     executor = Executor.of(experiment, machine)
     with tempfile.TemporaryDirectory() as folder:
-        run = create_run(experiment, Path(folder), "cpu", machine, None, (), skip_bad=0)
+        shards = executor.shards
+        run = create_run(experiment, Path(folder), "cpu", machine, None, (), shards, skip_bad=0)
         listeners = Listeners()
         with run.lock(), recording(run, experiment, executor, None, listeners, resumed=False):
             bare, logged, heard = _pieces(executor, experiment.batches, listeners, run.path)
