@@ -92,7 +92,7 @@ def _totals(machine: Machine, roofline: Roofline, timing: Timing) -> Table:
     if timing.backward is not None and timing.update is not None and timing.step is not None:
         table.add("backward", *_cells(timing.backward), "the step's graph without its forward")
         table.add("update", f"{1e3 * timing.update:.3f}", "", "", "")
-        table.add("iteration", f"{1e3 * timing.step:.3f}", "", "", _as_training(timing))
+        table.add("iteration", f"{1e3 * timing.step:.3f}", "", "", _as_training(timing, machine))
     if timing.overhead is not None:
         note = f"{timing.overhead:+.1%} by the profiler, whose times the layers have"
         table.add("profiled run", f"{1e3 * (timing.profiled or 0):.3f}", "", "", note)
@@ -101,9 +101,12 @@ def _totals(machine: Machine, roofline: Roofline, timing: Timing) -> Table:
     return table
 
 
-def _as_training(timing: Timing) -> str:
+def _as_training(timing: Timing, machine: Machine) -> str:
     said = "measured as training does it"
-    return said if timing.shards == 1 else f"{said}, in {timing.shards} shards at the same time"
+    if timing.shards == 1:
+        return said
+    at_once = " at the same time" if (machine.device.threads or cores()) > 1 else ""
+    return f"{said}, in {timing.shards} shards{at_once}"
 
 
 def _threads(machine: Machine) -> str:

@@ -97,13 +97,18 @@ def kinds(
     `part` has the same operators for fewer samples; where it has not, nothing is known any more.
     """
     found = dict(known)
+    partners = dict(zip(whole.inputs, part.inputs, strict=True))
     for ours, theirs in zip(whole.ops, part.ops, strict=False):
-        said = ((op.op_type, op.domain, dict(op.attrs), len(op.inputs)) for op in (ours, theirs))
-        if next(said) != next(said):
+        said = [
+            (op.op_type, op.domain, dict(op.attrs), len(op.inputs), len(op.outputs))
+            for op in (ours, theirs)
+        ]
+        if said[0] != said[1]:
             break
-        kind = _made(_twice(ours, theirs, whole, part, sizes, found))
+        partners.update(zip(ours.outputs, theirs.outputs, strict=True))
+        kind = _made(_twice(ours, theirs, whole, part, sizes, found, partners))
         shapes = (ours.outputs[0].type.shape, theirs.outputs[0].type.shape)
-        if kind is None or (kind == ROWS and not sizes.of_rows(*shapes)):
+        if kind is None or not (sizes.of_rows(*shapes) if kind == ROWS else shapes[0] == shapes[1]):
             continue
         alike = len(ours.outputs) if kind == FIXED or ours.op_type in _ALIKE else 1
         found.update(dict.fromkeys(ours.outputs[:alike], kind))
@@ -111,7 +116,13 @@ def kinds(
 
 
 def _twice(
-    ours: Op, theirs: Op, whole: Builder, part: Builder, sizes: Sizes, found: Mapping[Value, Kind]
+    ours: Op,
+    theirs: Op,
+    whole: Builder,
+    part: Builder,
+    sizes: Sizes,
+    found: Mapping[Value, Kind],
+    partners: Mapping[Value, Value],
 ) -> Twice:
     given: list[Kind | None] = []
     constants: list[tuple[Array, Array] | None] = []
@@ -123,7 +134,7 @@ def _twice(
             both = (whole.constants[mine], part.constants[other])
             given.append(_of_constants(*both, sizes))
         else:
-            given.append(found.get(mine))
+            given.append(found.get(mine) if partners.get(mine) is other else None)
         constants.append(both)
     return Twice(ours, theirs, tuple(given), tuple(constants))
 

@@ -144,5 +144,5 @@ def _add_training(table: Table, training: TrainingMemory) -> None:
         held = getattr(training, part)
         if held:
             each = part == "gradients" and training.shards > 1
-            note = f"those of {training.shards} shards of a batch" if each else ""
+            note = f"each of {training.shards} shards of a batch has its own" if each else ""
             table.add(f"  {part}", bytes_text(held), note)

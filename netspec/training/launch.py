@@ -163,7 +163,7 @@ def _state(
         return go_on_from(executor, ready.experiment, Path(solverstate), run)
     if ready.again is None:
         return None
-    ready.again.keep(ready.experiment, ready.given)
+    ready.again.keep(ready.experiment, ready.shards, ready.given)
     progress = restore(executor, run, listener)
     if progress is not None and ready.before is not None:
         note = rate_note(ready.before, ready.experiment, progress)

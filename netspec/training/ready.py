@@ -109,7 +109,9 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     )
     experiment = amended(before, given)
     machine = suited_machine(machine, experiment.solver, wanted.listener.noted)
-    shards = _shards(experiment, machine, again.run.settings.shards)
+    # Another spec has a batch and layers of its own.
+    kept_shards = again.run.settings.shards if again.texts is None else None
+    shards = _shards(experiment, machine, kept_shards)
     planner = planner_again(again.run, machine, shards, wanted.autotune, wanted.listener)
     recompute = wanted.recompute or again.run.settings.recompute
     free = free_memory(machine.device)

@@ -47,13 +47,14 @@ class Again:
         kept = {} if self.texts is not None else self.run.settings.data
         return {Phase(phase): where for phase, where in kept.items()}
 
-    def keep(self, experiment: Experiment, sets: Sequence[str]) -> None:
+    def keep(self, experiment: Experiment, shards: int, sets: Sequence[str]) -> None:
         """Let the locked run remember what is other than before."""
         run, settings = self.run, self.run.settings
         places = {phase.value: source for phase, source in experiment.sources.items()}
         change: dict[str, Any] = {
             "amended": joined(settings.amended, sets),
             "data": {**settings.data, **places},
+            "shards": shards,
         }
         if self.forced:
             change |= {

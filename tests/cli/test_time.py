@@ -42,6 +42,8 @@ def test_tables(netspec: Netspec, tiny: Path) -> None:
     assert any(line.endswith("measured as training does it") for line in lines)
     many = netspec("time", tiny, *words[:2], "--batch", 16, *words[4:])
     assert "measured as training does it, in 2 shards at the same time" in many.out
+    alone = netspec("time", tiny, *words[:2], "--batch", 16, *words[4:], "--threads", 1)
+    assert "measured as training does it, in 2 shards\n" in alone.out
     test = netspec("time", tiny, *words, "--phase", "TEST")
     assert test.code == 0, test.err
     assert "backward" not in test.out

@@ -111,6 +111,12 @@ MEET: dict[str, Made] = {
     "over their largest": lambda op, x, w: op.Div(x, op.ReduceMax(x, op.ints(0), keepdims=1)),
     "running sum of samples": lambda op, x, w: op.CumSum(x, op.constant(np.array(0, np.int64))),
     "best samples": lambda op, x, w: op.TopK(x, op.ints(2), outputs=2, axis=0)[0],
+    "a part that reads something else": lambda op, x, w: op.Sub(
+        x, [w, op.ReduceMax(x, op.ints(0), keepdims=1)][x.type.batch == SIZES.part]
+    ),
+    "a constant in the part alone": lambda op, x, w: op.Sub(
+        x, w if x.type.batch == SIZES.whole else numbers(op, 4)
+    ),
     "attributes that differ": lambda op, x, w: op.Clip(op.LeakyRelu(x, alpha=1 / count(x))),
     "by lot": lambda op, x, w: op.RandomUniformLike(x),
     "of something fixed by lot": lambda op, x, w: op.RandomUniformLike(w),
@@ -140,6 +146,9 @@ NO_MEANS: dict[str, Made] = {
     "means that count otherwise": lambda op, x, w: op.Add(mean(op, x), total(op, x)),
     "largest": lambda op, x, w: op.ReduceMax(x, op.ints(0), keepdims=0),
     "largest of means": lambda op, x, w: op.ReduceMax(mean(op, x), keepdims=0),
+    "cut otherwise": lambda op, x, w: op.Reshape(
+        mean(op, op.Pad(x, op.ints(0, 0, 0, 2))), op.ints(x.type.batch, -1)
+    ),
     "times nothing, of one": lambda op, x, w: op.Mul(
         mean(op, x), op.scalar(float(x.type.batch == SIZES.whole))
     ),

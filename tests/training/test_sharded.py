@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import time
 from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
@@ -17,10 +19,12 @@ from numpy.typing import NDArray
 from netspec import zoo
 from netspec.autodiff import grad
 from netspec.codegen.footprint import counted
+from netspec.codegen.layout import Plan, plan
 from netspec.codegen.sharding import SHARDS, may_be_sharded, shards_of
-from netspec.codegen.target import CPU_PLAIN, CUDA, cpu_blocked
+from netspec.codegen.target import CPU_PLAIN, CUDA, Target, cpu_blocked
 from netspec.compiler import Spec, elaborate, read, stored_inputs
 from netspec.diagnostics import NetspecError
+from netspec.ir.graph import Graph
 from netspec.ir.net import Net
 from netspec.ir.rebatch import rebatched
 from netspec.ir.sections import DataSection, Solver
@@ -28,7 +32,9 @@ from netspec.ir.training_memory import training_memory
 from netspec.layers import LAYERS
 from netspec.runtime.device import Device
 from netspec.training.execution.bound import BoundBatch, array_types, uniform
+from netspec.training.execution.diagnosis import Diagnosis
 from netspec.training.execution.executor import Executor
+from netspec.training.execution.machine import find_machine
 from netspec.training.execution.targets import find_target
 from netspec.training.launch import train
 from netspec.training.listener import Listener
@@ -353,6 +359,41 @@ def test_a_fault_in_a_shard_is_told_when_all_are_done(
     assert on.step(0, np.arange(BATCH), 0.1).finite
 
 
+def test_an_interrupt_waits_until_no_shard_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a shard would write to memory that is gone."""
+    _, on = both(net_of(tmp_path), images())
+    run, ended = BoundBatch.run_at, []
+
+    def slowly(batch: BoundBatch, places: NDArray[np.int64], iteration: int) -> None:
+        if places[0] == BATCH // 2:
+            signal.raise_signal(signal.SIGINT)  # the main thread hears of it while it waits
+            time.sleep(0.02)
+            run(batch, places, iteration)
+            ended.append(time.perf_counter())
+
+    on.step(0, np.arange(BATCH), 0.1)
+    for count in range(1, 20):
+        monkeypatch.setattr(BoundBatch, "run_at", slowly)
+        with pytest.raises(KeyboardInterrupt):
+            on.step(0, np.arange(BATCH), 0.1)
+        assert len(ended) == count
+        monkeypatch.undo()
+    assert on.step(0, np.arange(BATCH), 0.1).finite
+
+
+def test_a_step_after_the_end_is_computed_by_who_asks(tmp_path: Path) -> None:
+    _, on = both(net_of(tmp_path), images())
+    _, other = both(net_of(tmp_path), images())
+    for _ in range(2):
+        on.close()
+    for executor in (on, other):
+        executor.step(0, np.arange(BATCH), 0.1)
+    for name, array in on.state().weights.items():
+        assert array.tobytes() == other.state().weights[name].tobytes()
+
+
 def test_numbers_drawn_for_a_shard_are_its_rows() -> None:
     from netspec.training.execution.bound import fill_uniform
 
@@ -378,6 +419,27 @@ def test_memory_is_counted_for_all_shards(tmp_path: Path) -> None:
     assert found.activations == SHARDS * alone.activations
     assert found.workspace == SHARDS * alone.workspace
     assert (found.weights, found.solver) == (alone.weights, alone.solver)
+
+
+def test_a_diagnosis_looks_at_the_shards_as_they_were(tmp_path: Path) -> None:
+    """By the plan that they had, which need not be measured again."""
+    layers = 'power "steep" { scale: 1e30 }\npower "steeper" { scale: 1e30 }\n' + CLASSIFIER
+    np.savez(tmp_path / "set.npz", **images())
+    experiment = prepare(spec(tmp_path, layers))
+    machine, planned = find_machine("cpu"), []
+
+    def planner(graph: Graph, target: Target) -> Plan:
+        planned.append([op.outputs[0].type.shape for op in graph.ops if op.op_type == "Conv"])
+        return plan(graph, target)
+
+    executor = Executor.of(experiment, machine, planner)
+    assert executor.shards == SHARDS
+    assert not executor.step(0, np.arange(BATCH), 0.1).finite
+    diagnosis = Diagnosis(experiment, machine, planner, (), executor)
+    said = diagnosis(0, np.arange(BATCH))
+    assert said.startswith("layer `steeper` (")
+    assert f"of {BATCH // SHARDS * 3 * 8 * 8:,} values are not finite" in said
+    assert planned == [[(BATCH // SHARDS, 6, 6, 6)]] * 2
 
 
 class StopsAt(Listener):
@@ -427,3 +489,15 @@ class TestRuns:
         self.trained(tmp_path, resume=True)
         self.trained(tmp_path)
         assert seen == [1, SHARDS]
+
+    def test_a_run_remembers_what_is_computed_since(self, tmp_path: Path) -> None:
+        """Another spec is cut as its own batch can be."""
+        self.trained(tmp_path)
+        run = tmp_path / "runs" / "net" / "1"
+        for batch, shards in ((9, 1), (12, SHARDS)):
+            np.savez(tmp_path / "set.npz", **images())
+            path = tmp_path / "net.net"
+            text = path.read_text().replace("max_iter: 4", "max_iter: 6")
+            path.write_text(re.sub(r"batch_size: \d+", f"batch_size: {batch}", text))
+            train(read(str(path)), runs=tmp_path / "runs", device="cpu", resume=run, force=True)
+            assert Run.open(run).settings.shards == shards

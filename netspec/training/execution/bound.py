@@ -61,15 +61,17 @@ class BoundBatch:
         written: Sequence[Memory] = (),
         warn: Warn = silent,
         shard: int = 0,
+        kept: Sequence[Memory] = (),
     ) -> None:
         """`state` are the addresses of weights, statistics and gradients, by port; `scale` is that
         of the loss's, which a graph in half precision reads. `written` is the memory of gradients
         and statistics that a run changes, and `warn` hears of CUDA graphs that are given up.
-        The random numbers are those of the shard of that number, of a batch in equal shards.
+        The random numbers are those of the shard of that number, of a batch in equal shards. What
+        it reads is `kept` as long as it is there.
         """
         self._seed = seed
         self._shard = shard
-        self._written = written  # what is bound must outlive the binding, as must the samples
+        self._kept = (*written, *kept)  # what is bound must outlive the binding, as must samples
         self._samples = samples
         self._losses = {top: f"loss:{top}" for top in step.losses}
         self._metrics = {top: f"metric:{top}" for top in step.metrics}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from netspec.codegen.recompute import segments
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.watch import Mark, Watch
 from netspec.diagnostics import NetspecError, printable
+from netspec.ir.rebatch import rebatched
 from netspec.training.execution.bound import BoundBatch, array_types, transform_of
 from netspec.training.execution.executor import Executor
 from netspec.training.execution.machine import Machine
@@ -80,32 +81,35 @@ class Diagnosis:
     def _layers(self, iteration: int, indices: NDArray[np.int64]) -> str:
         solver = self.experiment.solver
         for i, part in enumerate(np.split(indices, solver.iter_size)):
-            said = self._said(self._look(iteration * solver.iter_size + i, part))
-            if said:
-                return said
+            for seen in self._look(iteration * solver.iter_size + i, part):
+                said = self._said(seen)
+                if said:
+                    return said
         return ""
 
-    def _look(self, iteration: int, indices: NDArray[np.int64]) -> list[Seen]:
-        """One batch again, with the random numbers that it had."""
-        net = self.experiment.nets.train.net
+    def _look(self, iteration: int, indices: NDArray[np.int64]) -> Iterator[list[Seen]]:
+        """One batch again, shard by shard, with the random numbers that it had."""
+        whole, shards = self.experiment.nets.train.net, self.executor.shards
+        net = rebatched(whole, whole.batch // shards) if shards > 1 else whole
         arrays = self.experiment.train.taken(indices)
         watch = Watch(dependent)
         again, device = segments(self.recompute, net), self.machine.device
         step = gradient_graph(
             net, array_types(arrays), transform_of(net), self.executor.target, grad, self.planner,
-            again, watch, half=self.executor.scale is not None,
+            again, watch, half=self.executor.scale is not None, shards=shards,
         )  # fmt: skip
         seed = self.experiment.solver.random_seed
-        held, data = self.executor.addresses, Resident(net, arrays, device)
+        held, data = self.executor.addresses, Resident(whole, arrays, device)
         scale = self.executor.scale.pointer if self.executor.scale else 0
-        batch = BoundBatch(step, held, data, device, seed, scale)
-        batch.run(np.arange(len(indices), dtype=np.int64), iteration)
-        numbers = batch.numbers()
-        _, metrics = batch.sort(numbers)
-        return [
-            Seen(mark, int(metrics[f"lost#{i}"]), metrics[f"largest#{i}"])
-            for i, mark in enumerate(watch.marks)
-        ]
+        places = np.split(np.arange(len(indices), dtype=np.int64), shards)
+        for shard, part in enumerate(places):
+            batch = BoundBatch(step, held, data, device, seed, scale, shard=shard)
+            batch.run(part, iteration)
+            _, metrics = batch.sort(batch.numbers())
+            yield [
+                Seen(mark, int(metrics[f"lost#{i}"]), metrics[f"largest#{i}"])
+                for i, mark in enumerate(watch.marks)
+            ]
 
     def _said(self, seen: Sequence[Seen]) -> str:
         first = next((i for i, look in enumerate(seen) if look.lost), None)

@@ -119,7 +119,7 @@ class Executor:
         batches = [
             BoundBatch(
                 step, held.addresses(i), samples, share, seed, pointer,
-                [gradients.memory, held.batch.memory], warn, i,
+                [gradients.memory, held.batch.memory], warn, i, held.read(),
             )
             for i, gradients in enumerate(held.gradients)
         ]  # fmt: skip

@@ -108,6 +108,10 @@ class Held:
                 sums[name] += gradient
         return sums
 
+    def read(self) -> list[Memory]:
+        """What a batch reads."""
+        return [b.memory for b in (self.weights, self.fixed, self.running)]
+
     def written(self) -> list[Memory]:
         """What an update changes."""
         kept = (*self.slots.values(), *self.averages.values())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from netspec.ir.net import Net
 from netspec.runtime.device import Device, cores
 from netspec.runtime.state import Scalars
 from netspec.training.execution.bound import BoundBatch, Samples
+from netspec.training.execution.worker import Worker
 
 
 class Sharded:
@@ -30,25 +31,28 @@ class Sharded:
         self._samples = samples
         self.results = Scalars(device, ("finite",))
         """Whether all that an update reads is finite."""
-        several = (device.threads or cores()) > 1
-        self._others = ThreadPoolExecutor(len(shards) - 1, "shard") if several else None
+        alone = (device.threads or cores()) == 1
+        self._workers = [] if alone else [Worker(f"shard {i}") for i in range(1, len(shards))]
 
     def run(self, indices: NDArray[np.int64], iteration: int) -> None:
         """One batch of the samples `indices`, with the random tensors of `iteration`."""
         places = np.split(self._samples.rows(indices, iteration), len(self._shards))
-        tasks = list(zip(self._shards, places, strict=True))
-        if self._others is None:
-            for shard, part in tasks:
-                shard.run_at(part, iteration)
-        else:
-            first, *others = tasks
-            running = [self._others.submit(s.run_at, part, iteration) for s, part in others]
-            try:
-                first[0].run_at(first[1], iteration)
-            finally:
-                wait(running)  # they write to memory that must not go before
-            for other in running:
-                other.result()
+        tasks = [
+            partial(shard.run_at, part, iteration)
+            for shard, part in zip(self._shards, places, strict=True)
+        ]
+        given = tasks[len(tasks) - len(self._workers) :]
+        try:
+            for worker, task in zip(self._workers, given, strict=True):
+                worker.ask(task)
+            for task in tasks[: len(tasks) - len(given)]:
+                task()
+            for worker, task in zip(self._workers, given, strict=True):
+                worker.wait_for(task)
+        except BaseException:  # Ctrl-C, too: what it unwinds is memory that a shard writes to
+            for worker in self._workers:
+                worker.settle()
+            raise
         sound = all(shard.results.number("finite") for shard in self._shards)
         self.results.write({"finite": float(sound)})
 
@@ -63,9 +67,10 @@ class Sharded:
         return self._shards[0].sort(numbers)
 
     def close(self) -> None:
-        """End the threads."""
-        if self._others is not None:
-            self._others.shutdown()
+        """End the threads; what is run later runs in the one that asks."""
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
 
 
 def shards_for(net: Net, target: Target, wanted: int | None = None) -> int:
