@@ -129,6 +129,8 @@ CASES = [
     Case("log softmax", unary("LogSoftmax", axis=1), lambda x: x.log_softmax(1), [(6, 9)]),
     Case("gemm", unary("Gemm", transB=1), F.linear, [(4, 6), (5, 6), (5,)]),
     Case("matmul", unary("MatMul"), torch.matmul, [(2, 3, 4), (2, 4, 5)]),
+    Case("matmul, one matrix for all", unary("MatMul"), torch.matmul, [(2, 3, 4), (4, 5)]),
+    Case("matmul, of two axes", unary("MatMul"), torch.matmul, [(6, 2, 3, 4), (4, 5)]),
     Case(
         "fused matmul",
         unary("FusedMatMul", transA=1, transB=1, alpha=0.3),

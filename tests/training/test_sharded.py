@@ -245,6 +245,8 @@ LOSSES = {
     "fc { num_output: 3 }\nreduction { operation: SUM  loss_weight: 1 }": False,
     "fc { num_output: 3 }\nsoftmax { axis: 0 }\npower { power: 2 }\n"
     "reduction { operation: MEAN  loss_weight: 1 }": False,
+    'parameter "H" { shape: 3x3  filler { type: xavier } }\nfc { bottom: "data"  num_output: 3 }\n'
+    'infogain_loss { bottom: "fc1"  bottom: "label"  bottom: "H" }': True,
     "fc { num_output: 3 }\nbatch_norm\nsoftmax_loss": False,
     "fc { num_output: 3 }\nsoftmax_loss\nbatch_norm { bottom: \"data\" }": False,
 }  # fmt: skip

@@ -52,9 +52,10 @@ def gemm(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
 @vjp("MatMul")
 @vjp("FusedMatMul")
 def matmul(op: Ops, primal: Primal, y_bar: Value) -> list[Value | None]:
-    """For y = α·a·b over equal batch axes: ā = α·ȳ·bᵀ; b̄ = α·aᵀ·ȳ."""
+    """For y = α·a·b: ā = α·ȳ·bᵀ; b̄ = α·aᵀ·ȳ, summed over batch axes if b has none."""
     a, b = primal.node.inputs
     assert a is not None
     assert b is not None
-    assert a.type.shape[:-2] == b.type.shape[:-2], f"{primal.node.name}: batch axes differ"
-    return _factors(op.FusedMatMul, primal, y_bar, **primal.node.attrs)
+    assert b.type.shape[:-2] in (a.type.shape[:-2], ()), f"{primal.node.name}: batch axes differ"
+    a_bar, b_bar = _factors(op.FusedMatMul, primal, y_bar, **primal.node.attrs)
+    return [a_bar, b_bar and sum_to(op, b_bar, b.type.shape)]
