@@ -18,10 +18,6 @@ def worker() -> Worker:
     return Worker("some worker")
 
 
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "some worker"]
-
-
 def test_in_turn_and_elsewhere(worker: Worker) -> None:
     seen: list[tuple[int, int]] = []
     tasks = [partial(lambda i: seen.append((i, threading.get_ident())), i) for i in range(5)]
@@ -53,20 +49,19 @@ def test_settled_is_idle(worker: Worker) -> None:
     assert ended == [0, 1, 2]
 
 
-def test_the_thread_ends_when_it_is_told_to_or_nobody_has_it(worker: Worker) -> None:
-    before = len(threads())
-    assert before >= 1
-    other = Worker("some worker")
-    assert len(threads()) == before + 1
-    other.end()
-    kept = weakref.ref(Worker("some worker"))
+def test_the_thread_ends_when_it_is_told_to_or_nobody_has_it() -> None:
+    told, dropped = Worker("told"), Worker("dropped")
+    threads = {thread.name: thread for thread in threading.enumerate()}
+    ends = [threads["told"], threads["dropped"]]
+    assert all(thread.is_alive() for thread in ends)
+    told.end()
+    kept = weakref.ref(dropped)
+    del dropped
     gc.collect()
     assert kept() is None
-    for _ in range(200):
-        if len(threads()) == before:
-            break
-        time.sleep(0.01)
-    assert len(threads()) == before
+    for thread in ends:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_what_a_task_holds_goes_with_it(worker: Worker) -> None:
