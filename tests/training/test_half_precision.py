@@ -13,6 +13,7 @@ from fakes import SOLVER, Fake, go, make
 
 from netspec.codegen.target import CPU_PLAIN
 from netspec.compiler import elaborate, read
+from netspec.training.execution import scaling
 from netspec.training.execution.executor import Executor
 from netspec.training.execution.machine import find_machine
 from netspec.training.launch import train
@@ -213,3 +214,22 @@ def test_lenet_reaches_what_it_reaches_in_float32(tmp_path: Path) -> None:
         reached.append(outcome.test["accuracy1"])
     assert min(reached) > 0.96
     assert reached[1] == pytest.approx(reached[0], abs=0.005)
+
+
+def test_what_is_divided_is_what_a_recorded_graph_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several batches in an iteration that is their sum, and not the last one's gradients."""
+    path = spec(tmp_path)
+    path.write_text(path.read_text().replace("precision: FP16", "precision: FP16  iter_size: 2"))
+    told: list[Any] = []
+    loaded = scaling.loaded
+
+    def seen(*arguments: Any, **options: Any) -> Any:
+        told.append(arguments[3])
+        return loaded(*arguments, **options)
+
+    monkeypatch.setattr(scaling, "loaded", seen)
+    held = executor(path).held
+    assert [memory.pointer for memory in told[0]] == [held.totals[0].memory.pointer]
+    assert held.totals[0] not in held.gradients

@@ -50,7 +50,7 @@ class Held:
         self.weights = FlatBuffer(trained, device)
         self.gradients = [FlatBuffer(trained, device) for _ in range(shards)]
         """Those of a batch are the sum of its shards'."""
-        self._totals = [FlatBuffer(trained, device)] if several else self.gradients
+        self.totals = [FlatBuffer(trained, device)] if several else self.gradients
         """What the gradients of an iteration are the sum of."""
         self.slots = {slot: FlatBuffer(trained, device) for slot in slots}
         self.fixed = FlatBuffer(Layout.of({"frozen": frozen}), device)
@@ -102,7 +102,7 @@ class Held:
 
     def summed_gradients(self) -> dict[str, NDArray[np.float32]]:
         """Those that an update takes: of all shards of all batches of an iteration."""
-        sums, *others = (buffer.dump() for buffer in self._totals)
+        sums, *others = (buffer.dump() for buffer in self.totals)
         for other in others:
             for name, gradient in other.items():
                 sums[name] += gradient
@@ -143,7 +143,7 @@ class Held:
 
     def updated_addresses(self) -> dict[str, int]:
         """Each group's address, by the port of the update's graph."""
-        trained = {"weights": self.weights, **_ports(self._totals), **self.slots}
+        trained = {"weights": self.weights, **_ports(self.totals), **self.slots}
         folded = {"running": self.running, "batch": self.folded}
         for means, kind in zip((trained, folded), self.averages, strict=False):
             means[kind] = self.averages[kind]
@@ -151,13 +151,13 @@ class Held:
 
     def accumulated_addresses(self) -> dict[str, int]:
         """The same, by the port of the graph that adds up batches."""
-        (total,) = self._totals
+        (total,) = self.totals
         trained = {"total": total, **_ports(self.gradients)}
         return self._groups(trained, {"folded": self.folded, "batch": self.batch})
 
     def accumulated(self) -> list[Memory]:
         """What adding up batches changes."""
-        return [*(total.memory for total in self._totals), self.folded.memory]
+        return [*(total.memory for total in self.totals), self.folded.memory]
 
     def _groups(
         self, trained: Mapping[str, FlatBuffer], folded: Mapping[str, FlatBuffer]

@@ -37,11 +37,12 @@ class LossScale:
         at |= held.updated_addresses()
         addresses = at | {f"next:{name}": pointer for name, pointer in at.items()}
         addresses["finite"] = finite
+        (total,) = held.totals  # half precision is computed in no shards
         division = self._scaling.division_graph(held.weight_groups)
         update = self._scaling.update_graph()
         self._divide, self._update = (
             loaded(step, self._device, addresses, [memory], in_place=True, warn=warn)
-            for step, memory in ((division, held.gradients[0].memory), (update, self._held.memory))
+            for step, memory in ((division, total.memory), (update, self._held.memory))
         )
 
     def divide(self) -> None:
