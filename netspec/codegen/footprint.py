@@ -8,12 +8,11 @@ from dataclasses import replace
 from netspec.codegen.arena import arena_bytes
 from netspec.codegen.memory import peak
 from netspec.codegen.precision import suited
-from netspec.codegen.sharding import shards_of
+from netspec.codegen.sharding import part_of, shards_of
 from netspec.codegen.step import Differentiate, gradient_graph
 from netspec.codegen.target import Target
 from netspec.ir.forward_memory import FLOAT
 from netspec.ir.net import Net
-from netspec.ir.rebatch import rebatched
 from netspec.ir.training_memory import TrainingMemory
 from netspec.ir.transform import Transform
 from netspec.ir.types import TensorType
@@ -37,7 +36,7 @@ def counted(
     half = net.solver is not None and net.solver.precision == "FP16"
     target = suited(target, net.solver)
     shards = shards_of(net, target)
-    part = rebatched(net, net.batch // shards) if shards > 1 else net
+    part = part_of(net, shards)
     step = gradient_graph(part, stored, transform, target, grad, half=half, shards=shards)
     alive = peak(step.graph).activations
     trained = FLOAT * sum(p.numel for p in net.parameters if not p.frozen)

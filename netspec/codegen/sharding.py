@@ -46,6 +46,11 @@ def _pays(net: Net, target: Target) -> bool:
     return (SHARDS - 1) * trained <= _MEMORY * estimate.activations
 
 
+def part_of(net: Net, shards: int) -> Net:
+    """The net of one shard; of one alone the net itself. ShapeError as `rebatched` raises it."""
+    return net if shards == 1 else rebatched(net, net.batch // shards)
+
+
 def may_be_sharded(net: Net, shards: int) -> bool:
     """Whether the losses and metrics of a batch are the means of those of its shards.
 
@@ -59,7 +64,7 @@ def may_be_sharded(net: Net, shards: int) -> bool:
     if net.batch % shards or net.hung is not None or half or transform.mixup or transform.cutmix:
         return False
     try:
-        part = rebatched(net, net.batch // shards)
+        part = part_of(net, shards)
     except ShapeError:
         return False
     whole = lower(net)

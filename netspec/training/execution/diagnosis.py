@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from netspec.autodiff import dependent, grad
 from netspec.codegen.layout import Planner
 from netspec.codegen.recompute import segments
+from netspec.codegen.sharding import part_of
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.watch import Mark, Watch
 from netspec.diagnostics import NetspecError, printable
-from netspec.ir.rebatch import rebatched
 from netspec.training.execution.bound import BoundBatch, array_types, transform_of
 from netspec.training.execution.executor import Executor
 from netspec.training.execution.machine import Machine
@@ -90,7 +90,7 @@ class Diagnosis:
     def _look(self, iteration: int, indices: NDArray[np.int64]) -> Iterator[list[Seen]]:
         """One batch again, shard by shard, with the random numbers that it had."""
         whole, shards = self.experiment.nets.train.net, self.executor.shards
-        net = rebatched(whole, whole.batch // shards) if shards > 1 else whole
+        net = part_of(whole, shards)
         arrays = self.experiment.train.taken(indices)
         watch = Watch(dependent)
         again, device = segments(self.recompute, net), self.machine.device

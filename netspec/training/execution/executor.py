@@ -14,6 +14,7 @@ from netspec.codegen.layout import Planner, plan
 from netspec.codegen.precision import suited
 from netspec.codegen.recompute import segments
 from netspec.codegen.scaling import LossScaling
+from netspec.codegen.sharding import part_of
 from netspec.codegen.solvers import update_rule
 from netspec.codegen.step import gradient_graph
 from netspec.codegen.target import Target
@@ -21,7 +22,6 @@ from netspec.data.order import Batches
 from netspec.data.prefetch import Ahead
 from netspec.diagnostics import DataError
 from netspec.ir.net import Net
-from netspec.ir.rebatch import rebatched
 from netspec.runtime.device import Device, choose_device
 from netspec.runtime.state import FlatBuffer
 from netspec.training.execution.accumulation import Accumulated
@@ -95,7 +95,7 @@ class Executor:
         self.target = suited(target or target_for(self.device), train.solver)
         self.shards = shards_for(train, self.target, shards)
         """In how many parts a batch is computed."""
-        part = rebatched(train, train.batch // self.shards) if self.shards > 1 else train
+        part = part_of(train, self.shards)
         scaling = LossScaling.of(train.solver)
         step = gradient_graph(
             part, types, transform, self.target, grad, planner, again,
