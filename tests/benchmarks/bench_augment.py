@@ -22,8 +22,9 @@ from netspec.ir.net import Net
 from netspec.ir.transform import Transform
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
-from netspec.training.execution.bound import array_types, uniform
+from netspec.training.execution.bound import array_types
 from netspec.training.execution.executor import Executor
+from netspec.training.execution.randoms import uniform
 
 ROUNDS, STEPS = 20, 3
 WANTED = 0.15

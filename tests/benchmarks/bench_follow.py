@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from netspec.compiler import read
 from netspec.ir.schedule import Course, learning_rate
-from netspec.training.execution.bound import uniform
 from netspec.training.execution.executor import Executor
 from netspec.training.execution.machine import find_machine
+from netspec.training.execution.randoms import uniform
 from netspec.training.setup.experiment import Experiment, prepare
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10-12k-jpg.zip"

@@ -12,7 +12,7 @@ import pytest
 from augmented import augmented
 
 from netspec.ir.transform import Transform
-from netspec.training.execution.bound import uniform
+from netspec.training.execution.randoms import uniform
 
 Array = npt.NDArray[Any]
 

@@ -18,8 +18,8 @@ from netspec.diagnostics import DataError, UsageError
 from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.runtime.device import Device
-from netspec.training.execution.bound import uniform
 from netspec.training.execution.executor import Executor
+from netspec.training.execution.randoms import uniform
 from netspec.training.execution.targets import find_target
 from netspec.training.launch import train
 from netspec.training.listener import Listener

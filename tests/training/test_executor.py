@@ -21,8 +21,8 @@ from netspec.ir.transform import Transform
 from netspec.ir.types import Shape, TensorType
 from netspec.layers import LAYERS
 from netspec.runtime.state import Binding
-from netspec.training.execution.bound import uniform
 from netspec.training.execution.executor import Executor
+from netspec.training.execution.randoms import uniform
 from netspec.training.execution.targets import find_target
 from netspec.training.runs.checkpoint import State
 

@@ -25,8 +25,8 @@ from netspec.ir.stored import stored_inputs
 from netspec.ir.views import Views
 from netspec.runtime.classifier import Classifier
 from netspec.runtime.device import Device, choose_device
-from netspec.training.execution.bound import uniform
 from netspec.training.execution.executor import Executor
+from netspec.training.execution.randoms import uniform
 from netspec.training.execution.targets import find_target
 from netspec.training.launch import train
 from netspec.training.listener import Listener

@@ -31,10 +31,11 @@ from netspec.ir.sections import DataSection, Solver
 from netspec.ir.training_memory import training_memory
 from netspec.layers import LAYERS
 from netspec.runtime.device import Device
-from netspec.training.execution.bound import BoundBatch, array_types, uniform
+from netspec.training.execution.bound import BoundBatch, array_types
 from netspec.training.execution.diagnosis import Diagnosis
 from netspec.training.execution.executor import Executor
 from netspec.training.execution.machine import find_machine
+from netspec.training.execution.randoms import uniform
 from netspec.training.execution.targets import find_target
 from netspec.training.launch import train
 from netspec.training.listener import Listener
@@ -397,7 +398,7 @@ def test_a_step_after_the_end_is_computed_by_who_asks(tmp_path: Path) -> None:
 
 
 def test_numbers_drawn_for_a_shard_are_its_rows() -> None:
-    from netspec.training.execution.bound import fill_uniform
+    from netspec.training.execution.randoms import fill_uniform
 
     whole = uniform(5, 7, "drop", (6, 5000))
     part = np.empty((2, 5000), np.float32)

@@ -16,19 +16,15 @@ from netspec.codegen.update import (
     WeightGroup,
     update_graph,
 )
-from netspec.data.order import key, philox
 from netspec.ir.measured import read_beside
 from netspec.ir.net import Net
 from netspec.ir.transform import Transform
-from netspec.ir.types import Shape, TensorType
+from netspec.ir.types import TensorType
 from netspec.runtime.device import Device
 from netspec.runtime.state import Feed, Memory, Scalars
 from netspec.training.execution.mixture import drawn_mixture
+from netspec.training.execution.randoms import Randoms
 from netspec.training.execution.recorded import Warn, loaded, silent
-
-_TO_UNIT = np.float32(2.0**-24)
-_BLOCK = 2**15
-"""Random numbers that are made at a time, few enough to stay in the L2 cache meanwhile."""
 
 
 class Samples(Protocol):
@@ -70,15 +66,13 @@ class BoundBatch:
         it reads is `kept` as long as it is there.
         """
         self._seed = seed
-        self._shard = shard
         self._kept = (*written, *kept)  # what is bound must outlive the binding, as must samples
         self._samples = samples
         self._losses = {top: f"loss:{top}" for top in step.losses}
         self._metrics = {top: f"metric:{top}" for top in step.metrics}
         self._indices = Feed(device, step.indices.type.shape, np.int64)
-        self._randoms = {
-            name: Feed(device, v.type.shape, np.float32) for name, v in step.randoms.items()
-        }
+        shapes = {name: value.type.shape for name, value in step.randoms.items()}
+        self._randoms = Randoms(shapes, device, seed, shard)
         self._mix = step.mix
         self._mixture = {
             name: Feed(device, v.type.shape, v.type.dtype)
@@ -90,7 +84,7 @@ class BoundBatch:
         addresses = {
             **state,
             **{f"array:{name}": memory.pointer for name, memory in samples.memory.items()},
-            **{f"random:{name}": feed.pointer for name, feed in self._randoms.items()},
+            **{f"random:{name}": pointer for name, pointer in self._randoms.pointers.items()},
             **{f"mix:{name}": feed.pointer for name, feed in self._mixture.items()},
             **self.results.pointers,
             "scale": scale,
@@ -109,10 +103,7 @@ class BoundBatch:
         assert places.shape == host.shape, (places.shape, host.shape)
         host[...] = places
         self._indices.send()
-        for name, feed in self._randoms.items():
-            begin = self._shard * feed.host.size
-            fill_uniform(feed.host, self._seed, iteration, name, begin)
-            feed.send()
+        self._randoms.send(iteration)
         if self._mix is not None:
             for name, drawn in drawn_mixture(self._mix, self._seed, iteration).items():
                 self._mixture[name].host[...] = drawn
@@ -194,25 +185,3 @@ def array_types(arrays: Mapping[str, Memory | NDArray[Any]]) -> dict[str, Tensor
 def transform_of(net: Net) -> Transform:
     """The transform of the net's data section."""
     return net.data.transform if net.data else Transform()
-
-
-def uniform(seed: int, iteration: int, layer: str, shape: Shape) -> NDArray[np.float32]:
-    """Multiples of 2^-24 in [0, 1), each from seed, iteration, layer and its own number."""
-    drawn = np.empty(shape, np.float32)
-    fill_uniform(drawn, seed, iteration, layer)
-    return drawn
-
-
-def fill_uniform(
-    out: NDArray[np.float32], seed: int, iteration: int, layer: str, begin: int = 0
-) -> None:
-    """Overwrite a contiguous array with what `uniform` gives for its shape, from `begin` on."""
-    assert out.flags.c_contiguous
-    flat = out.reshape(-1)
-    stream = key(seed, "random", iteration, layer)
-    for start in range(0, flat.size, _BLOCK):
-        block = flat[start : start + _BLOCK]
-        words = philox(stream, begin + start, block.size)
-        words >>= np.uint32(8)
-        block[...] = words
-        block *= _TO_UNIT

@@ -22,7 +22,8 @@ from netspec.ir.types import size
 from netspec.report.raster import Reach, reach, to_bytes
 from netspec.runtime.device import choose_device
 from netspec.runtime.session import make_session
-from netspec.training.execution.bound import array_types, uniform
+from netspec.training.execution.bound import array_types
+from netspec.training.execution.randoms import uniform
 from netspec.training.setup.opening import first_batch, open_training
 
 Images = NDArray[np.uint8]
