@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from netspec.codegen.builder import Builder
+from netspec.codegen.target import Kind
 from netspec.ir.graph import Graph, Op, Value
 from netspec.ir.phrases import pad
 
@@ -29,6 +30,8 @@ class Sight:
     """Who reads a value."""
     ahead: frozenset[Value] = frozenset()
     """Values that will be blocked, as far as that is known; for who makes a value for others."""
+    kind: Kind = "cpu"
+    """Of the device."""
 
     def any_blocked(self, *values: Value | None) -> bool:
         return any(v in self.blocked for v in values)

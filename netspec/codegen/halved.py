@@ -13,8 +13,8 @@ from netspec.ir.graph import Graph, Op, Value
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "FusedMatMul", "Gemm", "MatMul"})
 _FOLLOWING = frozenset(
     {
-        "Concat", "Expand", "Identity", "LeakyRelu", "MaxPool", "Pad", "Relu", "Reshape", "Sigmoid",
-        "Slice", "Split", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze",
+        "Concat", "Expand", "Gather", "Identity", "LeakyRelu", "MaxPool", "Pad", "Relu", "Reshape",
+        "Sigmoid", "Slice", "Split", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze",
     }
 )  # fmt: skip
 """Operators that move what they read or bend it, which may as well come behind the rounding."""

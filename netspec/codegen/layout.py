@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from netspec.codegen.formulation import Epilogue, Formulation, Sight
@@ -36,11 +36,12 @@ def plan(graph: Graph, target: Target, choose: Choose = BY_RULES) -> Plan:
     on whole blocks, follows its inputs. All else reads plain values and makes them.
     """
     readers = consumers(graph.ops)
-    chosen, blocked = _walk(graph, Sight(target.block, set(), readers), choose)
+    sight = Sight(target.block, set(), readers, kind=target.kind)
+    chosen, blocked = _walk(graph, sight, choose)
     if any(_makes_for_others(node, chosen) for node in graph.ops):
         # A value that lives as its readers like best: now it is known what else they read.
-        ahead = Sight(target.block, set(), readers, frozenset(blocked))
-        chosen, blocked = _walk(graph, ahead, choose)
+        again = replace(sight, blocked=set(), ahead=frozenset(blocked))
+        chosen, blocked = _walk(graph, again, choose)
     return Plan(chosen, frozenset(blocked), _epilogues(graph, chosen, readers, blocked))
 
 

@@ -1,4 +1,8 @@
-"""The gradients of a convolution by transposed convolution and by products, tap by tap."""
+"""The gradients of a convolution by transposed convolution and by products.
+
+Those of the filters come tap by tap, or all at once from columns: every cell of x as often as
+windows read it. Columns take few operators and, for a while, much memory.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ from collections.abc import Sequence
 from itertools import product
 from math import prod
 
-from netspec.codegen.formulation import Forms, formulation
+import numpy as np
+import numpy.typing as npt
+
+from netspec.codegen.formulation import Forms, Sight, formulation
 from netspec.codegen.formulations.plain.shape import PARTS, joined
 from netspec.codegen.formulations.slide import Slide
 from netspec.ir.graph import Op, Ops, Value
@@ -15,6 +22,8 @@ from netspec.ir.types import Shape
 
 _FEW_CHANNELS = 4
 """Up to here a product per tap is too narrow to be worth its call: LeNet's first 2.5 ms, or 0.5."""
+_COLUMNS = 2**26
+"""Cells of columns that are made at once: 256 MiB, where taps allow it."""
 
 
 @formulation("ConvGradInput", "transposed")
@@ -32,6 +41,29 @@ def taps(forms: Forms, node: Op) -> Sequence[Value]:
     """
     x, y_bar = (forms.plain(v) for v in node.inputs if v)
     return (_filters(forms.op, Slide.of(node), x, y_bar, node.attrs["shape"]),)
+
+
+def _by_groups(_: Sight, node: Op) -> bool:
+    """Whether several filters read the same channels; depthwise ones have no product."""
+    m, c, *_ = node.attrs["shape"]
+    return bool(m > node.attrs.get("group", 1) or c > 1)
+
+
+@formulation("ConvGradWeight", "columns", accepts=_by_groups)
+def columns(forms: Forms, node: Op) -> Sequence[Value]:
+    """w̄: ȳ times columns of x, image by image, and the sum of that."""
+    x, y_bar = (forms.plain(v) for v in node.inputs if v)
+    return (_by_columns(forms.op, Slide.of(node), x, y_bar, node.attrs["shape"], beside=False),)
+
+
+@formulation("ConvGradWeight", "columns beside", accepts=_by_groups)
+def columns_beside(forms: Forms, node: Op) -> Sequence[Value]:
+    """w̄: ȳ times columns of x, the images side by side: the product does their sum.
+
+    That is worth laying out both anew where a product per image would make more than it reads.
+    """
+    x, y_bar = (forms.plain(v) for v in node.inputs if v)
+    return (_by_columns(forms.op, Slide.of(node), x, y_bar, node.attrs["shape"], beside=True),)
 
 
 def _slide_back(op: Ops, window: Slide, extent: Shape, w: Value, y_bar: Value) -> Value:
@@ -113,6 +145,47 @@ def _products(
         part = part if beside else sum_over(op, part, [0])
         parts.append(reshape(op, part, m, len(columns), c))
     return parts
+
+
+def _by_columns(
+    op: Ops, window: Slide, x: Value, y_bar: Value, shape: Shape, *, beside: bool
+) -> Value:
+    n, group, (m, c, *_) = y_bar.type.batch, window.group, shape
+    x = pad(op, x, window.pad, window.pad)
+    met = _cells_met(window, x.type.spatial, y_bar.type.spatial)
+    plane, cells = prod(x.type.spatial), met.shape[1]
+    lead: Shape = (n, group)
+    flat = reshape(op, x, n, group * c, plane)
+    if beside:
+        x, y_bar = (op.Transpose(v, perm=(1, 0, *range(2, len(shape)))) for v in (x, y_bar))
+        lead, cells = (group,), n * cells
+        flat = reshape(op, x, group * c, n * plane)
+    left = reshape(op, y_bar, *lead, m // group, cells)
+    run = max(1, _COLUMNS // (prod(lead) * c * cells))
+    parts = []
+    for first in range(0, len(met), run):
+        at = met[first : first + run]
+        where = op.constant(at)
+        if beside:  # counted on the device: a table of all images would be a large constant
+            images = np.arange(0, n * plane, plane, dtype=np.int32).reshape(n, 1)
+            where = op.Add(op.constant(at[:, None]), op.constant(images))
+        right = op.Gather(flat, where, axis=len(flat.type.shape) - 1)
+        right = reshape(op, right, *lead, c * len(at), cells)
+        part = op.FusedMatMul(left, right, transB=1)
+        part = part if beside else sum_over(op, part, [0])
+        parts.append(reshape(op, part, m, c, len(at)))
+    return reshape(op, joined(op, parts, axis=2), *shape)
+
+
+def _cells_met(window: Slide, plane: Shape, extent: Shape) -> npt.NDArray[np.int32]:
+    """taps x windows: which cell of a padded plane a tap meets in each window, counted through."""
+    met = np.zeros((1, 1), np.int64)
+    spans = zip(window.kernel, window.dilation, extent, window.stride, plane, strict=True)
+    for kernel, dilation, windows, stride, length in spans:
+        cells = np.add.outer(np.arange(kernel) * dilation, np.arange(windows) * stride)
+        met = met[:, None, :, None] * length + cells[None, :, None, :]
+        met = met.reshape(met.shape[0] * kernel, -1)
+    return met.astype(np.int32)
 
 
 def _met(op: Ops, window: Slide, x: Value, tap: Shape, y_bar: Value) -> Value:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from netspec.codegen.formulation import Forms, Sight, formulation
 from netspec.codegen.formulations.normalized import Normalized, keep_normalized, normalized
 from netspec.codegen.formulations.roots import power
@@ -58,6 +60,78 @@ def batch_normalization_grad(forms: Forms, node: Op) -> Sequence[Value]:
     x_bar = op.Add(op.Mul(cells, kept.factor), pulled)
     sums = (reshape(op, op.Mul(v, count), channels) for v in (slope, share))
     return x_bar, *sums
+
+
+def _images(_: Sight, node: Op) -> bool:
+    x = node.inputs[1] if node.op_type == "BatchNormalizationGrad" else node.inputs[0]
+    assert x is not None
+    return len(x.type.shape) == 4
+
+
+@formulation(
+    "BatchNormalization",
+    "affine",
+    accepts=lambda sight, node: by_batch(sight, node) and _images(sight, node),
+)
+def batch_normalization_affine(forms: Forms, node: Op) -> Sequence[Value]:
+    """y = (c - mean(c))·scale/σ + bias in one pass, as inference has it; c = x - mean(x)."""
+    x, scale, bias, *_ = (forms.plain(v) for v in node.inputs if v)
+    op = forms.op
+    origin = _mean_by_cells(op, x)
+    centred = op.Sub(x, _spread(op, origin, x))
+    offset = _mean_by_cells(op, centred)
+    squares = _mean_by_cells(op, op.Mul(centred, centred))
+    variance = op.Sub(squares, op.Mul(offset, offset))
+    inverse = op.Reciprocal(op.Sqrt(op.Add(variance, op.scalar(node.attrs["epsilon"]))))
+    y = _affine(op, node, centred, scale, bias, offset, variance)
+    _, mean, _ = node.outputs
+    spread = (_spread(op, v, x) for v in (offset, inverse, op.Mul(scale, inverse)))
+    keep_normalized(forms, mean, Normalized(centred, *spread))
+    return y, op.Add(origin, offset), variance
+
+
+@formulation("BatchNormalizationGrad", "affine", accepts=_images)
+def batch_normalization_grad_affine(forms: Forms, node: Op) -> Sequence[Value]:
+    """x̄ = scale/σ·(u - mean(u)) in one pass, u = ȳ - c·mean(ȳ·x̂)/σ."""
+    y_bar, x, scale, mean, variance = node.inputs
+    assert y_bar is not None
+    assert x is not None
+    assert scale is not None
+    assert mean is not None
+    assert variance is not None
+    op, channels, cells = forms.op, x.type.channels, forms.plain(y_bar)
+    kept = normalized(forms, mean)
+    offset, inverse = (reshape(op, v, channels) for v in (kept.offset, kept.inverse))
+    share = _mean_by_cells(op, cells)
+    felt = op.Sub(_mean_by_cells(op, op.Mul(cells, kept.centred)), op.Mul(offset, share))
+    slope = op.Mul(felt, inverse)  # mean(ȳ·x̂)
+    pull = op.Mul(inverse, slope)
+    u = op.Sub(cells, op.Mul(kept.centred, _spread(op, pull, x)))
+    centre = op.Sub(share, op.Mul(pull, offset))
+    none = op.constant(np.zeros(channels, np.float32))
+    x_bar = _affine(op, node, u, forms.plain(scale), none, centre, forms.plain(variance))
+    count = op.scalar(x.type.numel // channels)
+    return x_bar, op.Mul(slope, count), op.Mul(share, count)
+
+
+def _affine(
+    op: Ops, node: Op, x: Value, scale: Value, bias: Value, mean: Value, variance: Value
+) -> Value:
+    """(x - mean)·scale/√(variance + ε) + bias: a kernel of cuDNN's."""
+    y: Value = op.BatchNormalization(x, scale, bias, mean, variance, epsilon=node.attrs["epsilon"])
+    return y
+
+
+def _mean_by_cells(op: Ops, x: Value) -> Value:
+    """The mean of every channel, over the batch and then the plane.
+
+    CUDA reads rows that lie side by side faster than it sums the cells of small planes, one after
+    the other: 32x2048x7x7 in 13 µs for 29. And one division does for both.
+    """
+    by_cell = op.ReduceSum(x, op.ints(0), keepdims=1)
+    total = reshape(op, op.ReduceSum(by_cell, op.ints(2, 3), keepdims=0), x.type.channels)
+    mean: Value = op.Mul(total, op.scalar(x.type.channels / x.type.numel))
+    return mean
 
 
 def _spread(op: Ops, vector: Value, x: Value) -> Value:
