@@ -78,7 +78,7 @@ _GRAPHS: dict[str, bool | Literal["auto"]] = {"auto": "auto", "on": True, "off":
     help="Keep CUDA from rounding the factors of products to 10 bits of mantissa.",
 )  # fmt: skip
 @click.option(
-    "--cuda-graph", type=click.Choice(["auto", "on", "off"]), default="off", show_default=True,
+    "--cuda-graph", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
     help="Let CUDA record each graph once and replay it; `auto`: if that gives what plain runs do.",
 )  # fmt: skip
 @reader_options

@@ -46,7 +46,7 @@ def train(
     threads: int | None = None,
     recompute: Sequence[str] = (),
     tf32: bool = True,
-    cuda_graphs: bool | Literal["auto"] = False,
+    cuda_graphs: bool | Literal["auto"] = "auto",
     autotune: bool = False,
     snapshots: Callable[[Experiment], Snapshot] | None = None,
     weights: Sequence[str | Path] = (),

@@ -22,7 +22,7 @@ def test_its_checks_hold_on_the_cpu() -> None:
     said = run("--dry-run", "--small")
     table = said.stdout.splitlines()
     assert said.returncode == 0, said.stdout + said.stderr
-    assert len(table) == 8
+    assert len(table) == 13
     assert all(line.startswith("ok ") for line in table)
 
 
