@@ -26,7 +26,7 @@ from netspec.training.runs.checkpoint import Progress
 from netspec.training.runs.results import write_results
 from netspec.training.runs.run import Model, Run
 from netspec.training.runs.snapshot import Snapshot
-from netspec.training.signals import Signals
+from netspec.training.signals import CutShort, Signals
 from netspec.training.stopping import ending, judged, reopened, why_ended
 
 _PATIENCE = 3
@@ -189,7 +189,11 @@ class _Loop:
         """One iteration, and whether it was a good one."""
         before = self.progress
         rate = self.rate(before.iteration)
-        result = self.executor.step(before.iteration, self.indices(before.iteration), rate)
+        samples = self.indices(before.iteration)
+        try:
+            result = self.executor.step(before.iteration, samples, rate, lambda: self.signals.stop)
+        except CutShort:
+            return  # and with it the training, as after a whole step
         done = before.iteration + 1
         change: dict[str, Any]
         if result.finite:

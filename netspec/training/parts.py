@@ -17,7 +17,12 @@ Diagnose: TypeAlias = Callable[[int, NDArray[Any]], str]
 class Executor(Protocol):
     """Runs steps; the one part that holds tensors."""
 
-    def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Step: ...
+    def step(
+        self, iteration: int, indices: NDArray[Any], rate: float, stopped: Callable[[], bool]
+    ) -> Step:
+        """An iteration; CutShort, and nothing changed, if it is `stopped` between its batches."""
+        ...
+
     def evaluate(self, batches: int | None) -> Scores:
         """The test data's, or those of so many batches of it.
 

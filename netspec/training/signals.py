@@ -11,6 +11,15 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
+class CutShort(Exception):
+    """A signal came between the batches of an iteration: it has changed nothing, and is not done."""
+
+
+def never() -> bool:
+    """Nobody wishes to stop."""
+    return False
+
+
 class _Abandoned(BaseException):
     """A signal cut work short."""
 

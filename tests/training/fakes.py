@@ -54,7 +54,9 @@ class Fake:
     v: NDArray[np.float32] = field(default_factory=lambda: np.zeros(5, np.float32))
     mean: NDArray[np.float32] = field(default_factory=lambda: np.zeros((), np.float32))
 
-    def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Any:
+    def step(
+        self, iteration: int, indices: NDArray[Any], rate: float, stopped: Callable[[], bool]
+    ) -> Any:
         self.before_step(iteration)
         losses = {"a": float(self.w.sum()), "b": 1.0}
         if iteration in self.bad:

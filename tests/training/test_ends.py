@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,12 +36,14 @@ class Staged(Fake):
     seen: list[tuple[int, ...]] = field(default_factory=list)
     done: int = 0
 
-    def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Any:
+    def step(
+        self, iteration: int, indices: NDArray[Any], rate: float, stopped: Callable[[], bool]
+    ) -> Any:
         self.rates.append(rate)
         self.seen.append(tuple(indices))
         self.done = iteration + 1
         self.bad = frozenset({iteration} if iteration >= self.wild and rate > self.bound else ())
-        return super().step(iteration, indices, rate)
+        return super().step(iteration, indices, rate, stopped)
 
     def state(self) -> State:
         known = super().state()
@@ -217,9 +219,11 @@ def test_a_training_that_diverges_goes_back(tmp_path: Path) -> None:
 def test_a_rollback_may_leave_batches_out(tmp_path: Path) -> None:
     fake = Staged(wild=6, bound=1.0)
 
-    def step(iteration: int, indices: NDArray[Any], rate: float) -> Any:
+    def step(
+        iteration: int, indices: NDArray[Any], rate: float, stopped: Callable[[], bool]
+    ) -> Any:
         fake.bound = 0.0 if tuple(indices) in poison else 1.0
-        return Staged.step(fake, iteration, indices, rate)
+        return Staged.step(fake, iteration, indices, rate, stopped)
 
     whole = Staged()
     go(make(tmp_path), whole, length=20, solver=asking(max_iter=20, **FIXED))
@@ -254,8 +258,10 @@ def test_weights_that_are_lost_are_not_written(tmp_path: Path) -> None:
     run, fake = make(tmp_path), Fake()
     step = fake.step
 
-    def overflow(iteration: int, indices: NDArray[Any], rate: float) -> Any:
-        found = step(iteration, indices, rate)
+    def overflow(
+        iteration: int, indices: NDArray[Any], rate: float, stopped: Callable[[], bool]
+    ) -> Any:
+        found = step(iteration, indices, rate, stopped)
         if iteration == LENGTH - 1:
             fake.w = fake.w + np.float32(np.inf)
         return found
@@ -270,8 +276,10 @@ def test_no_anchor_has_lost_weights(tmp_path: Path) -> None:
     run, fake = make(tmp_path), Staged(wild=6, bound=0.06)
     step = fake.step
 
-    def overflow(iteration: int, indices: NDArray[Any], rate: float) -> Any:
-        found = step(iteration, indices, rate)
+    def overflow(
+        iteration: int, indices: NDArray[Any], rate: float, stopped: Callable[[], bool]
+    ) -> Any:
+        found = step(iteration, indices, rate, stopped)
         if iteration == 4 and rate > 0.06:
             fake.w = fake.w + np.float32(np.inf)
         return found

@@ -47,7 +47,9 @@ class Fake:
         self.w = np.ones(1, np.float32)
         self.dies = dies
 
-    def step(self, iteration: int, indices: NDArray[Any], rate: float) -> Any:
+    def step(
+        self, iteration: int, indices: NDArray[Any], rate: float, stopped: Callable[[], bool]
+    ) -> Any:
         if iteration == self.dies:
             raise Killed
         if iteration == 3:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ import pytest
 
 from netspec.compiler import compile_spec, elaborate, read
 from netspec.diagnostics import NetspecError, UsageError
+from netspec.training.execution.bound import BoundBatch
 from netspec.training.launch import train
 from netspec.training.listener import Listener
 from netspec.training.outcome import Diverged, Stopped
@@ -227,6 +229,34 @@ def test_a_run_goes_on_in_the_folder_that_is_named(tmp_path: Path) -> None:
     first, *_ = sorted((tmp_path / "runs").glob("*/*"))
     outcome = train(spec, runs=tmp_path / "elsewhere", device="cpu", resume=first)
     assert (outcome.run, outcome.ran) == (first, 4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_signal_does_not_wait_for_all_batches_of_an_iteration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The iteration that it cuts short is done from its beginning when the run goes on."""
+    solver = solver_text(base_lr=0.01, max_iter=5, iter_size=3, momentum=0.9)
+    spec = read(str(written(tmp_path, _NET, solver=solver)))
+    whole = train(spec, runs=tmp_path / "whole", device="cpu")
+    ran: list[int] = []
+    run_batch = BoundBatch.run
+
+    def stopping(batch: BoundBatch, indices: Any, number: int) -> None:
+        run_batch(batch, indices, number)
+        ran.append(number)
+        if number == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BoundBatch, "run", stopping)
+        with pytest.raises(Stopped, match="after iteration 2;"):
+            train(spec, runs=tmp_path / "runs", device="cpu")
+    assert max(ran) == 6
+    again = train(spec, runs=tmp_path / "runs", device="cpu", resume=True)
+    assert (again.iterations, again.ran) == (5, 3)
+    for name in ("weights.safetensors", "model.onnx"):
+        assert (again.run / name).read_bytes() == (whole.run / name).read_bytes(), name
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -278,8 +278,8 @@ def test_what_is_rolled_back_is_drawn_once(spec: Path, monkeypatch: pytest.Monke
     spec.write_text(NET.replace("max_iter: 12", "max_iter: 12  rollback: 1"))
     real = Executor.step
 
-    def step(self: Executor, iteration: int, indices: Any, rate: float) -> Any:
-        result = real(self, iteration, indices, rate)
+    def step(self: Executor, iteration: int, indices: Any, rate: float, stopped: Any) -> Any:
+        result = real(self, iteration, indices, rate, stopped)
         wild = iteration in (8, 9, 10) and rate > 0.03
         return replace(result, finite=False) if wild else result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from netspec.runtime.state import Memory, Scalars
 from netspec.training.execution.bound import BoundBatch
 from netspec.training.execution.recorded import Warn, loaded, silent
 from netspec.training.execution.sharded import Sharded
+from netspec.training.signals import CutShort, never
 
 
 class Accumulated:
@@ -59,10 +60,17 @@ class Accumulated:
             for first in (True, False)
         )
 
-    def run(self, indices: NDArray[np.int64], iteration: int) -> None:
-        """Every batch of an iteration; each has random tensors of its own."""
+    def run(
+        self, indices: NDArray[np.int64], iteration: int, stopped: Callable[[], bool] = never
+    ) -> None:
+        """Every batch of an iteration; each has random tensors of its own.
+
+        CutShort if it is `stopped` between two of them.
+        """
         self._sums = {}
         for i, part in enumerate(np.split(indices, self._iter_size)):
+            if i and stopped():
+                raise CutShort
             self._batch.run(part, iteration * self._iter_size + i)
             (self._add if i else self._begin).run()
             for name, number in self._batch.numbers().items():

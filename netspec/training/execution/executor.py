@@ -35,6 +35,7 @@ from netspec.training.execution.scaling import LossScale
 from netspec.training.execution.sharded import Sharded, shards_for, share_of
 from netspec.training.execution.targets import target_for
 from netspec.training.runs.checkpoint import State
+from netspec.training.signals import never
 
 if TYPE_CHECKING:
     from netspec.training.setup.experiment import Experiment
@@ -205,13 +206,20 @@ class Executor:
         if isinstance(self._whole, Sharded):
             self._whole.close()
 
-    def step(self, iteration: int, indices: NDArray[np.int64], rate: float) -> StepResult:
+    def step(
+        self,
+        iteration: int,
+        indices: NDArray[np.int64],
+        rate: float,
+        stopped: Callable[[], bool] = never,
+    ) -> StepResult:
         """Gradients of the samples `indices`, then one update at the learning rate `rate`.
 
         `iteration` counts from 0; random tensors and Adam's corrections hang on it. With the
-        solver's `iter_size` the samples are so many batches, and the results their means.
+        solver's `iter_size` the samples are so many batches, and the results their means; CutShort,
+        and nothing changed, if it is `stopped` between two of them.
         """
-        self.gradients(iteration, indices)
+        self.gradients(iteration, indices, stopped)
         self.update(iteration, rate)
         return self.results()
 
@@ -223,9 +231,14 @@ class Executor:
         sought = not finite and self.scale is not None and self.scale.sought
         return StepResult(numbers["loss"], losses, metrics, finite, sought)
 
-    def gradients(self, iteration: int, indices: NDArray[np.int64]) -> None:
+    def gradients(
+        self, iteration: int, indices: NDArray[np.int64], stopped: Callable[[], bool] = never
+    ) -> None:
         """The first half of a step: forward and backward."""
-        self._batch.run(indices, iteration)
+        if isinstance(self._batch, Accumulated):
+            self._batch.run(indices, iteration, stopped)
+        else:
+            self._batch.run(indices, iteration)
 
     def update(self, iteration: int, rate: float) -> None:
         """The second half of a step: the solver's update by the gradients as they are."""
