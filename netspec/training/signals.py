@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class CutShort(Exception):
-    """A signal came between the batches of an iteration: it has changed nothing, and is not done."""
+    """A signal came between the batches of an iteration, which is not done and changed nothing."""
 
 
 def never() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -14,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from netspec.diagnostics import DataError
 from netspec.files import remove_orphans
 from netspec.training.metrics import Averages
+from netspec.training.runs import tensors
 from netspec.training.runs.checkpoint import Keeper, Progress, State, load, save
 from netspec.training.runs.tensors import write_tensors
 
@@ -191,6 +194,33 @@ def test_resume_falls_back_and_sets_the_damaged_aside(tmp_path: Path) -> None:
     keeper.path(1).write_bytes(b"")
     with pytest.raises(DataError, match="no checkpoint can be read"):
         keeper.newest()
+
+
+def test_what_cannot_be_read_for_once_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Keeper(tmp_path)
+    for iteration in (1, 2):
+        keeper.save(state(iteration), progress(iteration))
+    newest = keeper.path(2)
+
+    def unwilling(path: Path, **how: Any) -> Any:
+        if path == newest:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return safe_open(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensors, "safe_open", unwilling)
+        found = keeper.newest()
+        assert found is not None
+        assert found.progress.iteration == 1
+        ((path, fault),) = found.damaged
+        assert path == newest
+        assert "00000002.safetensors: cannot be read: Input/output error" in str(fault)
+        keeper.set_aside(found)
+    again = keeper.newest()
+    assert again is not None
+    assert again.progress.iteration == 2
 
 
 def test_a_full_disk_is_seen_before_a_byte_is_written(

@@ -15,7 +15,7 @@ from netspec.diagnostics import DataError, printable
 from netspec.files import reaching
 from netspec.training.metrics import Averages
 from netspec.training.plateau import Plateau
-from netspec.training.runs.tensors import damaged, read_tensors, write_tensors
+from netspec.training.runs.tensors import OutOfReach, damaged, read_tensors, write_tensors
 
 _SUFFIX = ".safetensors"
 
@@ -144,7 +144,7 @@ def load(path: Path) -> tuple[State, Progress]:
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that was read and verified, and newer ones that turned out to be damaged."""
+    """A checkpoint that was read and verified, and newer ones that are damaged or out of reach."""
 
     path: Path
     state: State
@@ -197,7 +197,12 @@ class Keeper:
 
     @staticmethod
     def set_aside(found: Found) -> None:
-        """Rename damaged checkpoints, so that they do not count as recent ones."""
-        for path, _ in found.damaged:
+        """Rename damaged checkpoints, so that they do not count as recent ones.
+
+        Those that only could not be read stay: the next time they may be.
+        """
+        for path, fault in found.damaged:
+            if isinstance(fault, OutOfReach):
+                continue
             with suppress(OSError):
                 path.rename(path.with_suffix(".damaged"))

@@ -36,6 +36,10 @@ _DTYPES: dict[np.dtype[Any], str] = {
 }
 
 
+class OutOfReach(DataError):
+    """The system does not give out a file, which may be whole."""
+
+
 def write_tensors(
     path: Path, kind: str, sections: Mapping[str, Tensors], facts: Mapping[str, str]
 ) -> None:
@@ -56,7 +60,10 @@ def write_tensors(
 
 
 def read_tensors(path: Path, kind: str) -> tuple[Sections, dict[str, str]]:
-    """The sections and facts of a file that `write_tensors` wrote, verified; else DataError."""
+    """The sections and facts of a file that `write_tensors` wrote, verified.
+
+    DataError if it is not one any more, OutOfReach if that is not known.
+    """
     flat, metadata = _parse(path)
     if metadata.pop("kind", None) != kind:
         raise damaged(path, "header", f"is not that of a netspec {kind}")
@@ -108,7 +115,7 @@ def _parse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     try:
         regular = stat.S_ISREG(path.stat().st_mode)
     except OSError as fault:
-        raise DataError(f"{printable(str(path))}: cannot be read: {fault.strerror}") from None
+        raise _out_of_reach(path, fault) from None
     if not regular:
         raise DataError(f"{printable(str(path))}: is not a regular file")
     with _rejecting(path, "header"), safe_open(path, framework="numpy") as file:
@@ -124,8 +131,14 @@ def _parse(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 def _rejecting(path: Path, part: str) -> Iterator[None]:
     try:
         yield
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as fault:
+    except OSError as fault:
+        raise _out_of_reach(path, fault) from None
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as fault:
         raise damaged(path, part, f"cannot be read: {str(fault)[:200]}") from None
+
+
+def _out_of_reach(path: Path, fault: OSError) -> OutOfReach:
+    return OutOfReach(f"{printable(str(path))}: cannot be read: {fault.strerror or fault}")
 
 
 def _digest(section: str, tensors: Tensors) -> str:
