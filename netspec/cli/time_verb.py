@@ -14,7 +14,6 @@ from netspec.ir.layer import Phase
 from netspec.ir.net import Net
 from netspec.report.json import VERSION
 from netspec.report.table import Table, print_table
-from netspec.runtime.device import cores
 from netspec.runtime.roofline import Roofline, measure_roofline
 from netspec.training.execution.machine import Machine
 from netspec.training.trials.timing import LayerTime, Share, Timing, time_net
@@ -105,12 +104,12 @@ def _as_training(timing: Timing, machine: Machine) -> str:
     said = "measured as training does it"
     if timing.shards == 1:
         return said
-    at_once = " at the same time" if (machine.device.threads or cores()) > 1 else ""
+    at_once = " at the same time" if machine.device.usable_threads > 1 else ""
     return f"{said}, in {timing.shards} shards{at_once}"
 
 
 def _threads(machine: Machine) -> str:
-    return "" if machine.device.cuda else f", {machine.device.threads or cores()} threads"
+    return "" if machine.device.cuda else f", {machine.device.usable_threads} threads"
 
 
 def _report(
@@ -126,7 +125,7 @@ def _report(
         "iterations": iterations,
         "device": str(machine.device),
         "target": str(machine.target),
-        "threads": None if machine.device.cuda else machine.device.threads or cores(),
+        "threads": None if machine.device.cuda else machine.device.usable_threads,
         "machine": {"flops": roofline.flops, "bandwidth": roofline.bandwidth},
         "layers": [_layer(row) for row in timing.layers],
         "totals": {

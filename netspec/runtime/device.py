@@ -46,6 +46,11 @@ class Device:
         return self.kind == "cuda"
 
     @property
+    def usable_threads(self) -> int:
+        """Of the CPU, as many as onnxruntime makes."""
+        return self.threads or cores()
+
+    @property
     def providers(self) -> list[Any]:
         """What a session is to run on: one provider, so that nothing falls back in silence."""
         if not self.cuda:

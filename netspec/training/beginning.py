@@ -109,6 +109,7 @@ def create_run(
         fold=(experiment.fold.number, experiment.fold.count) if experiment.fold else None,
         held_out=experiment.held_out,
         samples=fingerprint(experiment.train),
+        tested=fingerprint(experiment.test),
         classes=experiment.classes,
         folder=str(experiment.spec.base.absolute()),
         data={phase.value: source for phase, source in experiment.sources.items()},

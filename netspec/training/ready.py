@@ -23,7 +23,7 @@ from netspec.training.listener import Listener
 from netspec.training.resumption import Again, machine_again, planner_again
 from netspec.training.setup.amendments import Amendments, amended, batch_set
 from netspec.training.setup.experiment import Experiment, prepare
-from netspec.training.setup.fingerprint import check_fingerprint
+from netspec.training.setup.fingerprint import check_fingerprint, tested_note
 from netspec.training.setup.measured import NOTHING, Measured
 from netspec.training.setup.validation import check_held_out
 
@@ -103,6 +103,8 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
         measured=kept, reading=wanted.feeding.reading,
     )  # fmt: skip
     _check_data(again, before, wanted.listener.warned)
+    if note := tested_note(again.run, before.test):
+        wanted.listener.warned(note)
     given = wanted.amendments.of_run(before, again.run)
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener

@@ -55,6 +55,7 @@ class Again:
             "amended": joined(settings.amended, sets),
             "data": {**settings.data, **places},
             "shards": shards,
+            "tested": fingerprint(experiment.test),
         }
         if self.forced:
             change |= {

@@ -71,6 +71,22 @@ def test_other_labels_are_refused(change: dict[str, int], said: str, tmp_path: P
     assert ear.of("warned") == [warning]
 
 
+def test_other_tests_are_told(tmp_path: Path) -> None:
+    """They change no weight, but scores compare with earlier ones no longer."""
+    path = spec(tmp_path, "train.npz")
+    path.write_text(f'data "test" {{ source: "test.npz"  batch_size: 4 }}\n{path.read_text()}')
+    archive(tmp_path / "train.npz")
+    archive(tmp_path / "test.npz", samples=6, first=1)
+    go(path)
+    archive(tmp_path / "test.npz", samples=7, first=1)
+    ear = Ear()
+    assert go(path, resume=True, epochs="+1", listener=ear).ran == 3
+    (warning,) = ear.of("warned")
+    assert "its test data have changed: it was tested on 6 samples, and there are 7 now" in warning
+    assert go(path, resume=True, epochs="+1", listener=ear).ran == 3
+    assert ear.of("warned") == [warning]  # it remembers
+
+
 def test_pictures_may_be_moved_and_not_renamed(tmp_path: Path) -> None:
     path = spec(tmp_path, "pictures")
     pictures(tmp_path / "pictures")

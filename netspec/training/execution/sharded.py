@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from netspec.codegen.sharding import may_be_sharded, shards_of
 from netspec.codegen.target import Target
 from netspec.ir.net import Net
-from netspec.runtime.device import Device, cores
+from netspec.runtime.device import Device
 from netspec.runtime.state import Scalars
 from netspec.training.execution.bound import BoundBatch, Samples
 from netspec.training.execution.worker import Worker
@@ -31,7 +31,7 @@ class Sharded:
         self._samples = samples
         self.results = Scalars(device, ("finite",))
         """Whether all that an update reads is finite."""
-        alone = (device.threads or cores()) == 1
+        alone = device.usable_threads == 1
         self._workers = [] if alone else [Worker(f"shard {i}") for i in range(1, len(shards))]
 
     def run(self, indices: NDArray[np.int64], iteration: int) -> None:
@@ -85,4 +85,4 @@ def share_of(device: Device, shards: int) -> Device:
     """The device with one shard's part of its threads, at least one; of one shard all of it."""
     if shards == 1:
         return device
-    return replace(device, threads=max(1, (device.threads or cores()) // shards))
+    return replace(device, threads=max(1, device.usable_threads // shards))

@@ -19,7 +19,6 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, field_
 from netspec.codegen.measured import Choices
 from netspec.diagnostics import printable
 from netspec.files import write_durably
-from netspec.runtime.device import cores
 from netspec.training.execution.machine import Machine
 from netspec.version import __version__
 
@@ -51,7 +50,7 @@ class Circumstances(BaseModel):
             netspec=__version__,
             onnxruntime=ort.__version__,
             processor=_processor(),
-            threads=machine.device.threads or cores(),
+            threads=machine.device.usable_threads,
             target=machine.target.name,
             block=machine.target.block,
         )

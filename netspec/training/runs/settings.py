@@ -47,6 +47,8 @@ class Settings(BaseModel):
     """The digest of the samples that were held out; empty if none were."""
     samples: str = ""
     """What the training's samples are known by; runs of earlier versions do not tell."""
+    tested: str = ""
+    """The same of those that its tests look at."""
     classes: tuple[str, ...] = ()
     """The names of the classes, if the data know them."""
     folder: str | None = None
