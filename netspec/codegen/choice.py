@@ -21,10 +21,6 @@ class Rule:
     within: Mapping[str, Range] = field(default_factory=dict)
 
 
-_ON_CUDA: Mapping[str, Range] = {"cuda": (1, 1)}
-_BY_TAPS: Mapping[str, Range] = {**_ON_CUDA, "taps": (2, inf)}
-_MANY: Range = (2**24, inf)
-
 RULES: tuple[Rule, ...] = (
     # A pointwise convolution with a stride, few filters: 0.10 ms by products of matrices where the
     # convolution by images takes 0.13 (64x32x16x16, 64 filters), 0.16 for 0.19 (64x16x32x32, 32).
@@ -35,26 +31,31 @@ RULES: tuple[Rule, ...] = (
     # (LeNet-5's), 4.6 for 6.8 (12x28x28, 32 filters of 3x3). With AVX-512 it took 1.25 for 0.9.
     Rule("ConvGradInput", "columns", {"block": (8, 8), "filling": (1, 7), "columns": (1, 2**23)}),
     Rule("ConvGradInput", "transposed", {"filling": (1, inf)}),
-    # On CUDA passes over memory and launches count. All on an H200, graphs recorded, in µs:
-    # 115 for 217 (32x64x112x112), 31 for 59 (32x1024x14x14).
-    Rule("ReluGrad", "where", _ON_CUDA),
-    # 384 for 486 (32x256x56x56), 97 for 122 (32x2048x7x7); backward 408 for 495, 98 for 104.
-    Rule("BatchNormalization", "affine", _ON_CUDA),
-    Rule("BatchNormalizationGrad", "affine", _ON_CUDA),
-    # Beside each other, image by image, tap by tap, 3x3: 79, 377, 148 (32x512x7x7, 512 filters),
-    # 116, 156, 235 (256x14x14, 256), 185, 181, 225 (128x28x28, 128), 365, 313, 364 (64x56x56, 64).
-    Rule("ConvGradWeight", "columns beside", {**_BY_TAPS, "outcome": (0.5, inf)}),
-    # A product for so few rows leaves most of its tile empty: 224, 325, 377 (256x16x32x32, 16).
-    Rule("ConvGradWeight", "columns beside", {**_BY_TAPS, "filters": (1, 16), "columns": _MANY}),
-    Rule("ConvGradWeight", "columns", _BY_TAPS),
+    # What follows is CUDA's, where passes over memory and launches count: on an H200, graphs
+    # recorded, 115 µs for 217 (32x64x112x112), 31 for 59 (32x1024x14x14).
+    Rule("ReluGrad", "where"),
+    # 384 µs for 486 (32x256x56x56), 97 for 122 (32x2048x7x7); backward 408 for 495, 98 for 104.
+    Rule("BatchNormalization", "affine"),
+    Rule("BatchNormalizationGrad", "affine"),
+    # Images beside each other, one by one, or tap by tap, 3x3, in µs: 79, 377, 148 (32x512x7x7, 512
+    # filters), 116, 156, 235 (256x14x14, 256), 185, 181, 225 (128x28x28, 128), 365, 313, 364
+    # (64x56x56, 64). A product for few rows leaves most of its tile empty: 224, 325, 377
+    # (256x16x32x32, 16).
+    Rule("ConvGradWeight", "columns beside", {"taps": (2, inf), "outcome": (0.5, inf)}),
+    Rule(
+        "ConvGradWeight",
+        "columns beside",
+        {"taps": (2, inf), "filters": (1, 16), "columns": (2**24, inf)},
+    ),
+    Rule("ConvGradWeight", "columns", {"taps": (2, inf)}),
 )
 """The first rule that fits and whose formulation is right decides; else the first formulation."""
 
 
-def measures(node: Op, sight: Sight) -> dict[str, float]:
-    """The numbers that rules speak of."""
-    attrs, block = node.attrs, sight.block
-    found: dict[str, float] = {"block": block, "cuda": sight.kind == "cuda"}
+def measures(node: Op, block: int) -> dict[str, float]:
+    """The numbers that rules speak of, where so many channels are a block."""
+    attrs = node.attrs
+    found: dict[str, float] = {"block": block}
     if node.op_type == "ConvGradWeight":
         _, y_bar = node.inputs
         assert y_bar is not None
@@ -83,7 +84,7 @@ def measures(node: Op, sight: Sight) -> dict[str, float]:
 def preferred(node: Op, right: Sequence[Formulation], sight: Sight) -> Formulation:
     """The formulation to take, of those that are right."""
     named = {f.name: f for f in right}
-    seen = measures(node, sight)
+    seen = measures(node, sight.block)
     for rule in RULES:
         fits = rule.operator == node.op_type and rule.formulation in named
         if fits and all(low <= seen[k] <= high for k, (low, high) in rule.within.items()):

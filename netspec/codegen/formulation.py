@@ -184,6 +184,11 @@ def is_image(value: Value | None) -> bool:
     return value.type.dtype == "float32" and len(value.type.shape) == 4
 
 
+def on_cuda(sight: Sight, _: Op) -> bool:
+    """Whether CUDA computes it, which has other costs than the CPU."""
+    return sight.kind == "cuda"
+
+
 def reads_blocked(index: int) -> Accepts:
     """Whether an input lives in blocks; only images do."""
     return lambda sight, node: sight.any_blocked(node.inputs[index])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from netspec.codegen.formulation import Forms, formulation
+from netspec.codegen.formulation import Forms, formulation, on_cuda
 from netspec.ir.graph import Op, Value
 from netspec.ir.phrases import slope
 
@@ -16,7 +16,7 @@ def relu(forms: Forms, node: Op) -> Sequence[Value]:
     return (forms.op.Mul(y_bar, slope(forms.op, y, 0, 1)),)
 
 
-@formulation("ReluGrad", "where")
+@formulation("ReluGrad", "where", accepts=on_cuda)
 def relu_where(forms: Forms, node: Op) -> Sequence[Value]:
     """The same by a choice: half the time on CUDA, three times as long on the CPU."""
     op, (y_bar, y) = forms.op, (forms.plain(v) for v in node.inputs if v)

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from netspec.codegen.formulation import Forms, Sight, formulation
+from netspec.codegen.formulation import Forms, Sight, formulation, on_cuda
 from netspec.codegen.formulations.plain.shape import PARTS, joined
 from netspec.codegen.formulations.slide import Slide
 from netspec.ir.graph import Op, Ops, Value
@@ -43,20 +43,20 @@ def taps(forms: Forms, node: Op) -> Sequence[Value]:
     return (_filters(forms.op, Slide.of(node), x, y_bar, node.attrs["shape"]),)
 
 
-def _by_groups(_: Sight, node: Op) -> bool:
-    """Whether several filters read the same channels; depthwise ones have no product."""
+def _products_on_cuda(sight: Sight, node: Op) -> bool:
+    """Whether that is to be had on CUDA; depthwise filters have no product."""
     m, c, *_ = node.attrs["shape"]
-    return bool(m > node.attrs.get("group", 1) or c > 1)
+    return on_cuda(sight, node) and bool(m > node.attrs.get("group", 1) or c > 1)
 
 
-@formulation("ConvGradWeight", "columns", accepts=_by_groups)
+@formulation("ConvGradWeight", "columns", accepts=_products_on_cuda)
 def columns(forms: Forms, node: Op) -> Sequence[Value]:
     """w̄: ȳ times columns of x, image by image, and the sum of that."""
     x, y_bar = (forms.plain(v) for v in node.inputs if v)
     return (_by_columns(forms.op, Slide.of(node), x, y_bar, node.attrs["shape"], beside=False),)
 
 
-@formulation("ConvGradWeight", "columns beside", accepts=_by_groups)
+@formulation("ConvGradWeight", "columns beside", accepts=_products_on_cuda)
 def columns_beside(forms: Forms, node: Op) -> Sequence[Value]:
     """w̄: ȳ times columns of x, the images side by side: the product does their sum.
 

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from netspec.codegen.formulation import Forms, Sight, formulation
+from netspec.codegen.formulation import Forms, Sight, formulation, on_cuda
 from netspec.codegen.formulations.normalized import Normalized, keep_normalized, normalized
 from netspec.codegen.formulations.roots import power
 from netspec.ir.graph import Op, Ops, Value
@@ -62,16 +62,16 @@ def batch_normalization_grad(forms: Forms, node: Op) -> Sequence[Value]:
     return x_bar, *sums
 
 
-def _images(_: Sight, node: Op) -> bool:
+def _images_on_cuda(sight: Sight, node: Op) -> bool:
     x = node.inputs[1] if node.op_type == "BatchNormalizationGrad" else node.inputs[0]
     assert x is not None
-    return len(x.type.shape) == 4
+    return len(x.type.shape) == 4 and on_cuda(sight, node)
 
 
 @formulation(
     "BatchNormalization",
     "affine",
-    accepts=lambda sight, node: by_batch(sight, node) and _images(sight, node),
+    accepts=lambda sight, node: by_batch(sight, node) and _images_on_cuda(sight, node),
 )
 def batch_normalization_affine(forms: Forms, node: Op) -> Sequence[Value]:
     """y = (c - mean(c))·scale/σ + bias in one pass, as inference has it; c = x - mean(x)."""
@@ -90,7 +90,7 @@ def batch_normalization_affine(forms: Forms, node: Op) -> Sequence[Value]:
     return y, op.Add(origin, offset), variance
 
 
-@formulation("BatchNormalizationGrad", "affine", accepts=_images)
+@formulation("BatchNormalizationGrad", "affine", accepts=_images_on_cuda)
 def batch_normalization_grad_affine(forms: Forms, node: Op) -> Sequence[Value]:
     """x̄ = scale/σ·(u - mean(u)) in one pass, u = ȳ - c·mean(ȳ·x̂)/σ."""
     y_bar, x, scale, mean, variance = node.inputs
