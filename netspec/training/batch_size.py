@@ -17,7 +17,8 @@ from netspec.training.execution.machine import Machine
 from netspec.training.setup.experiment import Experiment
 
 _SHARE = 0.8
-"""Of the free memory; the rest is for the tests' batches and for whoever else is there."""
+"""Of the free memory; the rest is for the tests' batches, for cuDNN's workspaces, which it alone
+knows (on an H200 10 to 25 % of a step), and for whoever else is there."""
 
 _UPDATES = 32
 """In an epoch, which a larger batch must leave."""
@@ -42,7 +43,7 @@ def chosen_batch(experiment: Experiment, machine: Machine, free: int | None) -> 
     samples = len(experiment.train)
     most = max(samples // (_UPDATES * experiment.solver.iter_size), min(8, samples))
     batch = _power_of_two(most)
-    budget = int(free * _SHARE) - _data_bytes(experiment, machine)
+    budget = _budget(experiment, machine, free)
     needed = training_bytes(experiment, machine, batch)
     beyond = None
     while needed > budget and batch > 1:
@@ -107,13 +108,17 @@ def _remedy(experiment: Experiment, machine: Machine, free: int | None) -> str:
     if free is None:
         return f"it takes {bytes_text(needed)} by our count: --batch {max(1, batch // 2)} may fit"
     count = f"it takes {bytes_text(needed)} by our count, and {bytes_text(free)} were free"
-    budget = free - _data_bytes(experiment, machine)
-    smaller = _power_of_two(batch - 1)
-    while smaller and training_bytes(experiment, machine, smaller) > budget:
+    smaller, budget = _power_of_two(batch - 1), _budget(experiment, machine, free)
+    while smaller > 1 and training_bytes(experiment, machine, smaller) > budget:
         smaller //= 2
-    if not smaller:
+    if not smaller or training_bytes(experiment, machine, smaller) > free:
         return f"{count}; not even one sample fits: --recompute all takes less"
     return f"{count}: --batch {smaller} should fit"
+
+
+def _budget(experiment: Experiment, machine: Machine, free: int) -> int:
+    """The bytes that a training step may take."""
+    return int(free * _SHARE) - _data_bytes(experiment, machine)
 
 
 def _data_bytes(experiment: Experiment, machine: Machine) -> int:

@@ -146,7 +146,7 @@ def test_who_runs_out_of_memory_hears_what_fits(
         with translated_errors():
             raise fault
 
-    free = training_bytes(experiment, machine, 2) + 100
+    free = int(training_bytes(experiment, machine, 2) / 0.8) + 100
     monkeypatch.setattr(ready, "free_memory", lambda _: free)
     monkeypatch.setattr(executor_module.BoundBatch, "run", fail)
     with pytest.raises(NetspecError) as caught:
