@@ -13,8 +13,8 @@ from netspec.ir.graph import Graph, Op, Value
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "FusedMatMul", "Gemm", "MatMul"})
 _FOLLOWING = frozenset(
     {
-        "Concat", "Expand", "Gather", "Identity", "LeakyRelu", "MaxPool", "Pad", "Relu", "Reshape",
-        "Sigmoid", "Slice", "Split", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze",
+        "Concat", "Expand", "Identity", "LeakyRelu", "MaxPool", "Pad", "Relu", "Reshape", "Sigmoid",
+        "Slice", "Split", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze",
     }
 )  # fmt: skip
 """Operators that move what they read or bend it, which may as well come behind the rounding."""
@@ -68,7 +68,7 @@ class Halved:
         for op in candidates:
             data = [v for v in _floats(op) if v not in free]
             led = op.outputs[0] in wanted or not half.isdisjoint(data)
-            follows = op.op_type in _FOLLOWING and led
+            follows = _follows(op) and led
             among = op.op_type in _CELLWISE and data and half.issuperset(data)
             if op in multiplying or follows or among:
                 ops.add(op)
@@ -80,11 +80,23 @@ class Halved:
 def _wanted(graph: Graph, candidates: Collection[Op], multiplying: Collection[Op]) -> set[Value]:
     """Values that products read, if need be moved or bent on the way."""
     wanted: set[Value] = set()
-    following = {op for op in candidates if op.op_type in _FOLLOWING}
+    following = {op for op in candidates if _follows(op)}
     for op in reversed(graph.ops):
         if op in multiplying or (op in following and op.outputs[0] in wanted):
             wanted.update(_floats(op))
     return wanted
+
+
+def _follows(op: Op) -> bool:
+    """Whether an operator may come behind the rounding.
+
+    Columns of images may: there is more of them than of the images. Rows of a table are fewer.
+    """
+    if op.op_type != "Gather":
+        return op.op_type in _FOLLOWING
+    data = op.inputs[0]
+    assert data is not None
+    return op.outputs[0].type.numel > data.type.numel
 
 
 def _floats(op: Op) -> list[Value]:

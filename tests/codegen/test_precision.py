@@ -138,6 +138,28 @@ def test_products_are_in_float16_on_cuda(tmp_path: Any) -> None:
     )
 
 
+def gathered(graph: Graph, layers: str) -> set[str]:
+    """The types of what layers whose names begin so gather."""
+    gathers = [op for op in graph.ops if op.op_type == "Gather" and op.scope.startswith(layers)]
+    return {op.outputs[0].type.dtype for op in gathers}
+
+
+def test_columns_are_gathered_in_float16(tmp_path: Any) -> None:
+    """There is more of them than of what they are made of."""
+    assert gathered(step_of(net_of(DEEP, tmp_path), CUDA).graph, "conv") == {"float16"}
+
+
+def test_rows_of_a_table_are_gathered_in_float32(tmp_path: Any) -> None:
+    """Else the whole table would be rounded, for a few of its rows."""
+    text = """
+input "data" { shape: 7 }
+embed { input_dim: 1000  num_output: 8 }
+fc { num_output: 5 }
+softmax_loss
+"""
+    assert gathered(step_of(net_of(text, tmp_path), CUDA).graph, "embed") == {"float32"}
+
+
 def test_no_cast_undoes_another(tmp_path: Any) -> None:
     graph = step_of(net_of(DEEP, tmp_path), CUDA).graph
     made = {v: op for op in graph.ops for v in op.outputs}
