@@ -13,8 +13,8 @@ from netspec.ir.graph import Graph, Op, Value
 _PRODUCTS = frozenset({"Conv", "ConvTranspose", "FusedMatMul", "Gemm", "MatMul"})
 _FOLLOWING = frozenset(
     {
-        "Concat", "Expand", "Identity", "LeakyRelu", "MaxPool", "Pad", "Relu", "Reshape", "Sigmoid",
-        "Slice", "Split", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze",
+        "Concat", "Expand", "Gather", "Identity", "LeakyRelu", "MaxPool", "Pad", "Relu", "Reshape",
+        "Sigmoid", "Slice", "Split", "Squeeze", "Tanh", "Tile", "Transpose", "Unsqueeze",
     }
 )  # fmt: skip
 """Operators that move what they read or bend it, which may as well come behind the rounding."""
@@ -90,13 +90,11 @@ def _wanted(graph: Graph, candidates: Collection[Op], multiplying: Collection[Op
 def _follows(op: Op) -> bool:
     """Whether an operator may come behind the rounding.
 
-    Columns of images may: there is more of them than of the images. Rows of a table are fewer.
+    Columns of images may, and rows of a table may not: there are few of them, and the table would
+    be rounded whole.
     """
-    if op.op_type != "Gather":
-        return op.op_type in _FOLLOWING
-    data = op.inputs[0]
-    assert data is not None
-    return op.outputs[0].type.numel > data.type.numel
+    rows = op.op_type == "Gather" and not op.attrs.get("axis", 0)
+    return op.op_type in _FOLLOWING and not rows
 
 
 def _floats(op: Op) -> list[Value]:

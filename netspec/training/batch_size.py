@@ -111,7 +111,8 @@ def _remedy(experiment: Experiment, machine: Machine, free: int | None) -> str:
     smaller, budget = _power_of_two(batch - 1), _budget(experiment, machine, free)
     while smaller > 1 and training_bytes(experiment, machine, smaller) > budget:
         smaller //= 2
-    if not smaller or training_bytes(experiment, machine, smaller) > free:
+    most = free - _data_bytes(experiment, machine)
+    if not smaller or training_bytes(experiment, machine, smaller) > most:
         return f"{count}; not even one sample fits: --recompute all takes less"
     return f"{count}: --batch {smaller} should fit"
 

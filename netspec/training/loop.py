@@ -67,8 +67,9 @@ def train(
     The end comes before `length` if the solver's `early_stopping` or `max_time` wants it. Three
     updates in a row that were not finite are a divergence: the training goes back to the last good
     checkpoint, as often as `rollback` says, and then raises Diverged. Stopped is raised when
-    SIGINT, SIGTERM or SIGUSR1 came (heeded in the main thread only): the step is finished, a test
-    is not, and the state is saved. A second signal raises KeyboardInterrupt where it falls.
+    SIGINT, SIGTERM or SIGUSR1 came (heeded in the main thread only): the batch is finished, an
+    iteration of several is not, nor is a test, and the state is saved. A second signal raises
+    KeyboardInterrupt where it falls.
     """
     assert run.locked
     listener = listener or Listener()

@@ -55,7 +55,7 @@ class Again:
             "amended": joined(settings.amended, sets),
             "data": {**settings.data, **places},
             "shards": shards,
-            "tested": fingerprint(experiment.test),
+            "tested": fingerprint(experiment.test) or settings.tested,
         }
         if self.forced:
             change |= {

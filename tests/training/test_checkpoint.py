@@ -223,6 +223,16 @@ def test_what_cannot_be_read_for_once_is_not_set_aside(
     assert again.progress.iteration == 2
 
 
+def test_a_later_one_that_was_out_of_reach_is_left_behind(tmp_path: Path) -> None:
+    """Else a run that fell back and went on, perhaps at another rate, would one day leap to it."""
+    keeper = Keeper(tmp_path)
+    for iteration in (1, 2, 9):
+        keeper.save(state(iteration), progress(iteration))
+    keeper.save(state(3), progress(3))
+    assert keeper.paths() == [keeper.path(i) for i in (1, 2, 3)]
+    assert keeper.path(9).with_suffix(".left").exists()
+
+
 def test_a_full_disk_is_seen_before_a_byte_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,52 @@ def test_cuda_has_the_next_drawn_ahead(made: dict[Shape, Remote]) -> None:
         np.testing.assert_array_equal(made[shape].host, uniform(SEED, 1, name, shape))
 
 
+def test_what_is_asked_for_again_is_not_drawn_again(
+    made: dict[Shape, Remote], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is anything drawn ahead then: nobody knows what comes."""
+    drawn: list[int] = []
+    fill = randoms.fill_uniform
+
+    def counting(out: Any, seed: int, iteration: int, name: str, begin: int = 0) -> None:
+        drawn.append(iteration)
+        fill(out, seed, iteration, name, begin)
+
+    monkeypatch.setattr(randoms, "fill_uniform", counting)
+    sent = Randoms({"drop1": (3, 5)}, Device("cuda"), SEED)
+    for _ in range(4):
+        sent.send(0)
+    assert drawn == [0, 1, 0]
+
+
+@pytest.mark.parametrize("place", ["ask", "wait_for"])
+def test_an_interrupt_leaves_nobody_drawing(
+    place: str, made: dict[Shape, Remote], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C after the worker was asked, or while it is waited for."""
+    drawn = Randoms(SHAPES, Device("cuda"), SEED)
+    drawn.send(0)
+    worker = drawn._worker
+    assert worker is not None
+    real, times = getattr(worker, place), iter([KeyboardInterrupt])
+
+    def interrupted(task: Any) -> None:
+        if place == "ask":
+            real(task)
+        if next(times, None) is not None:
+            raise KeyboardInterrupt
+        if place == "wait_for":
+            real(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, place, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            drawn.send(1)
+    drawn.send(7)
+    for name, shape in SHAPES.items():
+        np.testing.assert_array_equal(made[shape].sent[-1], uniform(SEED, 7, name, shape))
+
+
 def test_the_cpu_draws_nothing_ahead(made: dict[Shape, Remote]) -> None:
     """There the host's memory is the graph's."""
     drawn = Randoms(SHAPES, Device("cpu"), SEED)
@@ -79,4 +125,4 @@ def test_a_shard_has_its_rows_of_the_whole(made: dict[Shape, Remote]) -> None:
 
 
 def test_nothing_to_draw_needs_no_thread() -> None:
-    assert Randoms({}, Device("cpu"), SEED)._worker is None
+    assert Randoms({}, Device("cuda"), SEED)._worker is None

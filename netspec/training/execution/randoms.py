@@ -30,26 +30,49 @@ class Randoms:
         self.pointers = {name: feed.pointer for name, feed in self._feeds.items()}
         """The address of each."""
         hosts = {name: feed.host for name, feed in self._feeds.items()}
-        self._draw = partial(_draw, hosts, seed, shard)
+        self._fill = partial(_fill, hosts, seed, shard)
         self._worker = Worker("randoms") if hosts and device.cuda else None
-        self._ahead: tuple[int, Task] | None = None
+        self._ahead: Task | None = None
+        """What the worker was asked to draw, unless that was interrupted."""
+        self._held: int | None = None
+        """The iteration whose tensors the host holds, or is about to."""
+        self._sent: int | None = None
 
     def send(self, iteration: int) -> None:
-        """Bring those of an iteration to the device; the next is taken to be the one after it."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and self._worker is not None:
-            self._worker.wait_for(ahead[1])
-        if ahead is None or ahead[0] != iteration:
-            self._draw(iteration)
+        """Bring those of an iteration to the device; while they follow each other, draw ahead."""
+        self._await_worker()
+        if self._held != iteration:
+            self._held = None
+            self._fill(iteration)
+            self._held = iteration
         for feed in self._feeds.values():
             feed.send()
-        if self._worker is not None:
-            task = partial(self._draw, iteration + 1)
-            self._ahead = iteration + 1, task
+        follows = self._sent in (None, iteration - 1)
+        self._sent = iteration
+        if self._worker is not None and follows:
+            task = partial(self._fill, iteration + 1)
+            self._held = None
             self._worker.ask(task)
+            self._ahead, self._held = task, iteration + 1
+
+    def _await_worker(self) -> None:
+        """Nobody else writes to the host's tensors any more, whatever was interrupted where."""
+        if self._worker is None:
+            return
+        try:
+            if self._ahead is not None:
+                self._worker.wait_for(self._ahead)
+            else:
+                self._worker.settle()
+        except BaseException:
+            self._held = None
+            self._worker.settle()
+            raise
+        finally:
+            self._ahead = None
 
 
-def _draw(hosts: Mapping[str, NDArray[np.float32]], seed: int, shard: int, iteration: int) -> None:
+def _fill(hosts: Mapping[str, NDArray[np.float32]], seed: int, shard: int, iteration: int) -> None:
     for name, host in hosts.items():
         fill_uniform(host, seed, iteration, name, shard * host.size)
 

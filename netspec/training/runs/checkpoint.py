@@ -170,9 +170,16 @@ class Keeper:
         return self.folder / f"{iteration:08d}{_SUFFIX}"
 
     def save(self, state: State, progress: Progress) -> Path:
-        """Write one; only then let go of those that nobody goes back to."""
+        """Write one; only then let go of those that nobody goes back to.
+
+        Later ones that were out of reach are of a course that the training has left.
+        """
         path = self.path(progress.iteration)
         save(path, state, progress)
+        for left in self.paths():
+            if left.stem > path.stem:
+                with suppress(OSError):
+                    left.rename(left.with_suffix(".left"))
         wanted = (progress.best_iteration, progress.anchor)
         kept = {path, *self.paths()[-self.keep :], *(self.path(i) for i in wanted if i is not None)}
         for old in self.paths():
@@ -199,7 +206,7 @@ class Keeper:
     def set_aside(found: Found) -> None:
         """Rename damaged checkpoints, so that they do not count as recent ones.
 
-        Those that only could not be read stay: the next time they may be.
+        Those that only could not be read stay until the next one is written: they may be yet.
         """
         for path, fault in found.damaged:
             if isinstance(fault, OutOfReach):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from statistics import fmean
 from time import perf_counter
 from typing import Any
@@ -253,7 +254,8 @@ def _step_seconds(
         train, None, arrays, None, device=machine.device, seed=1, target=machine.target
     )
     samples = np.arange(net.batch * solver.iter_size, dtype=np.int64) % net.batch
-    step = _mean(lambda: executor.step(0, samples, 0.0), iterations)
+    number = count()
+    step = _mean(lambda: executor.step(next(number), samples, 0.0), iterations)
     update = _mean(lambda: executor.update(0, 0.0), iterations)
     executor.close()
     return update, step, executor.shards

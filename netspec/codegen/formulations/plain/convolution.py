@@ -152,8 +152,8 @@ def _by_columns(
 ) -> Value:
     n, group, (m, c, *_) = y_bar.type.batch, window.group, shape
     x = pad(op, x, window.pad, window.pad)
-    met = _cells_met(window, x.type.spatial, y_bar.type.spatial)
-    plane, cells = prod(x.type.spatial), met.shape[1]
+    taps, windows = _first_cells(window, x.type.spatial, y_bar.type.spatial)
+    plane, cells = prod(x.type.spatial), len(windows)
     lead: Shape = (n, group)
     flat = reshape(op, x, n, group * c, plane)
     if beside:
@@ -162,30 +162,36 @@ def _by_columns(
         flat = reshape(op, x, group * c, n * plane)
     left = reshape(op, y_bar, *lead, m // group, cells)
     run = max(1, _COLUMNS // (prod(lead) * c * cells))
+    # The cells are counted on the device: their table would be a large constant.
+    starts = op.constant(windows)
+    if beside:
+        images = np.arange(0, n * plane, plane, dtype=np.int32).reshape(n, 1)
+        starts = op.Add(op.constant(images), starts)
     parts = []
-    for first in range(0, len(met), run):
-        at = met[first : first + run]
-        where = op.constant(at)
-        if beside:  # counted on the device: a table of all images would be a large constant
-            images = np.arange(0, n * plane, plane, dtype=np.int32).reshape(n, 1)
-            where = op.Add(op.constant(at[:, None]), op.constant(images))
+    for first in range(0, len(taps), run):
+        some = taps[first : first + run]
+        along = some.reshape(len(some), *(1 for _ in starts.type.shape))
+        where = op.Add(op.constant(along), starts)
         right = op.Gather(flat, where, axis=len(flat.type.shape) - 1)
-        right = reshape(op, right, *lead, c * len(at), cells)
+        right = reshape(op, right, *lead, c * len(some), cells)
         part = op.FusedMatMul(left, right, transB=1)
         part = part if beside else sum_over(op, part, [0])
-        parts.append(reshape(op, part, m, c, len(at)))
+        parts.append(reshape(op, part, m, c, len(some)))
     return reshape(op, joined(op, parts, axis=2), *shape)
 
 
-def _cells_met(window: Slide, plane: Shape, extent: Shape) -> npt.NDArray[np.int32]:
-    """taps x windows: which cell of a padded plane a tap meets in each window, counted through."""
-    met = np.zeros((1, 1), np.int64)
+def _first_cells(
+    window: Slide, plane: Shape, extent: Shape
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The cells of a padded plane, counted through, that the first window's taps meet, and those
+    that the first tap meets in each window: the sum of two is what that tap meets in that window.
+    """
+    taps, windows = np.zeros(1, np.int32), np.zeros(1, np.int32)
     spans = zip(window.kernel, window.dilation, extent, window.stride, plane, strict=True)
-    for kernel, dilation, windows, stride, length in spans:
-        cells = np.add.outer(np.arange(kernel) * dilation, np.arange(windows) * stride)
-        met = met[:, None, :, None] * length + cells[None, :, None, :]
-        met = met.reshape(met.shape[0] * kernel, -1)
-    return met.astype(np.int32)
+    for kernel, dilation, count, stride, length in spans:
+        taps = np.add.outer(taps * length, np.arange(kernel, dtype=np.int32) * dilation).ravel()
+        windows = np.add.outer(windows * length, np.arange(count, dtype=np.int32) * stride).ravel()
+    return taps, windows
 
 
 def _met(op: Ops, window: Slide, x: Value, tap: Shape, y_bar: Value) -> Value:
