@@ -257,9 +257,9 @@ def compile_step(
 ) -> BatchStep:
     """tree → the training step of one batch, as `target` runs it: losses and gradients.
 
-    Its data set is one batch, float32, with labels of int64. `recompute` names the blocks that are
-    computed a second time for their gradients. SpecErrors for a faulty spec, UsageError for a net
-    that cannot be trained.
+    Its data set is one batch, float32, or bytes where colours are changed, with labels of int64.
+    `recompute` names the blocks that are computed a second time for their gradients. SpecErrors for
+    a faulty spec, UsageError for a net that cannot be trained.
     """
     from netspec.autodiff import grad
     from netspec.codegen.recompute import segments

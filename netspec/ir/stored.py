@@ -17,7 +17,8 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
 
     What its transform reads beside them is there, too, such as a mean image, as `MEAN`. `found` are
     the shapes of a data set's samples, by array: images may have any size that leaves room for the
-    crop; without them they have its size. DataError if no image can give an input.
+    crop; without them they have its size, and are of bytes if their colours are changed, which is
+    for no others. DataError if no image can give an input.
     """
     transform = net.data.transform if net.data else Transform()
     pad, crop = transform.pad, transform.crop_size
@@ -36,6 +37,8 @@ def stored_inputs(net: Net, found: Mapping[str, Shape] | None = None) -> dict[st
         else:
             extent = [n - 2 * pad for n in extent]
         inputs[name] = inputs[name].with_shape(inputs[name].batch, *channels, *extent)
+    if found is None and transform.coloured:
+        inputs |= {name: inputs[name].with_dtype("uint8") for name in net.transformed}
     _check_labels(labels, net.transformed, inputs)
     inputs.update(beside(net, inputs))
     return inputs

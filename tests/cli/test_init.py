@@ -112,6 +112,13 @@ def test_a_spec_for_pictures_trains_as_it_is(
     assert trained.code == 0, trained.err
     shown = netspec("predict", "runs/pets/1", next(Path("pictures").rglob("*.png")), "--json")
     assert {c["name"] for c in shown.json["predictions"][0]["classes"]} == {"cat", "dog"}
+    # Verbs that have no pictures at hand take them for what they are: bytes.
+    counted = netspec("check", "pets.net")
+    assert counted.code == 0, counted.err
+    assert "estimated" not in counted.out
+    timed = netspec("time", "pets.net", "--iterations", "1", "--device", "cpu")
+    assert timed.code == 0, timed.err
+    assert netspec("compile", "pets.net", "--training", "-o", "step.onnx").code == 0
 
 
 def test_a_spec_for_pictures_in_a_zip(netspec: Netspec, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from netspec.ir.layer import Phase, Role
 from netspec.ir.net import Net, Node
 from netspec.ir.sections import Solver
 from netspec.ir.stored import stored_inputs
+from netspec.ir.types import TensorType
 from netspec.runtime.profile import WARM_UP, operator_seconds, run_seconds
 from netspec.runtime.roofline import Roofline
 from netspec.training.execution.bound import array_types, transform_of
@@ -151,12 +152,14 @@ def _step(net: Net, machine: Machine, arrays: Arrays) -> BatchStep:
 def _arrays(net: Net) -> dict[str, NDArray[Any]]:
     """One batch of random images and of zeros for labels."""
     rng = np.random.default_rng(0)
-    return {
-        name: rng.standard_normal(t.shape).astype(t.dtype)
-        if t.dtype == "float32"
-        else np.zeros(t.shape, t.dtype)
-        for name, t in stored_inputs(net).items()
-    }
+
+    def drawn(type: TensorType) -> NDArray[Any]:
+        if type.dtype == "float32":
+            return rng.standard_normal(type.shape).astype(type.dtype)
+        most = 256 if type.dtype == "uint8" else 1
+        return rng.integers(0, most, type.shape, type.dtype)
+
+    return {name: drawn(type) for name, type in stored_inputs(net).items()}
 
 
 def _feeds(net: Net, step: BatchStep, arrays: Arrays) -> dict[str, NDArray[Any]]:
