@@ -103,6 +103,8 @@ class _Tested:
     """None if only batches were counted."""
     views: int
     files: Sequence[Path]
+    samples: str
+    """What they are known by."""
 
     @property
     def line(self) -> str:
@@ -149,7 +151,8 @@ def _tested(
     seen = chosen(views, scales, transform_of(member.net).seen)
     found = None if iterations else member.judged(place, seen)
     evaluation = member.evaluated(place, iterations)
-    return _Tested(run, member.net, evaluation, found, len(seen), member.dataset.files)
+    files, samples = member.dataset.files, member.samples
+    return _Tested(run, member.net, evaluation, found, len(seen), files, samples)
 
 
 def _report(tested: Sequence[_Tested], shown: Shown) -> dict[str, Any]:
@@ -190,7 +193,7 @@ def _ensemble(tested: Sequence[_Tested]) -> Predictions:
     from netspec.training.testing.predicting import Predictions
 
     voices = [
-        Voice(each.run, each.net, each.found.scored)
+        Voice(each.run, each.net, each.found.scored, each.samples)
         for each in tested
         if each.found and each.found.scored
     ]

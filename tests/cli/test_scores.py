@@ -208,6 +208,29 @@ def test_an_ensemble_is_of_the_same_samples(netspec: Netspec, tmp_path: Path) ->
     assert "the labels of their test data differ" in result.err
 
 
+def test_an_ensemble_is_not_of_what_each_held_out(netspec: Netspec, tmp_path: Path) -> None:
+    """Other pictures for each seed, though their labels, as many of each class, are the same."""
+    folder = tmp_path / "pictures"
+    for i in range(24):
+        file = folder / "ab"[i // 12] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), i).save(file)
+    spec = tmp_path / "held.net"
+    spec.write_text(
+        f'data "train" {{ source: "{folder}"  batch_size: 4  val: 0.5 }}\n'
+        'input "data" { shape: 1x4x4 }\nfc { num_output: 2 }\nsoftmax_loss\naccuracy\n'
+        "solver { base_lr: 0.01  max_iter: 1 }\n"
+    )
+    for seed in (1, 2):
+        words = ("--runs", tmp_path / "runs", "--set", f"solver.random_seed={seed}")
+        assert netspec("train", spec, *words, "--device", "cpu").code == 0
+    runs = sorted((tmp_path / "runs" / "held").iterdir())
+    assert netspec("test", runs[0], runs[0], "--split", "val").code == 0
+    result = netspec("test", *runs, "--split", "val")
+    assert result.code == 2
+    assert "they are tested on other samples, such as each on those that it held out" in result.err
+
+
 def test_an_ensemble_is_of_the_same_classes(netspec: Netspec, tmp_path: Path) -> None:
     words = ("--set", 'data.train.classes=["a","b","c","d","e","f"]')
     words += ("--set", 'data.test.classes=["a","b","c","d","e","f"]')

@@ -24,6 +24,7 @@ from netspec.training.execution.evaluator import Evaluation, Evaluator
 from netspec.training.runs.run import Run
 from netspec.training.runs.trained import trained_weights
 from netspec.training.setup.experiment import run_spec
+from netspec.training.setup.fingerprint import fingerprint
 from netspec.training.setup.opening import open_learned, open_phase, open_validation
 from netspec.training.testing.predicting import Judge, Predictions
 from netspec.training.testing.scored import Scored, averaged
@@ -43,6 +44,13 @@ class Candidate:
     net: Net
     dataset: Dataset
     weights: Arrays
+    held_out: str = ""
+    """The digest of what its training held out, if the samples hang on that."""
+
+    @property
+    def samples(self) -> str:
+        """What its samples are known by."""
+        return f"{fingerprint(self.dataset)} {self.held_out}"
 
     @classmethod
     def of_run(
@@ -69,7 +77,9 @@ class Candidate:
             source = run.settings.data.get(Phase.TEST)
             dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
         same_classes(dataset, run.settings.classes)
-        return cls(str(run.path), spec, net, dataset, trained_weights(run, net, best=best))
+        weights = trained_weights(run, net, best=best)
+        held_out = "" if split == "test" else run.settings.held_out
+        return cls(str(run.path), spec, net, dataset, weights, held_out)
 
     @classmethod
     def of_spec(
@@ -127,6 +137,8 @@ class Voice:
     name: str
     net: Net
     scored: Scored
+    samples: str
+    """What it was asked about, see `Candidate`."""
 
     def clash(self, other: Voice) -> str | None:
         """Why the two cannot be averaged, None if they can."""
@@ -140,6 +152,8 @@ class Voice:
             return "the names of their classes differ"
         if not np.array_equal(self.scored.labels, other.scored.labels):
             return "the labels of their test data differ"
+        if self.samples != other.samples:
+            return "they are tested on other samples, such as each on those that it held out"
         if self.scored.probable != other.scored.probable:
             return "one gives probabilities, the other does not"
         return None
