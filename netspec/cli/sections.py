@@ -39,6 +39,7 @@ def is_spec(word: str) -> bool:
 def asked(word: str) -> list[Asked]:
     """Both phases of a spec that have data, or both splits of a source.
 
+    Tests that look at what is held out of the training data have none of their own.
     UsageError for a spec without any, SpecErrors for one that is wrong.
     """
     if not is_spec(word):
@@ -48,9 +49,10 @@ def asked(word: str) -> list[Asked]:
     nets = elaborate(spec)
     found = []
     for phase, split in _SPLITS.items():
-        net = nets[phase].net
-        if net.data is not None and net.data.source:
-            found.append(Asked(split, net.data, spec.base))
+        section = nets[phase].net.data
+        if section is None or not section.source or (phase is Phase.TEST and section.val):
+            continue
+        found.append(Asked(split, section, spec.base))
     if not found:
         raise UsageError(f"{word}: there is no `data {{ … }}` that names a source")
     return found

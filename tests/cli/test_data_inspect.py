@@ -66,6 +66,16 @@ def odd(netspec: Netspec, *words: str) -> list[str]:
     return warnings
 
 
+def test_what_is_held_out_is_no_test_of_its_own(netspec: Netspec, photos: Path) -> None:
+    spec = photos.parent / "held.net"
+    spec.write_text(
+        'data "train" { source: "photos/train"  batch_size: 4  val: 0.25 }\n'
+        'input "data" { shape: 3x6x5 }\nfc { num_output: 2 }\nsoftmax_loss\n'
+    )
+    said = netspec("data", "inspect", spec, "--strict", "--json")
+    assert (said.code, list(said.json["splits"])) == (0, ["train"])
+
+
 def test_sizes(netspec: Netspec, photos: Path) -> None:
     save(photos / "train/a/large.png", RNG.integers(0, 256, (30, 30, 3)).astype(np.uint8))
     assert odd(netspec, "photos") == ["train: images of 2 shapes, and training takes them of one"]
