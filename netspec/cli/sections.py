@@ -49,10 +49,10 @@ def asked(word: str) -> list[Asked]:
     nets = elaborate(spec)
     found = []
     for phase, split in _SPLITS.items():
-        section = nets[phase].net.data
-        if section is None or not section.source or (phase is Phase.TEST and section.val):
+        data = nets[phase].net.data
+        if data is None or not data.source or (phase is Phase.TEST and data.val):
             continue
-        found.append(Asked(split, section, spec.base))
+        found.append(Asked(split, data, spec.base))
     if not found:
         raise UsageError(f"{word}: there is no `data {{ … }}` that names a source")
     return found

@@ -220,10 +220,14 @@ def _exists(path: Path) -> bool:
         return False
 
 
+_SPECS = (".net", ".prototxt")
+
+
 def _close_to(path: Path) -> str:
-    """What lies beside it under a name like it."""
+    """What lies beside it under a name like it, and is no spec."""
     try:
-        return suggest(path.name, sorted(entry.name for entry in path.parent.iterdir()))
+        names = sorted(entry.name for entry in path.parent.iterdir())
+        return suggest(path.name, [name for name in names if not name.endswith(_SPECS)])
     except (OSError, ValueError):  # no folder, or no name of one
         return ""
 

@@ -248,6 +248,13 @@ def test_refused(fault: str, netspec: Netspec, tiny: Path, tmp_path: Path) -> No
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_bundled_spec_comes_without_its_data(netspec: Netspec, tmp_path: Path) -> None:
+    result = netspec("train", "cifar10_quick", "--runs", tmp_path / "runs")
+    assert result.code == 1
+    said = "cifar10_quick comes without its data, cifar10: --data says where it is\n"
+    assert result.err == said
+
+
 def test_data_from_elsewhere(netspec: Netspec, tiny: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     result = netspec("train", tiny, "--runs", runs, "--data", tmp_path / "nowhere")

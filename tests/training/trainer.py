@@ -101,7 +101,9 @@ class Trainer:
 
 def result(run: Path) -> dict[str, Any]:
     """All that must not hang on what befell a run: its files, and the rows of its logs."""
-    return {**{name: (run / name).read_bytes() for name in FILES}, **rows(run)}
+    files = {name: run / name for name in FILES}
+    kept = {name: file.read_bytes() if file.exists() else b"" for name, file in files.items()}
+    return {**kept, **rows(run)}
 
 
 def rows(run: Path) -> dict[str, list[Any]]:
