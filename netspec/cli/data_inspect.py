@@ -46,6 +46,8 @@ def command(source: str, sheet: Path | None, per_class: int, strict: bool, as_js
     Counts, sizes, channels, labels; copies, samples of the test among those of training, and
     whatever else is odd.
     """
+    if sheet is not None:
+        options.check_suffix(sheet, ".png", "a sheet is")
     found = [examine(asking.split, dataset) for asking, dataset in _opened(source)]
     odd = oddities(found)
     if sheet is not None:

@@ -48,6 +48,7 @@ def command(
     They go through the graph of the training step itself; for the eye, the mean and the scale are
     taken back.
     """
+    options.check_suffix(output, ".png", "a sheet is")
     source = reader.read(spec, data=data)
     from netspec.files import write_durably
     from netspec.report.sheet import sheet

@@ -9,7 +9,7 @@ import click
 
 from netspec.cli import options
 from netspec.cli.candidates import Opener, candidate_options
-from netspec.diagnostics import UsageError, printable
+from netspec.diagnostics import printable
 from netspec.ir.types import size
 from netspec.report.json import VERSION
 from netspec.wording import counted
@@ -56,8 +56,7 @@ def command(
     from netspec.training.testing.features import Features
 
     file = out or Path(f"features-{split}.npz")
-    if file.suffix.lower() != ".npz":
-        raise UsageError(f"-o {file}: features are written as .npz")
+    options.check_suffix(file, ".npz", "features are")
     features = Features(opener.one(run, split), layer, choose_device(device))
     features.write(file)
     count, *sample = features.shape

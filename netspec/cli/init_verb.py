@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
@@ -59,9 +60,9 @@ def command(name: str, origin: str | None, data: Path | None, out: Path) -> int:
     begun = "lenet" if origin is None else origin
     text = _bundled(name, begun) if data is None else spec_for_pictures(name, data, out)
     write_durably(file, [text.encode()])
-    shown = printable(str(file))
+    shown, word = printable(str(file)), shlex.quote(printable(str(file)))
     what = f"a small ResNet for {data}" if data else f"{begun} under a new name"
-    click.echo(f"{shown}: {printable(what)}; `netspec check {shown}` counts it")
+    click.echo(f"{shown}: {printable(what)}; `netspec check {word}` counts it")
     return 0
 
 

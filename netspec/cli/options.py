@@ -79,6 +79,12 @@ def machine(device: str, target: str | None, threads: int | None) -> Machine:
     )
 
 
+def check_suffix(file: Path, suffix: str, what: str) -> None:
+    """UsageError unless a file to write is called as what it will be."""
+    if file.suffix.lower() != suffix:
+        raise UsageError(f"{file}: {what} written as {suffix}")
+
+
 def names(given: str | None, option: str) -> tuple[str, ...]:
     """The names of a list with commas between them; UsageError for one that is empty."""
     if given is None:

@@ -39,6 +39,8 @@ def converted(path: Path, key: str, array: Array) -> Array:
     if bad.any():
         place = int(np.argmax(bad))
         row = place // max(1, prod(array.shape[1:]))
-        what = f"{array.flat[place]} is not a value that {np.dtype(to)} can hold"
+        number = array.flat[place]
+        held = f"is not a value that {np.dtype(to)} can hold"
+        what = f"{number} {held if np.isfinite(number) else 'is not a finite number'}"
         raise fault(path, f"`{key}`: row {row:,}: {what}")
     return converted

@@ -34,10 +34,15 @@ def _value(text: str, path: str, value: str) -> Expr | List:
         (item,) = parse(Source("--set", line)).items
         assert isinstance(item, Field | Let)
     except (SpecErrors, ValueError, AssertionError):
-        raise UsageError(f"--set {text}: `{value}` is not a value") from None
+        raise UsageError(f"--set {text}: `{value}` is not a value{_quoted(path, value)}") from None
     if _is_file_name(item.value):
-        raise UsageError(f"--set {text}: a text takes quotes: --set '{path}=\"{value}\"'")
+        raise UsageError(f"--set {text}: `{value}` is a name with parts{_quoted(path, value)}")
     return item.value
+
+
+def _quoted(path: str, value: str) -> str:
+    """How it would be a text, unless it has quotes already."""
+    return "" if '"' in value else f"; a text takes quotes: --set '{path}=\"{value}\"'"
 
 
 def _is_file_name(value: Expr | List) -> bool:

@@ -133,6 +133,10 @@ def test_unreadable_files_as_json(
     [
         (["lennet"], "there is no file `lennet`, nor a bundled spec of that name; did you mean"),
         (["lenet", "--set", "x"], "--set takes name=value, not `x`"),
+        (["lenet", "--set", "solver.max_time=2s"],
+         "`2s` is not a value; a text takes quotes: --set 'solver.max_time=\"2s\"'"),
+        (["lenet", "--set", "data.train.source=a.b"],
+         "`a.b` is a name with parts; a text takes quotes: --set 'data.train.source=\"a.b\"'"),
         (["lenet", "--set", "data.train.source=a.npz"], "--set 'data.train.source=\"a.npz\"'"),
         (["resnet18", "--set", "widht=3"], "has no top-level `let widht`; did you mean `width`?"),
         (["lenet", "--phase", "train"], "'train' is not one of 'TEST', 'TRAIN'"),

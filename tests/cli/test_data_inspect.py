@@ -96,6 +96,12 @@ def test_copies(netspec: Netspec, photos: Path) -> None:
     ]
 
 
+def test_a_sheet_is_called_what_it_is(netspec: Netspec, photos: Path) -> None:
+    said = netspec("data", "inspect", "photos", "--sheet", "sheet.jpg")
+    assert (said.code, said.err) == (2, "sheet.jpg: a sheet is written as .png\n")
+    assert not Path("sheet.jpg").exists()
+
+
 def test_unreadable(netspec: Netspec, photos: Path) -> None:
     """The first and six more, of which five are named."""
     for name in ("0", *(f"x{i}" for i in range(6))):
@@ -140,7 +146,7 @@ def test_what_is_no_number_is_refused_with_its_row(
     np.savez(tmp_path / "set.npz", data=data)
     said = netspec("data", "inspect", "set.npz")
     assert said.code == 1
-    assert said.err == "set.npz: `data`: row 2: nan is not a value that float32 can hold\n"
+    assert said.err == "set.npz: `data`: row 2: nan is not a finite number\n"
 
 
 def test_a_spec(netspec: Netspec, photos: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_each_loss_is_in_the_report(netspec: Netspec, folder: Path) -> None:
         ({"box": None}, "no array `box` for the input of that name"),
         ({"label": np.full(130, 0.5)}, "`label` is float32; class labels are integers"),
         ({"label": np.full(130, 2)}, "label 2 is outside [0, 2)"),
-        ({"box": np.full((130, 4), np.nan)}, "nan is not a value that float32 can hold"),
+        ({"box": np.full((130, 4), np.nan)}, "nan is not a finite number"),
     ],
 )
 def test_targets_that_do_not_fit(change: Any, says: str, netspec: Netspec, folder: Path) -> None:

@@ -45,7 +45,7 @@ def test_both_forms(tmp_path: Path) -> None:
     [
         (MEAN[0], "4x5 is no image of channels x height x width"),
         (MEAN[:, :0], "3x0x5 is no image"),
-        (MEAN * np.float32(np.nan), "a value is not a finite number|is not a value"),
+        (MEAN * np.float32(np.nan), "is not a finite number"),
         (np.array(["a"] * 3), "values of type <U1; arrays are of"),
         (np.array([{}]), "Python objects"),
     ],

@@ -91,7 +91,7 @@ def test_names_that_are_not_unicode(tmp_path: Path, zip_of: ZipOf) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.array([1.0, np.nan]), r"`data`: row 1: nan is not a value that float32 can hold"),
+        (np.array([1.0, np.nan]), r"`data`: row 1: nan is not a finite number"),
         (np.array([[0.0, 1], [2, -np.inf]]), r"`data`: row 1: -inf is not"),
         (np.array([0.0, 1e300]), r"`data`: row 1: 1e\+300 is not a value that float32"),
         (np.array([0, 2**24 + 1]), r"`data`: row 1: 16777217 is not a value that float32"),
