@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from netspec.data import Reading
 from netspec.data.tolerance import Tolerance
@@ -32,10 +33,8 @@ class Feeding:
 
     def again(self, run: Run, skip_bad: int | None) -> Feeding:
         """For a run that goes on: it counts on from those that it met before."""
-        limit = run.settings.skip_bad if skip_bad is None else skip_bad
-        known: tuple[str, ...] = ()
-        with reaching(run.path / BAD, "read"), suppress(FileNotFoundError):
-            known = (*(run.path / BAD).read_text("utf-8", "replace").splitlines(),)
+        known = _remembered(run)
+        limit = allowed(run) if skip_bad is None else skip_bad
         return Feeding(Tolerance(limit, self.tolerance.tell, known))
 
     @property
@@ -61,7 +60,8 @@ class Feeding:
 
     def _remember(self, run: Run) -> None:
         """A run that was killed is to know them, too; a full disk is no reason to stop."""
-        text = "".join(f"{printable(name)}\n" for name in self.tolerance.names)
+        names = [printable(str(Path(name).absolute())) for name in self.tolerance.names]
+        text = "".join(f"{name}\n" for name in names)
         if text:
             with suppress(DataError):
                 write_durably(run.path / BAD, [text.encode()])
@@ -75,6 +75,18 @@ class Feeding:
             return replace(outcome, waited=each, bad_samples=len(self.tolerance.names))
 
         return completed
+
+
+def allowed(run: Run) -> int:
+    """How many bad samples a run may pass over: as many as it began with, or went on to meet."""
+    return max(run.settings.skip_bad, len(_remembered(run)))
+
+
+def _remembered(run: Run) -> tuple[str, ...]:
+    """The bad samples that a run met."""
+    with reaching(run.path / BAD, "read"), suppress(FileNotFoundError):
+        return (*(run.path / BAD).read_text("utf-8", "replace").splitlines(),)
+    return ()
 
 
 def manifests(experiment: Experiment) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from netspec.data.lazy import Lazy
 from netspec.data.prefetch import AHEAD, Prefetch
-from netspec.data.tolerance import Tolerance
+from netspec.data.tolerance import Bad, Tolerance
 from netspec.diagnostics import DataError
 
 COUNT, BATCH = 40, 4
@@ -164,6 +164,24 @@ class TestBad:
         with pytest.raises(DataError, match=r"^20\.png"):
             prefetch.take(1, np.array([20], np.int64))
         prefetch.close()
+
+    @pytest.mark.parametrize("name", ["cat/3.png", "pictures/cat/3.png", "/else/where/cat/3.png"])
+    def test_known_ones_are_known_where_they_were_moved_to(self, name: str) -> None:
+        tolerance = Tolerance(1, known=["/data/pictures/cat/3.png"])
+        tolerance.pass_over([Bad(name, DataError("bad"))] * 2)
+        assert [*tolerance.names] == ["/data/pictures/cat/3.png"]
+        for other in ("dog/3.png", "cat/4.png", "/third/cat/3.png"):
+            with pytest.raises(DataError, match=r"^bad; 1 were passed over before it$"):
+                tolerance.pass_over([Bad(other, DataError("bad"))])
+
+    def test_each_known_one_stands_for_one(self) -> None:
+        known = ["/a/train/cat/3.png", "/a/test/cat/3.png"]
+        tolerance = Tolerance(2, known=known)
+        moved = ["/b/test/cat/3.png", "/b/train/cat/3.png"]
+        tolerance.pass_over(Bad(name, DataError("bad")) for name in moved * 2)
+        assert [*tolerance.names] == known
+        with pytest.raises(DataError, match="2 were passed over"):
+            tolerance.pass_over([Bad("/b/val/cat/3.png", DataError("bad"))])
 
 
 class TestEnds:

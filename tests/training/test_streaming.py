@@ -359,6 +359,37 @@ class TestBadFromTheBegin:
         (tmp_path / "runs" / "net" / "2" / BAD).write_text("an/other.png\n" * 2)
         assert Run.open(tmp_path / "runs" / "net" / "2").settings.skip_bad == 4
 
+    @pytest.mark.parametrize("cache", ["MEMORY", "NONE"])
+    @pytest.mark.parametrize("moved", [False, True], ids=["there", "moved"])
+    @pytest.mark.parametrize("again", [None, 4, 5])
+    def test_resumed_knows_them_wherever_they_are_now(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, moved: bool,
+        again: int | None,
+    ) -> None:  # fmt: skip
+        """A run finds its source by its absolute path, which the spec says relative to itself."""
+        monkeypatch.chdir(tmp_path)
+        written(tmp_path, self.broken(tmp_path), cache)
+
+        def stop(iteration: int) -> None:
+            if iteration == 4:
+                signal.raise_signal(signal.SIGTERM)
+
+        with pytest.raises(Stopped):
+            trained(Path("net.net"), skip_bad=4, listener=Heard(stop))
+        kept = (tmp_path / "runs/net/1" / BAD).read_text()
+        options: dict[str, Any] = {}
+        if moved:
+            (tmp_path / "there").mkdir()
+            (tmp_path / "set").rename(tmp_path / "there" / "pictures")
+            options["data"] = "there/pictures"
+        heard = Heard()
+        trained(Path("net.net"), resume=True, skip_bad=again, listener=heard, **options)
+        assert heard.outcome is not None
+        assert heard.outcome.bad_samples == 4
+        assert heard.passed_over == []
+        assert (tmp_path / "runs/net/1" / BAD).read_text() == kept
+        assert [*map(Path, kept.splitlines())] == [Path(name).absolute() for name in kept.split()]
+
 
 def test_a_cache_is_for_images(tmp_path: Path) -> None:
     np.savez(tmp_path / "set.npz", data=IMAGES.transpose(0, 3, 1, 2), label=np.arange(COUNT) % 3)
