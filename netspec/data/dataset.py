@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from netspec.data.file import fault, read_whole
 from netspec.data.files.image import MAX_BYTES
-from netspec.data.lazy import Lazy, Rows
+from netspec.data.lazy import Lazy, Rows, decoded
 from netspec.data.manifest import Manifest
-from netspec.data.tolerance import Tolerance
+from netspec.data.tolerance import Bad, Tolerance
 from netspec.diagnostics import DataError, printable
 from netspec.ir.sections import DataSection
 from netspec.ir.transform import ColourOrder
@@ -47,6 +47,10 @@ class Dataset:
     """The hash of the manifest that the files were compared with."""
     files: Sequence[Path] = ()
     """The file of each sample, where the source has one for each."""
+    decoded: frozenset[str] = frozenset()
+    """The arrays that were streamed before they were decoded to memory."""
+    unread: Mapping[int, Bad] = field(default_factory=dict)
+    """Samples whose places hold another one's images in `decoded`, since theirs are bad."""
 
     def __post_init__(self) -> None:
         counts = {name: found.shape[0] for name, found in self._all.items()}
@@ -59,12 +63,36 @@ class Dataset:
     @property
     def fed(self) -> dict[str, Array | Lazy]:
         """All that the graph of a batch reads."""
-        return {**self._all, **self.measured}
+        return {**self.streamed, **self.held, **self.measured}
+
+    @property
+    def held(self) -> dict[str, Array]:
+        """The arrays in memory: with an image that stands in for another stands all that is its."""
+        if not self.unread:
+            return {**self.arrays}
+        rows = standing(len(self), self.unread)
+        return {n: a if n in self.decoded else a[rows] for n, a in self.arrays.items()}
 
     def taken(self, rows: Rows) -> dict[str, Array]:
         """What the graph of a batch reads if these samples are the whole data set."""
-        arrays = {name: np.ascontiguousarray(found[rows]) for name, found in self._all.items()}
-        return {**arrays, **self.measured}
+        streamed: dict[str, Array] = {}
+        if self.streamed:
+            streamed, rows = decoded(self.streamed, rows)
+        held = {name: np.ascontiguousarray(found[rows]) for name, found in self.held.items()}
+        return {**streamed, **held, **self.measured}
+
+    def chosen(self, rows: Rows) -> Dataset:
+        """Some of the samples, in the order of `rows`; for a bad one none but these stands in."""
+        bad = {i: self.unread[row] for i, row in enumerate(rows.tolist()) if row in self.unread}
+        images = rows[standing(len(rows), bad)]
+        return replace(
+            self,
+            arrays={n: a[images if n in self.decoded else rows] for n, a in self.arrays.items()},
+            streamed={name: lazy.chosen(rows) for name, lazy in self.streamed.items()},
+            files=[self.files[row] for row in rows] if self.files else (),
+            rows=rows if self.rows is None else self.rows[rows],
+            unread=bad,
+        )
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -77,6 +105,18 @@ class Dataset:
 
     def __len__(self) -> int:
         return int(next(iter(self._all.values())).shape[0])
+
+
+def standing(count: int, unread: Mapping[int, Bad]) -> Rows:
+    """Which of `count` samples stands at each place: for a bad one the next, as in `decode_rows`.
+
+    DataError if all are bad.
+    """
+    rows = np.arange(count, dtype=np.int64)
+    good = np.setdiff1d(rows, np.array([*unread], np.int64))
+    if count and not good.size:
+        raise next(iter(unread.values())).error
+    return good[np.searchsorted(good, rows) % max(len(good), 1)]
 
 
 LABEL = TensorType((), "int64")

@@ -15,6 +15,7 @@ import numpy as np
 from netspec.data.dataset import Array, Dataset, afford
 from netspec.data.files.image import strict
 from netspec.data.lazy import Decoded, decode_rows, settled
+from netspec.data.tolerance import Bad, Tolerance
 
 _TASK = 64
 """Images that a thread decodes in one go."""
@@ -40,15 +41,47 @@ def in_memory(path: Path, dataset: Dataset) -> Dataset:
     def fill(task: range) -> Decoded:
         return decode_rows(lazies, np.array(task, np.int64), data, task.start)
 
+    unread = _decoded(dataset, fill)
+    arrays = {**data, **dataset.arrays}
+    return replace(dataset, arrays=arrays, streamed={}, decoded=frozenset(data), unread=unread)
+
+
+def readable(dataset: Dataset, tolerance: Tolerance) -> Dataset:
+    """The data set without the samples that cannot be read, which are counted and told.
+
+    Those that are streamed are all decoded to know them, if any may be left out. DataError if they
+    are more than that.
+    """
+    if not tolerance.limit:
+        return dataset
+    lazies = {n: replace(lazy, tolerance=tolerance) for n, lazy in dataset.streamed.items()}
+
+    def fill(task: range) -> Decoded:
+        aside = {n: np.empty((len(task), *a.shape[1:]), a.dtype) for n, a in lazies.items()}
+        return decode_rows(lazies, np.array(task, np.int64), aside)
+
+    unread = dataset.unread
+    if lazies:
+        dataset = replace(dataset, streamed=lazies)
+        unread = _decoded(dataset, fill)
+    tolerance.pass_over(unread.values())
+    rows = np.arange(len(dataset), dtype=np.int64)
+    return dataset.chosen(np.setdiff1d(rows, [*unread])) if unread else dataset
+
+
+def _decoded(dataset: Dataset, fill: Callable[[range], Decoded]) -> dict[int, Bad]:
+    """Have every streamed sample decoded by `fill`; which were bad, by their places."""
+    lazies = dataset.streamed
     tasks = [range(len(dataset))[at : at + _TASK] for at in range(0, len(dataset), _TASK)]
+    met: dict[str, Bad] = {}
+    unread: list[int] = []
     with strict(), closing(_mapped(fill, tasks, threads=_large(dataset))) as parts:
-        taken = np.concatenate(
-            [settled(lazies, [part], len(task)) for task, part in zip(tasks, parts, strict=True)]
-        )
-    arrays = dataset.arrays
-    if (taken != np.arange(len(taken))).any():
-        arrays = {name: array[taken] for name, array in arrays.items()}
-    return replace(dataset, arrays={**data, **arrays}, streamed={})
+        for task, part in zip(tasks, parts, strict=True):
+            taken = settled(lazies, [part], len(task))
+            unread += [row for row, found in zip(task, taken.tolist(), strict=True) if row != found]
+            met |= {bad.name: bad for bad in part.bad}
+    (lazy, *_) = lazies.values()
+    return {row: met[lazy.name(row)] for row in unread}
 
 
 def _large(dataset: Dataset) -> bool:

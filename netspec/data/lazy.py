@@ -47,10 +47,8 @@ class Lazy:
     def __getitem__(self, rows: Rows) -> NDArray[Any]: ...
     def __getitem__(self, rows: int | Rows) -> NDArray[Any]:
         """What the array would give: a sample, or those of these numbers. Raises DataError."""
-        wanted = np.atleast_1d(np.asarray(rows, np.int64)) % len(self)
-        found = np.empty((len(wanted), *self.shape[1:]), self.dtype)
-        settled({"": self}, [decode_rows({"": self}, wanted, {"": found})], len(wanted))
-        return found if np.ndim(rows) else found[0]
+        arrays, _ = decoded({"": self}, np.atleast_1d(np.asarray(rows, np.int64)) % len(self))
+        return arrays[""] if np.ndim(rows) else arrays[""][0]
 
     def chosen(self, rows: Rows) -> Lazy:
         """Some of the samples, in the order of `rows`."""
@@ -67,6 +65,12 @@ class Lazy:
     def nbytes(self) -> int:
         """Of the array that it stands for."""
         return prod(self.shape) * self.dtype.itemsize
+
+
+def decoded(lazies: Mapping[str, Lazy], rows: Rows) -> tuple[dict[str, NDArray[Any]], Rows]:
+    """Samples, and which they are if others stand in for bad ones. Raises DataError."""
+    found = {name: np.empty((len(rows), *a.shape[1:]), a.dtype) for name, a in lazies.items()}
+    return found, settled(lazies, [decode_rows(lazies, rows, found)], len(rows))
 
 
 @dataclass(frozen=True)

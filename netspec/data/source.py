@@ -204,7 +204,9 @@ def _completed(dataset: Dataset, section: DataSection, folder: Path) -> Dataset:
     found = dataset.shapes
     arrays = {_called(name, found, section): array for name, array in dataset.arrays.items()}
     streamed = {_called(name, found, section): lazy for name, lazy in dataset.streamed.items()}
-    return replace(named(dataset, section, folder), arrays=arrays, streamed=streamed)
+    decoded = frozenset(_called(name, found, section) for name in dataset.decoded)
+    whole = named(dataset, section, folder)
+    return replace(whole, arrays=arrays, streamed=streamed, decoded=decoded)
 
 
 def _called(name: str, found: Container[str], section: DataSection) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
 
@@ -45,7 +45,7 @@ def divided(
         out = _fold(dataset, classes, order, fold)
     else:
         out = _share(dataset, classes, order, Fraction(repr(share)))
-    return _taken(dataset, np.flatnonzero(~out)), _taken(dataset, np.flatnonzero(out))
+    return dataset.chosen(np.flatnonzero(~out)), dataset.chosen(np.flatnonzero(out))
 
 
 def digest(dataset: Dataset) -> str:
@@ -94,10 +94,3 @@ def _check(dataset: Dataset, share: Fraction, total: int, given: int, classes: i
     if given < total:
         kept = f"each of the {classes:,} classes" if classes > 1 else "training"
         raise fault(dataset.origin, f"{said}, but {kept} needs one to train on")
-
-
-def _taken(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
-    arrays = {name: array[rows] for name, array in dataset.arrays.items()}
-    streamed = {name: lazy.chosen(rows) for name, lazy in dataset.streamed.items()}
-    files = [dataset.files[row] for row in rows] if dataset.files else ()
-    return replace(dataset, arrays=arrays, streamed=streamed, files=files, rows=rows)

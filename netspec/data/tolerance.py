@@ -29,15 +29,18 @@ class Tolerance:
         limit: int = 0,
         tell: Callable[[str], None] = lambda _: None,
         known: Iterable[str] = (),
+        instead: str = "the sample after it stands in for it",
     ) -> None:
-        """`tell` hears of each; `known` were met before, as a run that goes on remembers.
+        """`tell` hears of each, and what happens `instead` of its being read.
 
-        Their folder may have been moved since: of a path its last two parts count.
+        `known` were met before, as a run that goes on remembers. Their folder may have been moved
+        since: of a path its last two parts count.
         """
         self.limit = limit
         self.names = dict.fromkeys(map(printable, known))
         """Those that were met, in the order in which they were."""
         self.tell = tell
+        self._instead = instead
         self._remembered = dict(self.names)
         """The known ones that were not met again yet."""
         self._again: set[str] = set()
@@ -56,7 +59,7 @@ class Tolerance:
             self.names[name] = None
             self._again.add(name)
             count = f"{before + 1} of at most {self.limit}"
-            self.tell(f"{error}; the sample after it stands in for it ({count})")
+            self.tell(f"{error}; {self._instead} ({count})")
 
     def _known(self, name: str) -> bool:
         """Whether a sample was met before; each that is remembered stands for one alone."""

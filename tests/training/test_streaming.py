@@ -20,6 +20,8 @@ from PIL import Image
 
 from netspec.compiler import read
 from netspec.data import Reading
+from netspec.data.split import Fold
+from netspec.data.tolerance import Tolerance
 from netspec.diagnostics import DataError, UsageError
 from netspec.ir.initial import initial_statistics, initial_weights
 from netspec.runtime.device import Device
@@ -333,6 +335,46 @@ class TestBadFromTheBegin:
         same(*found)
         for cache in ("MEMORY", "NONE"):
             assert len((tmp_path / f"runs/{cache}net/1/{BAD}").read_text().splitlines()) == 4
+
+    @pytest.mark.parametrize("fold", [None, Fold(2, 3)])
+    def test_in_memory_is_streamed_where_samples_are_held_out(
+        self, tmp_path: Path, fold: Fold | None
+    ) -> None:
+        """With what is measured of the images, and of the labels."""
+        source = self.broken(tmp_path)
+        found = []
+        for cache in ("MEMORY", "NONE"):
+            spec = written(tmp_path, source, cache, name=f"{cache}net")
+            more = "batch_size: 4  val: 0.4  class_weights: BALANCED"
+            text = spec.read_text().replace("batch_size: 4", more, 1)
+            spec.write_text(text.replace("scale: 1/255", "standardize: true"))
+            found.append(trained(spec, skip_bad=4, fold=fold))
+        same(*found)
+        runs = [Run.open(tmp_path / f"runs/{cache}net/1") for cache in ("MEMORY", "NONE")]
+        for what in ("samples", "tested", "held_out"):
+            assert len({getattr(run.settings, what) for run in runs}) == 1, what
+
+    @pytest.mark.parametrize("cache", ["MEMORY", "NONE"])
+    def test_what_is_held_out_is_never_learned(self, tmp_path: Path, cache: str) -> None:
+        source = self.broken(tmp_path)
+        spec = written(tmp_path, source, cache)
+        spec.write_text(spec.read_text().replace("batch_size: 4", "batch_size: 4  val: 0.4", 1))
+        bad = {"a/00", "a/18", "b/01", "b/04"}
+        for number in range(1, 4):
+            reading = Reading(tolerance=Tolerance(4))
+            found = prepare(read(str(spec)), fold=Fold(number, 3), reading=reading)
+            assert found.test is not None
+            for part in (found.train, found.test):
+                names = ["/".join(file.with_suffix("").parts[-2:]) for file in part.files]
+                mine = {name for name in names if name not in bad}
+                taken = part.taken(np.arange(len(part)))
+                for image, label in zip(taken["data"], taken["label"], strict=True):
+                    (row,) = (
+                        row for row in range(COUNT)
+                        if np.array_equal(IMAGES[row].transpose(2, 0, 1), image)
+                    )  # fmt: skip
+                    assert f"{'abc'[row % 3]}/{row:02}" in mine
+                    assert label == row % 3
 
     @pytest.mark.parametrize("cache", ["MEMORY", "NONE"])
     def test_one_too_many(self, tmp_path: Path, cache: str) -> None:

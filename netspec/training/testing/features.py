@@ -35,7 +35,7 @@ class Features:
         self.shape: Shape = self._predictor.types[self.blob].shape
         """Samples, then the shape of each one's features."""
         read = deploy(net, [self.blob])[0].inputs
-        beside = {n: a for n, a in dataset.arrays.items() if n not in read and n != DATA}
+        beside = {n: a for n, a in dataset.held.items() if n not in read and n != DATA}
         head = class_head(net)
         if head is not None and head.label != LABEL:
             beside[LABEL] = beside.pop(head.label)

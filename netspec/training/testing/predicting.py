@@ -245,14 +245,14 @@ class Judge:
         scored, head = None, self._classes
         if head is not None:
             scores = np.moveaxis(found[head.output], head.axis, -1)
-            labels = tested_labels(self._net, head.label, self._dataset.arrays[head.label])
+            labels = tested_labels(self._net, head.label, self._dataset.held[head.label])
             scored = Scored.of(scores, labels, self._dataset.classes, head.ignore_label)
         return Predictions(scored, tuple(self._regressed(head, found) for head in self._targets))
 
     def _regressed(self, head: TargetHead, found: Weights) -> Regressed:
         predictions = found[head.output]
         shape: Shape = (len(predictions), -1)
-        target = self._dataset.arrays[head.target].astype(np.float32)
+        target = self._dataset.held[head.target].astype(np.float32)
         return Regressed(head.output, predictions.reshape(shape), target.reshape(shape))
 
 
