@@ -13,7 +13,7 @@ import click
 from netspec.cli import options
 from netspec.cli.reader import SpecReader, reader_options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import UsageError, printable
 
 if TYPE_CHECKING:
     from netspec.training.testing.candidate import Candidate, Split
@@ -58,7 +58,13 @@ class Opener:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
         if path.is_file():
             raise UsageError(f"{path}: is no run folder; a spec takes --weights")
-        return Candidate.of_run(Run.open(path), data=self.data, best=self.best, split=split)
+        return Candidate.of_run(
+            Run.open(path),
+            data=self.data,
+            best=self.best,
+            split=split,
+            tell=lambda said: click.echo(f"warning: {printable(said)}", err=True),
+        )
 
 
 def candidate_options(command: Callable[..., int]) -> Callable[..., int]:

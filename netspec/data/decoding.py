@@ -50,7 +50,7 @@ def readable(dataset: Dataset, tolerance: Tolerance) -> Dataset:
     """The data set without the samples that cannot be read, which are counted and told.
 
     Those that are streamed are all decoded to know them, if any may be left out. DataError if they
-    are more than that.
+    are more than that, and later if one turns bad since.
     """
     if not tolerance.limit:
         return dataset
@@ -65,8 +65,11 @@ def readable(dataset: Dataset, tolerance: Tolerance) -> Dataset:
         dataset = replace(dataset, streamed=lazies)
         unread = _decoded(dataset, fill)
     tolerance.pass_over(unread.values())
-    rows = np.arange(len(dataset), dtype=np.int64)
-    return dataset.chosen(np.setdiff1d(rows, [*unread])) if unread else dataset
+    if unread:
+        rows = np.arange(len(dataset), dtype=np.int64)
+        dataset = dataset.chosen(np.setdiff1d(rows, [*unread]))
+    strictly = {n: replace(a, tolerance=Tolerance()) for n, a in dataset.streamed.items()}
+    return replace(dataset, streamed=strictly)
 
 
 def _decoded(dataset: Dataset, fill: Callable[[range], Decoded]) -> dict[int, Bad]:

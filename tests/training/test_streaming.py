@@ -31,7 +31,7 @@ from netspec.training.launch import train
 from netspec.training.loop import Diverged, Listener, Outcome, Stopped
 from netspec.training.runs.run import Run
 from netspec.training.setup.experiment import prepare
-from netspec.training.testing.candidate import Candidate
+from netspec.training.testing.candidate import Candidate, Split
 from netspec.training.testing.predicting import judge
 from netspec.training.trials.initial import initial_check
 from netspec.training.trials.previewing import preview
@@ -431,6 +431,98 @@ class TestBadFromTheBegin:
         assert heard.passed_over == []
         assert (tmp_path / "runs/net/1" / BAD).read_text() == kept
         assert [*map(Path, kept.splitlines())] == [Path(name).absolute() for name in kept.split()]
+
+    @pytest.mark.parametrize("cache", ["MEMORY", "NONE"])
+    @pytest.mark.parametrize("split", ["test", "val", "train"])
+    def test_tested_without_them(self, tmp_path: Path, cache: str, split: Split) -> None:
+        """As if their files were not there; each is told, and those of another split are not."""
+        spec = written(tmp_path, self.broken(tmp_path), cache)
+        if split != "test":
+            spec.write_text(spec.read_text().replace("batch_size: 4", "batch_size: 4  val: 0.4", 1))
+        outcome = train(read(str(spec)), runs=tmp_path / "runs", device="cpu", skip_bad=4)
+        told: list[str] = []
+        found = Candidate.of_run(Run.open(outcome.run), split=split, tell=told.append)
+        files = [str(file) for file in found.dataset.files]
+        bad = sorted(str(file) for file in (tmp_path / "set").rglob("*.png") if is_empty(file))
+        assert not {*files}.intersection(bad)
+        whole = {"test": 21, "val": 8, "train": 13}[split]
+        assert len(files) == whole - len(told)
+        assert len(told) == 4 or split != "test"
+        assert all(message.split(": ")[0] in bad for message in told)
+        assert all(f"; it is left out ({n} of at most 4)" in m for n, m in enumerate(told, 1))
+        sound = tmp_path / "sound"
+        for file in found.dataset.files:
+            copy = sound / file.relative_to(tmp_path / "set")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+        run = Run.open(outcome.run)
+        other = Candidate.of_run(run, split="train" if split == "train" else "test", data=sound)
+        assert len(other.dataset) == len(files)
+        device = Device("cpu")
+        one, two = (each.evaluated(device) for each in (found, other))
+        assert one.samples == two.samples == len(files)
+        assert one == two
+        scored = [each.judged(device).scored for each in (found, other)]
+        assert scored[0] is not None
+        assert scored[1] is not None
+        np.testing.assert_array_equal(scored[0].scores, scored[1].scores)
+        np.testing.assert_array_equal(scored[0].labels, scored[1].labels)
+
+    @pytest.mark.parametrize("cache", ["MEMORY", "NONE"])
+    def test_tested_with_no_more_than_were_allowed(self, tmp_path: Path, cache: str) -> None:
+        spec = written(tmp_path, self.broken(tmp_path), cache)
+        outcome = train(read(str(spec)), runs=tmp_path / "runs", device="cpu", skip_bad=4)
+        (tmp_path / "set" / "c" / "02.png").write_bytes(b"")
+        with pytest.raises(DataError, match=r"02\.png: neither PNG nor JPEG.*; 4 were passed over"):
+            Candidate.of_run(Run.open(outcome.run)).evaluated(Device("cpu"))
+
+    def test_tested_with_what_it_was_allowed_since(self, tmp_path: Path) -> None:
+        spec = written(tmp_path, in_folders(tmp_path))
+
+        def stop(iteration: int) -> None:
+            if iteration == 4:
+                signal.raise_signal(signal.SIGTERM)
+
+        with pytest.raises(Stopped):
+            trained(spec, listener=Heard(stop))
+        self.broken(tmp_path)
+        trained(spec, resume=True, skip_bad=4)
+        run = Run.open(tmp_path / "runs" / "net" / "1")
+        assert Candidate.of_run(run).evaluated(Device("cpu")).samples == COUNT - 4
+
+
+def is_empty(file: Path) -> bool:
+    return not file.stat().st_size
+
+
+@pytest.mark.parametrize("cache", ["MEMORY", "NONE"])
+def test_the_command_line_tests_what_can_be_read(tmp_path: Path, cache: str) -> None:
+    """Each bad file is told once, on stderr: of a test, of features, and of a page."""
+    spec = written(tmp_path, in_folders(tmp_path), cache)
+    bad = [tmp_path / "set" / name for name in ("a/00.png", "b/07.png")]
+    for file in bad:
+        file.write_bytes(b"")
+    outcome = train(read(str(spec)), runs=tmp_path / "runs", device="cpu", skip_bad=2)
+    run, out = str(outcome.run), str(tmp_path / "out.npz")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    said = []
+    for words in (
+        ["test", run, "--json"],
+        ["features", run, "--layer", "fc1", "--json", "-o", out],
+        ["report", run],
+    ):
+        command = [sys.executable, "-m", "netspec", *words, "--device", "cpu"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+        for n, file in enumerate(bad, 1):
+            (line,) = (line for line in done.stderr.splitlines() if str(file) in line)
+            assert line.startswith("warning: "), line
+            assert line.endswith(f"; it is left out ({n} of at most 2)")
+    assert json.loads(said[0])["samples"] == COUNT - 2
+    assert json.loads(said[1])["samples"] == COUNT - 2
+    with np.load(out) as arrays:
+        assert np.bincount(arrays["label"]).tolist() == [6, 6, 7]
 
 
 def test_a_cache_is_for_images(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from netspec.training.runs.run import Run
 from netspec.training.runs.trained import trained_weights
 from netspec.training.setup.experiment import run_spec
 from netspec.training.setup.opening import open_tested
+from netspec.training.testing.left_out import without_bad
 from netspec.training.testing.predicting import Judge
 
 
@@ -40,7 +42,7 @@ def redrawn(run: Run, *, data: Path | None, device: str, warn: Callable[[str], N
     judged = None
     try:
         weights = trained_weights(run, net)
-        judged = _judged(run, spec, nets, weights, events[-1].iteration, data, device)
+        judged = _judged(run, spec, nets, weights, events[-1].iteration, data, device, warn)
     except NetspecError as fault:
         if data is not None:
             raise
@@ -58,11 +60,13 @@ def _judged(
     iteration: int,
     data: Path | None,
     device: str,
+    warn: Callable[[str], None],
 ) -> Judged | None:
     net = nets.test.net
     if net.data is None:
         return None
-    dataset = open_tested(run, spec, nets, data=data)
+    opened = partial(open_tested, run, spec, nets, data=data)
+    dataset = without_bad(run, net, lambda reading: opened(reading=reading), warn)
     judge = Judge(
         net,
         dataset,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from netspec.compiler import Elaborated, Spec, elaborate
-from netspec.data import Dataset, validates
+from netspec.data import Dataset, Reading, validates
 from netspec.data.dataset import Array
 from netspec.data.order import Batches
 from netspec.data.split import Fold, digest
@@ -25,13 +25,14 @@ def open_phase(
     *,
     data: Path | None = None,
     source: str | None = None,
+    reading: Reading | None = None,
 ) -> tuple[Dataset, str]:
     """The data set of a phase, checked against the net, and where it was found.
 
     What its transform reads of the training data is there, see `_measured`.
     """
     base, name = place_of(spec, net, phase, data, source)
-    dataset = opened(spec, net, base, name, SPLITS[phase])
+    dataset = opened(spec, net, base, name, SPLITS[phase], reading)
     return _measured(spec, net, dataset), found_at(base, name)
 
 
@@ -81,39 +82,45 @@ def _training(
     return train, found_at(base, name)
 
 
-def open_tested(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
+def open_tested(
+    run: Run, spec: Spec, nets: Elaborated, *, data: Path | None, reading: Reading
+) -> Dataset:
     """What the tests of a run's training looked at, validation samples or the test's, or `data`."""
     net, source = nets.test.net, run.settings.data.get(Phase.TEST)
     apart = run.settings.held_out or (source is not None and validates(source, spec.base))
     if apart and data is None:
-        return open_validation(run, spec, nets, data=None)
-    return open_phase(spec, net, Phase.TEST, data=data, source=source)[0]
+        return open_validation(run, spec, nets, data=None, reading=reading)
+    return open_phase(spec, net, Phase.TEST, data=data, source=source, reading=reading)[0]
 
 
-def open_learned(run: Run, spec: Spec, net: Net, nets: Elaborated, *, data: Path | None) -> Dataset:
+def open_learned(
+    run: Run, spec: Spec, net: Net, nets: Elaborated, *, data: Path | None, reading: Reading
+) -> Dataset:
     """The samples that a run trained on, for a net that takes them; of `data` all there are."""
     source = run.settings.data.get(Phase.TRAIN)
-    dataset, _ = open_phase(spec, net, Phase.TRAIN, data=data, source=source)
+    dataset, _ = open_phase(spec, net, Phase.TRAIN, data=data, source=source, reading=reading)
     if data is not None or not run.settings.held_out:
         return dataset
     learned, _ = _divided(run, dataset, nets.train.net)
     return learned
 
 
-def open_validation(run: Run, spec: Spec, nets: Elaborated, *, data: Path | None) -> Dataset:
+def open_validation(
+    run: Run, spec: Spec, nets: Elaborated, *, data: Path | None, reading: Reading
+) -> Dataset:
     """The samples that the tests of a run looked at; UsageError if it had none of its own."""
     train, test = nets.train.net, nets.test.net
     sources = run.settings.data
     if train.data is not None and train.data.val:
         base, name = place_of(spec, train, Phase.TRAIN, data, sources.get(Phase.TRAIN))
-        whole = opened(spec, train, base, name, "train")
+        whole = opened(spec, train, base, name, "train", reading)
         _, held = _divided(run, whole, train)
         return _measured(spec, test, suited(held, test, spec.base))
     base, name = place_of(spec, test, Phase.TEST, data, sources.get(Phase.TEST))
     if not validates(name, base):
         what = "the spec says no `val`, and the source has no folder `val` beside `test`"
         raise UsageError(f"{run.path}: has no validation samples: {what}")
-    return _measured(spec, test, opened(spec, test, base, name, "val"))
+    return _measured(spec, test, opened(spec, test, base, name, "val", reading))
 
 
 def _divided(run: Run, dataset: Dataset, train: Net) -> tuple[Dataset, Dataset]:

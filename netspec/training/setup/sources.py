@@ -93,15 +93,20 @@ def suited(dataset: Dataset, net: Net, base: Path) -> Dataset:
     fed = {name: type for name, type in inputs.items() if name in net.inputs}
     dataset = fitted(dataset, fed)
     _check(dataset, net, fed)
+    check_batches(dataset, net)
+    if net.data is None or not net.data.transform.mean_file or MEAN not in inputs:
+        return dataset
+    image = mean_image(base / net.data.transform.mean_file, inputs[MEAN].shape)
+    return replace(dataset, measured={MEAN: image})
+
+
+def check_batches(dataset: Dataset, net: Net) -> None:
+    """UsageError if a net for tests takes whole batches alone, and the samples are none."""
     if net.hung and net.phase is Phase.TEST and len(dataset) % net.batch:
         raise UsageError(
             f"layer `{net.hung.name}` holds the batch size {net.batch}, of which the "
             f"{len(dataset)} test samples are no multiple"
         )
-    if net.data is None or not net.data.transform.mean_file or MEAN not in inputs:
-        return dataset
-    image = mean_image(base / net.data.transform.mean_file, inputs[MEAN].shape)
-    return replace(dataset, measured={MEAN: image})
 
 
 def _check(dataset: Dataset, net: Net, inputs: Mapping[str, TensorType]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from netspec.compiler import Elaborated, Spec, elaborate
-from netspec.data import Dataset
+from netspec.data import Dataset, Reading
 from netspec.data.classes import same_classes
 from netspec.diagnostics import UsageError
 from netspec.ir.layer import Phase
@@ -26,6 +26,7 @@ from netspec.training.runs.trained import trained_weights
 from netspec.training.setup.experiment import run_spec
 from netspec.training.setup.fingerprint import fingerprint
 from netspec.training.setup.opening import open_learned, open_phase, open_validation
+from netspec.training.testing.left_out import without_bad
 from netspec.training.testing.predicting import Judge, Predictions
 from netspec.training.testing.scored import Scored, averaged
 from netspec.weights import check_weights
@@ -60,22 +61,27 @@ class Candidate:
         data: Path | None = None,
         best: bool = False,
         split: Split = "test",
+        tell: Callable[[str], None] = lambda _: None,
     ) -> Candidate:
         """A run's newest weights, or its best ones, and the data of `split`, or `data`.
 
-        "train" is what it learned from, "val" what the tests of its training looked at. UsageError
-        if the spec has no such data, DataError if weights or data are damaged.
+        "train" is what it learned from, "val" what the tests of its training looked at. Samples
+        that cannot be read are left out, `tell` hears of each, if the run may pass over them.
+        UsageError if the spec has no such data, DataError if weights or data are damaged.
         """
         spec = run_spec(run)
         nets = elaborate(spec)
         net = _fed_by(nets, split)
-        if split == "val":
-            dataset = open_validation(run, spec, nets, data=data)
-        elif split == "train":
-            dataset = open_learned(run, spec, net, nets, data=data)
-        else:
+
+        def opened(reading: Reading) -> Dataset:
+            if split == "val":
+                return open_validation(run, spec, nets, data=data, reading=reading)
+            if split == "train":
+                return open_learned(run, spec, net, nets, data=data, reading=reading)
             source = run.settings.data.get(Phase.TEST)
-            dataset, _ = open_phase(spec, net, Phase.TEST, data=data, source=source)
+            return open_phase(spec, net, Phase.TEST, data=data, source=source, reading=reading)[0]
+
+        dataset = without_bad(run, net, opened, tell)
         same_classes(dataset, run.settings.classes)
         weights = trained_weights(run, net, best=best)
         held_out = "" if split == "test" else run.settings.held_out
