@@ -21,11 +21,11 @@ from netspec.training.execution.sharded import share_of
 from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.runs.caffe_snapshot import restored
-from netspec.training.runs.checkpoint import Progress
 from netspec.training.runs.run import SPEC, Run, latest_run
 from netspec.training.runs.settings import Settings, environment
 from netspec.training.setup.experiment import Experiment
 from netspec.training.setup.fingerprint import fingerprint
+from netspec.training.stopping import check_length
 from netspec.weights import load_weights
 
 
@@ -57,12 +57,12 @@ def start_from(
     listener.matched(match)
 
 
-def go_on_from(executor: Executor, experiment: Experiment, file: Path, run: Run) -> Progress:
-    """Put what a `.solverstate` says into the executor."""
+def go_on_from(executor: Executor, experiment: Experiment, file: Path) -> int:
+    """Put what a `.solverstate` says into the executor; the iterations that are done by then."""
     found = restored(file, experiment.nets.train.net, executor.state())
+    check_length(found.iteration, experiment.length, file)
     executor.restore(found.state)
-    seed = experiment.solver.random_seed
-    return Progress(iteration=found.iteration, seed=seed, spec=run.spec_hash())
+    return found.iteration
 
 
 def seeded(spec: Spec, seed: int) -> Spec:

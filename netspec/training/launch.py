@@ -10,6 +10,7 @@ from typing import Literal
 
 from netspec.compiler import Spec
 from netspec.data.split import Fold
+from netspec.diagnostics import UsageError
 from netspec.training import loop
 from netspec.training.batch_size import memory_explained, shortage
 from netspec.training.beginning import create_run, go_on_from, start_from
@@ -33,6 +34,7 @@ from netspec.training.runs.snapshot import Snapshot
 from netspec.training.setup.amendments import Amendments, rate_note
 from netspec.training.setup.doubts import doubts
 from netspec.training.setup.experiment import Experiment
+from netspec.training.stopping import check_length, check_tested
 
 
 def train(
@@ -86,6 +88,8 @@ def train(
     Raises SpecErrors, UsageError or DataError if something does not fit, Stopped (after a
     checkpoint) when a signal comes, Diverged.
     """
+    if resume and solverstate is not None:
+        raise UsageError("resume and solverstate each say how the training begins")
     listener = Listeners(listener or Listener())
     wanted = Wanted(
         Path(runs),
@@ -108,16 +112,20 @@ def train(
     else:
         ready = anew(wanted, spec)
     experiment, machine = ready.experiment, ready.machine
+    check_tested(experiment.solver, experiment.test is not None, spec.path)
     if short := shortage(experiment, machine, ready.free):
         listener.warned(short)
     for doubt in doubts(experiment):
         listener.warned(doubt)
+    begun = None
     with memory_explained(experiment, machine, ready.free):
         # May fail, and then no folder is left.
         executor = _executor(ready, listener)
         if ready.again is None:
             files = [Path(file) for file in weights]
             start_from(executor, experiment, files, ignore_mismatch, listener)
+            if solverstate is not None:
+                begun = go_on_from(executor, experiment, Path(solverstate))
             run = create_run(
                 experiment, Path(runs), device, machine, threads, recompute, ready.shards,
                 skip_bad or 0, ready.given,
@@ -128,7 +136,7 @@ def train(
         if experiment.solver.snapshot_prefix is not None:
             snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
         with run.lock(), ready.feeding.during(executor, run):
-            progress = _state(ready, run, executor, solverstate, listener)
+            progress = _state(ready, run, executor, begun, listener)
             with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
                 return loop.train(
                     executor,
@@ -153,20 +161,28 @@ def _state(
     ready: Ready,
     run: Run,
     executor: Executor,
-    solverstate: str | Path | None,
+    begun: int | None,
     listener: Listener,
 ) -> Progress | None:
-    """Where the locked run stands, its state in the executor; None at its beginning."""
+    """Where the locked run stands, its state in the executor; None at its beginning.
+
+    A new one has `begun` iterations from elsewhere, if any.
+    """
     if isinstance(ready.planner, tuning.Tuner):
         tuned.write(run.path, ready.planner.tuned(tuned.Circumstances.here(ready.machine)))
-    if solverstate is not None:
-        return go_on_from(executor, ready.experiment, Path(solverstate), run)
-    if ready.again is None:
-        return None
-    ready.again.keep(ready.experiment, ready.shards, ready.given)
+    experiment, again = ready.experiment, ready.again
+    if again is None:
+        seed = experiment.solver.random_seed
+        return None if begun is None else Progress(iteration=begun, seed=seed, spec=run.spec_hash())
+    if again.texts is not None:  # the run is to know the texts that its checkpoints are of
+        again.keep(experiment, ready.shards, ready.given)
     progress = restore(executor, run, listener)
+    if progress is not None:
+        check_length(progress.iteration, experiment.length, run.path)
+    if again.texts is None:  # a length that is refused is not the run's
+        again.keep(experiment, ready.shards, ready.given)
     if progress is not None and ready.before is not None:
-        note = rate_note(ready.before, ready.experiment, progress)
+        note = rate_note(ready.before, experiment, progress)
         if note:
             listener.noted(note)
     return progress

@@ -27,7 +27,14 @@ from netspec.training.runs.results import write_results
 from netspec.training.runs.run import Model, Run
 from netspec.training.runs.snapshot import Snapshot
 from netspec.training.signals import CutShort, Signals
-from netspec.training.stopping import ending, judged, reopened, why_ended
+from netspec.training.stopping import (
+    check_length,
+    check_tested,
+    ending,
+    judged,
+    reopened,
+    why_ended,
+)
 
 _PATIENCE = 3
 """Updates that may be skipped in a row before the training counts as diverged."""
@@ -75,13 +82,11 @@ def train(
     listener = listener or Listener()
     progress = resume or Progress(seed=solver.random_seed, spec=run.spec_hash())
     progress = reopened(progress, solver, length)
-    if solver.early_stopping is not None and not tests:
-        raise UsageError(f"{run.path}: early_stopping needs test data")
+    check_tested(solver, tests, run.path)
     if progress.seed != solver.random_seed:
         was = f"was started with random_seed {progress.seed}"
         raise UsageError(f"{run.path}: {was}, not {solver.random_seed}")
-    if progress.iteration > length:
-        raise UsageError(f"{run.path}: {progress.iteration} iterations are done, beyond {length}")
+    check_length(progress.iteration, length, run.path)
     with Signals() as signals:
         listener.started(progress.iteration, length, run.path)
         loop = _Loop(

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from netspec.diagnostics import UsageError, printable
 from netspec.ir.duration import spoken
 from netspec.ir.sections import Solver
 from netspec.training.metrics import improves
 from netspec.training.runs.checkpoint import Ending, Progress
+
+
+def check_tested(solver: Solver, tests: bool, where: Path) -> None:
+    """UsageError if the end hangs on tests, and there are none."""
+    if solver.early_stopping is not None and not tests:
+        raise UsageError(f"{printable(str(where))}: early_stopping needs test data")
+
+
+def check_length(done: int, length: int, where: Path) -> None:
+    """UsageError if more is done than there is to do."""
+    if done > length:
+        raise UsageError(f"{printable(str(where))}: {done} iterations are done, beyond {length}")
 
 
 def judged(progress: Progress, solver: Solver, score: float, *, higher: bool) -> dict[str, Any]:

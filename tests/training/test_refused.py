@@ -1,0 +1,89 @@
+"""Starts that are refused: they leave nothing that another one would stumble over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from netspec.compiler import read
+from netspec.diagnostics import DataError, UsageError
+from netspec.training.launch import train
+from netspec.training.outcome import Outcome
+from netspec.training.runs.run import Run
+
+NET = """
+data "train" { source: "samples.npz"  batch_size: 4 }
+input "data" { shape: 3x4x4 }
+fc "score" { num_output: 3  weight_filler { type: "xavier" } }
+softmax_loss
+solver { base_lr: 0.1  max_epoch: 2  display: 1 }
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    """On data without any for tests."""
+    generator = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "samples.npz",
+        data=generator.standard_normal((12, 3, 4, 4)).astype(np.float32),
+        label=generator.integers(0, 3, 12),
+    )
+    path = tmp_path / "net.net"
+    path.write_text(NET)
+    return path
+
+
+def go(spec: Path, *sets: str, **more: Any) -> Outcome:
+    return train(read(str(spec), sets=sets), runs=spec.parent / "runs", device="cpu", **more)
+
+
+def folders(spec: Path) -> list[str]:
+    return sorted(path.name for path in (spec.parent / "runs").glob("*/*"))
+
+
+def test_a_start_that_is_refused_leaves_no_run(spec: Path, tmp_path: Path) -> None:
+    go(spec)
+    none = tmp_path / "none.solverstate"
+    none.write_bytes(b"this is none")
+    with pytest.raises(UsageError, match=r"net\.net: early_stopping needs test data"):
+        go(spec, "solver.early_stopping=3")
+    for file in (none, tmp_path / "missing.solverstate"):
+        with pytest.raises(DataError, match=file.name):
+            go(spec, solverstate=file)
+    assert folders(spec) == ["1"]
+    assert go(spec, resume=True, epochs="+1").iterations == 9
+
+
+def test_a_state_beyond_the_length_leaves_no_run(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    go(spec, 'solver.snapshot_prefix="net"', "solver.snapshot=3")
+    state = Path("net_iter_6.solverstate")
+    with pytest.raises(UsageError, match=r"solverstate: 6 iterations are done, beyond 3"):
+        go(spec, solverstate=state, epochs=1)
+    assert folders(spec) == ["1"]
+    assert go(spec, solverstate=state, epochs=3).ran == 3
+    with pytest.raises(UsageError, match="each say how the training begins"):
+        go(spec, resume=True, solverstate=state)
+
+
+def test_a_length_that_is_refused_is_not_kept(spec: Path) -> None:
+    run = go(spec).run
+    with pytest.raises(UsageError, match="6 iterations are done, beyond 3"):
+        go(spec, resume=True, epochs=1)
+    assert Run.open(run).settings.amended == ()
+    assert go(spec, resume=True).ran == 0
+
+
+def test_a_field_that_is_refused_is_not_kept(spec: Path) -> None:
+    run = go(spec).run
+    hashed = Run.open(run).spec_hash()
+    with pytest.raises(UsageError, match="early_stopping needs test data"):
+        go(spec, "solver.early_stopping=3", resume=True, force=True)
+    assert Run.open(run).spec_hash() == hashed
+    assert go(spec, resume=True).ran == 0
