@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fakes import Killed
 
 from netspec.compiler import read
 from netspec.diagnostics import DataError, UsageError
 from netspec.training.launch import train
-from netspec.training.outcome import Outcome
+from netspec.training.listener import Listener
+from netspec.training.outcome import Outcome, Stopped
 from netspec.training.runs.run import Run
 
 NET = """
@@ -21,6 +24,27 @@ fc "score" { num_output: 3  weight_filler { type: "xavier" } }
 softmax_loss
 solver { base_lr: 0.1  max_epoch: 2  display: 1 }
 """
+
+
+class StopAt(Listener):
+    """Asks for the end after an iteration."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def progressed(self, iteration: int, loss: float, rate: float) -> None:
+        if iteration == self.iteration:
+            self.end()
+
+    def end(self) -> None:
+        os.kill(os.getpid(), 15)
+
+
+class KilledAt(StopAt):
+    """Ends the process there."""
+
+    def end(self) -> None:
+        raise Killed
 
 
 @pytest.fixture
@@ -87,3 +111,46 @@ def test_a_field_that_is_refused_is_not_kept(spec: Path) -> None:
         go(spec, "solver.early_stopping=3", resume=True, force=True)
     assert Run.open(run).spec_hash() == hashed
     assert go(spec, resume=True).ran == 0
+
+
+def lose_checkpoints(run: Path) -> None:
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+
+
+def content(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_start_over(spec: Path) -> None:
+    run = go(spec).run
+    lose_checkpoints(run)
+    before = content(run)
+    weights = run / "weights.safetensors"
+    said = f"its checkpoints are gone, .* starts, and --weights {weights} begins with its weights"
+    with pytest.raises(DataError, match=said):
+        go(spec, resume=True)
+    assert content(run) == before
+    assert go(spec, weights=[weights]).iterations == 6
+
+
+def test_a_begun_run_whose_checkpoints_are_gone_does_not_start_over(spec: Path) -> None:
+    with pytest.raises(Stopped):
+        go(spec, listener=StopAt(4))
+    (run,) = (spec.parent / "runs").glob("*/*")
+    lose_checkpoints(run)
+    before = content(run)
+    with pytest.raises(DataError, match=r"its checkpoints are gone, .* a new run starts$"):
+        go(spec, resume=True)
+    assert content(run) == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(spec: Path) -> None:
+    whole = go(spec).run
+    with pytest.raises(Killed):
+        go(spec, listener=KilledAt(2))
+    again = go(spec, resume=True)
+    assert again.run != whole
+    assert (again.iterations, again.ran) == (6, 6)
+    weights = [run / "weights.safetensors" for run in (whole, again.run)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
