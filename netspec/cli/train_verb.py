@@ -146,7 +146,7 @@ def command(
             weights=options.names(weights, "--weights"),
             ignore_mismatch=ignore_mismatch, solverstate=None if folder else snapshot,
             epochs=epochs, max_time=amount, batch=samples, precision=_PRECISIONS.get(precision),
-            force=force, fold=fold, skip_bad=skip_bad, listener=listener,
+            force=force, fold=fold, restarts=restarts or 0, skip_bad=skip_bad, listener=listener,
         )  # fmt: skip
 
     with listener:

@@ -93,6 +93,7 @@ def create_run(
     shards: int,
     skip_bad: int,
     given: Sequence[str] = (),
+    restarts: int = 0,
 ) -> Run:
     """The folder of a new run; `given` is what options set over the spec."""
     settings = Settings(
@@ -107,6 +108,7 @@ def create_run(
         shards=shards,
         seed=experiment.solver.random_seed,
         fold=(experiment.fold.number, experiment.fold.count) if experiment.fold else None,
+        restarts=restarts,
         held_out=experiment.held_out,
         samples=fingerprint(experiment.train),
         tested=fingerprint(experiment.test),

@@ -55,6 +55,7 @@ def train(
     ignore_mismatch: bool = False,
     solverstate: str | Path | None = None,
     fold: Fold | None = None,
+    restarts: int = 0,
     epochs: int | str | None = None,
     max_time: float | None = None,
     batch: int | Literal["auto"] | None = None,
@@ -75,7 +76,8 @@ def train(
     those that it began with. `snapshots` makes what writes them where the solver has a
     `snapshot_prefix`, Caffe's files unless given. `weights` are files that a new run begins with,
     see `load_weights`, and `solverstate` one of Caffe's from which it goes on. A new run of a spec
-    with `val` leaves out `fold` instead of that share. A `random_seed`
+    with `val` leaves out `fold` instead of that share, and of `restarts` with several seeds it
+    remembers to be one: neither is the last run that `resume` goes on with. A `random_seed`
     below 0 is taken from the clock, and stands in the run's copy of the spec.
 
     `epochs` and `max_time` (seconds) stand for the solver's fields; a run that goes on takes them,
@@ -128,7 +130,7 @@ def train(
                 begun = go_on_from(executor, experiment, Path(solverstate))
             run = create_run(
                 experiment, Path(runs), device, machine, threads, recompute, ready.shards,
-                skip_bad or 0, ready.given,
+                skip_bad or 0, ready.given, restarts,
             )  # fmt: skip
         else:
             run = ready.again.run

@@ -11,7 +11,7 @@ from typing import Any
 
 from netspec.codegen.layout import Planner, plan
 from netspec.compiler import Spec, elaborate
-from netspec.diagnostics import UsageError
+from netspec.diagnostics import UsageError, printable
 from netspec.ir.fields import plain
 from netspec.ir.layer import Phase
 from netspec.ir.override import override
@@ -23,7 +23,7 @@ from netspec.training.execution.sharded import share_of
 from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.runs.changed import changed_texts, difference, shortened
-from netspec.training.runs.run import SPEC, Run, latest_run
+from netspec.training.runs.run import SPEC, Run, runs_of
 from netspec.training.setup.amendments import joined
 from netspec.training.setup.experiment import Experiment, run_spec
 from netspec.training.setup.fingerprint import fingerprint
@@ -80,16 +80,15 @@ class Again:
 
 
 def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool = False) -> Again:
-    """The last run of this spec, or that of a folder.
+    """The last run of this spec that is none of several trials, or that of a folder.
 
     Refused, with the difference, if the spec, or what it includes, has changed since, unless the
     run is forced to go on with it.
     """
     net = elaborate(spec).train.net
-    run = latest_run(runs, net.name) if folder is None else Run.open(folder)
-    if run is None:
-        raise UsageError(f"there is no run of {net.name} under {runs} to go on with")
-    if net.solver is not None and net.solver.random_seed < 0:
+    run = _last(runs, net.name) if folder is None else Run.open(folder)
+    drawn = net.solver is not None and net.solver.random_seed < 0
+    if drawn or run.settings.restarts:
         spec = seeded(spec, run.settings.seed)
     if run.settings.fold is not None:
         spec = folded(spec, run.settings.fold[1])
@@ -107,6 +106,21 @@ def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool
         f"--force goes on with it where weights fit{_begun_with(run, spec)}\n"
         f"{shortened(difference(run, texts))}"
     )
+
+
+def _last(runs: Path, name: str) -> Run:
+    """The last run of a net that stands for itself; UsageError if there is none."""
+    trial = None
+    for run in runs_of(runs, name):
+        if run.settings.fold is None and not run.settings.restarts:
+            return run
+        trial = trial or run
+    message = f"there is no run of {name} under {runs} to go on with"
+    if trial is not None:
+        fold, count = trial.settings.fold, trial.settings.restarts
+        option = f"--restarts {count}" if fold is None else f"--folds {fold[1]}"
+        message += f" alone: {option} --resume goes on with all, --snapshot {trial.path} with one"
+    raise UsageError(printable(message))
 
 
 def _begun_with(run: Run, spec: Spec) -> str:

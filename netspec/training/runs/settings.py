@@ -43,6 +43,8 @@ class Settings(BaseModel):
     seed: int = 1
     fold: tuple[int, int] | None = None
     """Which fold of how many was held out, in a cross-validation."""
+    restarts: int = 0
+    """Of how many trainings from several seeds it is one; 0 if it stands for itself."""
     held_out: str = ""
     """The digest of the samples that were held out; empty if none were."""
     samples: str = ""

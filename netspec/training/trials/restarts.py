@@ -115,6 +115,7 @@ def _seeds(spec: Spec, count: int) -> Iterator[_Seeded]:
 
 
 def _last(spec: Spec, runs: Path) -> Path | None:
-    """The last run of this very spec."""
-    found = runs_of(runs, elaborate(spec).train.net.name)
+    """The last run of this very spec: rather one of restarts than one that stands for itself."""
+    found = [run for run in runs_of(runs, elaborate(spec).train.net.name) if not run.settings.fold]
+    found.sort(key=lambda run: not run.settings.restarts)
     return next((run.path for run in found if not changed_texts(run, texts_in(run, spec))), None)
