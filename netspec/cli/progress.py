@@ -125,7 +125,8 @@ class Progress(_Told):
         if outcome.ending:
             self.noted(outcome.ending)
         said = "done" if outcome.ran else "done before"
-        lines = [f"{said}: {_line(outcome.test) or 'no test data'}  ({spoken(outcome.seconds)})"]
+        score = _line(outcome.test) or ("not tested" if outcome.tests else "no test data")
+        lines = [f"{said}: {score}  ({spoken(outcome.seconds)})"]
         if outcome.best is not None:
             name = "accuracy" if outcome.higher else "loss"
             at = f"of iteration {outcome.best_iteration:,}"

@@ -181,6 +181,8 @@ def _state(
     progress = restore(executor, run, listener)
     if progress is not None:
         check_length(progress.iteration, experiment.length, run.path)
+        if again.texts is not None and progress.iteration == experiment.length:
+            listener.noted("all iterations were done before the spec changed: --epochs +N goes on")
     if again.texts is None:  # a length that is refused is not the run's
         again.keep(experiment, ready.shards, ready.given)
     if progress is not None and ready.before is not None:

@@ -327,6 +327,7 @@ class _Loop:
             iterations=done.iteration,
             ran=done.iteration - start,
             test=done.test,
+            tests=self.tests,
             best=done.best,
             best_iteration=done.best_iteration,
             skipped=done.skipped,

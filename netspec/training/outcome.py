@@ -18,7 +18,7 @@ class Outcome:
     ran: int
     """In this process."""
     test: dict[str, float]
-    """`loss` and the metrics of the last test; empty without test data."""
+    """`loss` and the metrics of the last test; empty without any under the present spec."""
     best: float | None
     best_iteration: int | None
     skipped: int
@@ -31,6 +31,8 @@ class Outcome:
     """Whether a higher score is the better one: it is a metric, not a loss."""
     seconds: float = 0.0
     """Spent on training, in all processes."""
+    tests: bool = True
+    """Whether there are test data."""
     ending: str = ""
     """Why it ended before the planned length; empty if it did not."""
 

@@ -105,6 +105,8 @@ def going_on(wanted: Wanted, again: Again) -> Ready:
     _check_data(again, before, wanted.listener.warned)
     if note := tested_note(again.run, before.test):
         wanted.listener.warned(note)
+    for gone in again.overruled:
+        wanted.listener.noted(f"{gone} of an earlier option gives way to the edited spec")
     given = wanted.amendments.of_run(before, again.run)
     machine = machine_again(
         again.run, wanted.find, wanted.device, wanted.target, wanted.threads, wanted.listener

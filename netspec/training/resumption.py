@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from netspec.codegen.layout import Planner, plan
-from netspec.compiler import Spec, elaborate
+from netspec.compiler import Spec, elaborate, read
 from netspec.diagnostics import UsageError, printable
 from netspec.ir.fields import plain
 from netspec.ir.layer import Phase
@@ -24,7 +24,7 @@ from netspec.training.feeding import manifests
 from netspec.training.listener import Listener
 from netspec.training.runs.changed import changed_texts, difference, shortened
 from netspec.training.runs.run import SPEC, Run, runs_of
-from netspec.training.setup.amendments import joined
+from netspec.training.setup.amendments import joined, overruled
 from netspec.training.setup.experiment import Experiment, run_spec
 from netspec.training.setup.fingerprint import fingerprint
 from netspec.training.trials.folds import folded
@@ -38,6 +38,8 @@ class Again:
     spec: Spec
     texts: Mapping[str, str] | None = None
     """The texts that take the place of the run's, if it is made to go on with others."""
+    overruled: tuple[str, ...] = ()
+    """What options amended, where these texts say something new; it no longer holds."""
     forced: bool = False
     """Whether it goes on though something has changed since."""
 
@@ -52,7 +54,7 @@ class Again:
         run, settings = self.run, self.run.settings
         places = {phase.value: source for phase, source in experiment.sources.items()}
         change: dict[str, Any] = {
-            "amended": joined(settings.amended, sets),
+            "amended": joined(_standing(run, self.overruled), sets),
             "data": {**settings.data, **places},
             "shards": shards,
             "tested": fingerprint(experiment.test) or settings.tested,
@@ -98,8 +100,9 @@ def run_again(spec: Spec, runs: Path, folder: Path | None = None, *, force: bool
     if not changed:
         return Again(run, run_spec(run, spec.library.include_paths), forced=force)
     if force:
-        later = override(spec.tree, run.settings.amended)
-        return Again(run, replace(spec, tree=later), texts, forced=True)
+        gone = _overruled(run, spec)
+        later = override(spec.tree, _standing(run, gone))
+        return Again(run, replace(spec, tree=later), texts, gone, forced=True)
     what = "the spec" if changed[0] == SPEC else f"the included `{changed[0]}`"
     raise UsageError(
         f"{run.path}: {what} has changed since; `netspec train {run.spec}` starts anew, and "
@@ -121,6 +124,19 @@ def _last(runs: Path, name: str) -> Run:
         option = f"--restarts {count}" if fold is None else f"--folds {fold[1]}"
         message += f" alone: {option} --resume goes on with all, --snapshot {trial.path} with one"
     raise UsageError(printable(message))
+
+
+def _overruled(run: Run, spec: Spec) -> tuple[str, ...]:
+    """What options amended, where the spec no longer says what the run's own does."""
+    if not run.settings.amended:
+        return ()
+    own = read(str(run.spec), include_paths=spec.library.include_paths)
+    before, after = (elaborate(one).train.net.solver for one in (own, spec))
+    return overruled(run.settings.amended, before, after) if before and after else ()
+
+
+def _standing(run: Run, overruled: Sequence[str]) -> list[str]:
+    return [text for text in run.settings.amended if text not in overruled]
 
 
 def _begun_with(run: Run, spec: Spec) -> str:

@@ -56,3 +56,39 @@ def test_a_run_that_stands_for_itself_is_wanted(train: Netspec, option: str) -> 
     named = train("--snapshot", "runs/v/2", "--epochs", "+1")
     assert named.code == 0, named.err
     assert "going on with runs/v/2" in named.err
+
+
+def edit(old: str, new: str) -> None:
+    text = Path("v.net").read_text()
+    assert old in text
+    Path("v.net").write_text(text.replace(old, new))
+
+
+def test_an_edited_length_stands_over_an_earlier_option(train: Netspec) -> None:
+    assert train().code == 0
+    assert train("--resume", "--epochs", "+1", "--max-time", "1h").code == 0
+    edit("max_epoch: 2", "max_epoch: 5")
+    forced = train("--resume", "--force")
+    assert forced.code == 0, forced.err
+    assert "solver.max_epoch=3 of an earlier option gives way to the edited spec\n" in forced.err
+    assert "going on with runs/v/1: 15 iterations" in forced.err
+    assert "max_time" not in forced.err  # that one stands: the edit does not touch it
+    assert "solver.max_time=3600" in Path("runs/v/1/settings.json").read_text()
+    assert "going on with runs/v/1: 15 iterations" in train("--resume").err
+
+
+def test_an_option_stands_where_the_edit_does_not_touch_it(train: Netspec) -> None:
+    assert train().code == 0
+    assert train("--resume", "--epochs", "+1").code == 0
+    edit("base_lr: 0.1", "base_lr: 0.2")
+    forced = train("--resume", "--force")
+    assert "going on with runs/v/1: 9 iterations" in forced.err
+    assert "gives way" not in forced.err
+    assert "all iterations were done before the spec changed: --epochs +N goes on\n" in forced.err
+    assert forced.out.startswith("done before: not tested  (")
+    assert "15 iterations" in train("--resume", "--epochs", "+2").err
+
+
+def test_data_for_tests_that_are_not_there_are_missed(train: Netspec) -> None:
+    edit('data "test" { source: "samples.npz"  batch_size: 4 }\n', "")
+    assert train().out.startswith("done: no test data  (")

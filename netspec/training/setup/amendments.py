@@ -10,8 +10,10 @@ from typing import Literal
 
 from netspec.compiler import elaborate
 from netspec.diagnostics import UsageError, printable
+from netspec.ir.fields import plain
 from netspec.ir.override import override
 from netspec.ir.schedule import Course, learning_rate
+from netspec.ir.sections import Solver
 from netspec.training.runs.checkpoint import Progress
 from netspec.training.runs.run import Run
 from netspec.training.setup.experiment import Experiment
@@ -87,6 +89,20 @@ def joined(before: Sequence[str], sets: Sequence[str]) -> tuple[str, ...]:
     """Earlier and later sets, the last of each path alone; max_epoch and max_iter are one."""
     kept = {_path(text): text for text in (*before, *sets)}
     return tuple(kept.values())
+
+
+def overruled(amended: Sequence[str], before: Solver, after: Solver) -> tuple[str, ...]:
+    """The earlier sets of whose fields an edited spec says something else than it did before."""
+    old, new = plain(before), plain(after)
+    return tuple(
+        text for text in amended if any(old.get(key) != new.get(key) for key in _fields(text))
+    )
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    """The fields of the solver that a set is about."""
+    key = _path(text).removeprefix("solver.")
+    return ("max_epoch", "max_iter") if key == "max_epoch" else (key,)
 
 
 def _path(text: str) -> str:
