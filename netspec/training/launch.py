@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from netspec.training.setup.amendments import Amendments, rate_note
 from netspec.training.setup.doubts import doubts
 from netspec.training.setup.experiment import Experiment
 from netspec.training.stopping import check_length, check_tested
+from netspec.training.unbegun import discarded_unless_begun
 
 
 def train(
@@ -137,7 +139,8 @@ def train(
         snapshot = None
         if experiment.solver.snapshot_prefix is not None:
             snapshot = snapshots(experiment) if snapshots else _caffes(experiment, run, listener)
-        with run.lock(), ready.feeding.during(executor, run):
+        fate = nullcontext() if ready.again else discarded_unless_begun(run, listener)
+        with run.lock(), fate, ready.feeding.during(executor, run):
             progress = _state(ready, run, executor, begun, listener)
             with recording(run, experiment, executor, progress, listener, resumed=bool(resume)):
                 return loop.train(

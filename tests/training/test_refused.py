@@ -26,6 +26,13 @@ solver { base_lr: 0.1  max_epoch: 2  display: 1 }
 """
 
 
+class NoRoom(Listener):
+    """Fails before the first step."""
+
+    def started(self, iteration: int, length: int, run: Path) -> None:
+        raise DataError(f"no room for {length}")
+
+
 class StopAt(Listener):
     """Asks for the end after an iteration."""
 
@@ -154,3 +161,25 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(spec: Pa
     assert (again.iterations, again.ran) == (6, 6)
     weights = [run / "weights.safetensors" for run in (whole, again.run)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_start_that_fails_before_a_step_leaves_no_run(spec: Path) -> None:
+    weights = go(spec).run / "weights.safetensors"
+    for more in ({}, {"weights": [weights]}):
+        with pytest.raises(DataError, match="no room for 6"):
+            go(spec, listener=NoRoom(), **more)
+        assert folders(spec) == ["1"]
+    with pytest.raises(DataError, match="no room for 9"):
+        go(spec, resume=True, epochs="+1", listener=NoRoom())
+    assert go(spec, resume=True).iterations == 9  # what goes on is kept
+
+
+def test_a_start_that_is_stopped_before_a_step_is_a_run(spec: Path) -> None:
+    class StopAtOnce(StopAt):
+        def started(self, iteration: int, length: int, run: Path) -> None:
+            self.end()
+
+    with pytest.raises(Stopped):
+        go(spec, listener=StopAtOnce(0))
+    assert go(spec, resume=True).ran == 6
+    assert folders(spec) == ["1"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from shutil import rmtree
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
@@ -182,6 +183,12 @@ class Run:
             self.locked = False
             with suppress(OSError):  # nothing was written to it
                 os.close(descriptor)
+
+    def discard(self) -> None:
+        """Remove the folder, the settings first: without them the rest is no run."""
+        assert self.locked
+        (self.path / _SETTINGS).unlink(missing_ok=True)
+        rmtree(self.path, ignore_errors=True)
 
     def finish(self, state: State, model: Model | None = None) -> None:
         """Write the trained weights, and the model that `model` makes of them.
