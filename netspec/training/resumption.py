@@ -64,6 +64,7 @@ class Again:
                 "manifests": manifests(experiment),
                 "samples": fingerprint(experiment.train),
                 "held_out": experiment.held_out,
+                "classes": experiment.classes,
             }
         if self.texts is not None:
             change |= {

@@ -14,6 +14,8 @@ from netspec.compiler import read
 from netspec.diagnostics import DataError
 from netspec.training.launch import train
 from netspec.training.outcome import Outcome
+from netspec.training.runs.run import Run
+from netspec.training.testing.candidate import Candidate
 
 NET = """
 data "train" { source: "SOURCE"  batch_size: 4 }
@@ -96,6 +98,17 @@ def test_pictures_may_be_moved_and_not_renamed(tmp_path: Path) -> None:
     (elsewhere / "a" / "0.png").rename(elsewhere / "a" / "9.png")
     with pytest.raises(DataError, match="they have other labels or names"):
         go(path, resume=True, data=elsewhere)
+
+
+def test_a_run_that_is_forced_to_go_on_learns_new_names_of_classes(tmp_path: Path) -> None:
+    """Else it would be tested on none but the old ones."""
+    path = spec(tmp_path, "pictures")
+    pictures(tmp_path / "pictures")
+    assert Run.open(go(path).run).settings.classes == ("a", "b", "c")
+    (tmp_path / "pictures" / "c").rename(tmp_path / "pictures" / "d")
+    run = Run.open(go(path, resume=True, force=True, epochs="+1").run)
+    assert run.settings.classes == ("a", "b", "d")
+    assert Candidate.of_run(run, split="train").dataset.classes == ("a", "b", "d")
 
 
 def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
