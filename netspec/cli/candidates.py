@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netspec import zoo
 from netspec.cli import options
 from netspec.cli.reader import SpecReader, reader_options
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
@@ -56,7 +57,7 @@ class Opener:
 
         if self.reader != SpecReader() or self.ignore_mismatch:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
-        if path.is_file():
+        if path.is_file() or (zoo.find(str(path)) is not None and not path.exists()):
             raise UsageError(f"{path}: is no run folder; a spec takes --weights")
         return Candidate.of_run(
             Run.open(path),

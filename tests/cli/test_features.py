@@ -194,6 +194,8 @@ def test_what_else_is_missing(netspec: Netspec, tmp_path: Path) -> None:
     assert "features are written as .npz" in result.err
     result = netspec("features", spec, "--layer", "score", "--split", "test")
     assert "is no run folder; a spec takes --weights" in result.err
+    bundled = netspec("features", "lenet", "--layer", "fc1")
+    assert bundled.err == "lenet: is no run folder; a spec takes --weights\n"
     result = netspec("features", spec, *given, "--split", "test", "-o", tmp_path / "no" / "f.npz")
     assert result.code == 1
     assert "cannot be written" in result.err

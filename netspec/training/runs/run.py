@@ -102,7 +102,10 @@ class Run:
         """An existing run; UsageError if the folder is none, DataError if it is damaged."""
         file = path / _SETTINGS
         if not file.is_file():
-            raise UsageError(f"{printable(str(path))}: is not the folder of a run")
+            inside = [found.parent for found in path.glob(f"*/{_SETTINGS}")]
+            last = max(inside, key=lambda run: (len(run.name), run.name), default=None)
+            hint = f"; {printable(str(last))} is one" if last else ""
+            raise UsageError(f"{printable(str(path))}: is not the folder of a run{hint}")
         try:
             with reaching(file, "read"):
                 return cls(path, Settings.model_validate_json(file.read_bytes()))
