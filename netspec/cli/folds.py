@@ -25,19 +25,21 @@ def tell(scores: Scores, *, as_json: bool) -> None:
 def _lines(scores: Scores) -> list[str]:
     lines = [f"fold {fold}: {_told(outcome)}" for fold, outcome in enumerate(scores.outcomes, 1)]
     mean, deviation = results(scores.mean), results(scores.deviation)
+    if not mean:
+        return [*lines, "none was tested"]
     both = [
         f"{name} {number(name, mean[name])}"
         + (f" ± {number(name, deviation[name])}" if deviation else "")
         for name in mean
     ]
     what = " ± standard deviation" if deviation else ""
-    return [*lines, f"mean of {len(scores.ended)}{what}: {'  '.join(both)}"]
+    return [*lines, f"mean of {len(scores.tested)}{what}: {'  '.join(both)}"]
 
 
 def _told(outcome: Outcome | None) -> str:
     if outcome is None:
         return "diverged"
-    return f"{_row(outcome.test)}  {printable(str(outcome.run))}"
+    return f"{_row(outcome.test) or 'not tested'}  {printable(str(outcome.run))}"
 
 
 def _row(values: dict[str, float]) -> str:

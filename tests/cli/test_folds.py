@@ -62,6 +62,22 @@ def test_folds_that_diverge(capsys: pytest.CaptureFixture[str]) -> None:
     assert (event["mean"], event["deviation"]) == ({"loss": 1.0}, {})
 
 
+def test_folds_that_were_not_tested(capsys: pytest.CaptureFixture[str]) -> None:
+    """As one that was done before its spec was changed."""
+    tests: list[dict[str, float]] = [{}, {"loss": 1.0}]
+    ended = [
+        Outcome(Path(f"runs/V/{n}"), 3, 0, test, None, None, 0) for n, test in enumerate(tests)
+    ]
+    tell(Scores(tuple(ended)), as_json=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "fold 1: not tested  runs/V/0",
+        "fold 2: loss 1.0000  runs/V/1",
+        "mean of 1: loss 1.0000",
+    ]
+    tell(Scores((ended[0], None)), as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "none was tested"
+
+
 def test_what_does_not_go_together(netspec: Netspec, spec: Path, tmp_path: Path) -> None:
     for words, message in (
         (

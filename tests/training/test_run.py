@@ -89,12 +89,12 @@ def test_an_include_stays_in_the_folder(tmp_path: Path, name: str) -> None:
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not the folder of a run$"):
+    with pytest.raises(UsageError, match=r"is not the folder of a run$"):
         Run.open(tmp_path)
     for number in ("2", "10"):
         (tmp_path / "runs" / number).mkdir(parents=True)
         (tmp_path / "runs" / number / "settings.json").touch()
-    with pytest.raises(UsageError, match="/runs: is not the folder of a run; .*/runs/10 is one$"):
+    with pytest.raises(UsageError, match=r"/runs: is not the folder of a run; .*/runs/10 is one$"):
         Run.open(tmp_path / "runs")
     settings = tmp_path / "settings.json"
     for text, what in [("", "text"), ("{}", "name"), ('{"name": "x", "version": 2}', "version")]:

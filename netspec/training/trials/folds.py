@@ -27,7 +27,7 @@ class Scores:
 
     @property
     def mean(self) -> dict[str, float]:
-        """Of the loss and of each metric, over those that came to an end."""
+        """Of the loss and of each metric, over those that were tested."""
         return {name: fmean(values) for name, values in self._values().items()}
 
     @property
@@ -40,9 +40,14 @@ class Scores:
     def ended(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome is not None]
 
+    @property
+    def tested(self) -> list[Outcome]:
+        """Those that came to an end with a test under the present spec."""
+        return [outcome for outcome in self.ended if outcome.test]
+
     def _values(self) -> dict[str, list[float]]:
-        names = self.ended[0].test
-        return {name: [outcome.test[name] for outcome in self.ended] for name in names}
+        names = self.tested[0].test if self.tested else {}
+        return {name: [outcome.test[name] for outcome in self.tested] for name in names}
 
 
 def cross_validate(
