@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from netspec import zoo
 from netspec.runtime.device import cuda_fault
 from netspec.training.execution.targets import find_target
 from netspec.training.runs.run import Run
@@ -253,6 +254,18 @@ def test_a_bundled_spec_comes_without_its_data(netspec: Netspec, tmp_path: Path)
     assert result.code == 1
     said = "cifar10_quick comes without its data, cifar10: --data says where it is\n"
     assert result.err == said
+
+
+def test_data_beside_a_bundled_spec_are_taken(
+    netspec: Netspec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a checkout, whose specs lie in a folder of its own."""
+    (tmp_path / "cifar10_quick.net").write_bytes((zoo.folder() / "cifar10_quick.net").read_bytes())
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.setattr(zoo, "folder", lambda: tmp_path)
+    result = netspec("train", "cifar10_quick", "--runs", tmp_path / "runs")
+    assert result.code == 1
+    assert result.err.startswith(f"{tmp_path / 'cifar10'}: ")
 
 
 def test_data_from_elsewhere(netspec: Netspec, tiny: Path, tmp_path: Path) -> None:

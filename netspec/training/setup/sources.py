@@ -62,7 +62,7 @@ def opened(
     """The samples of a phase as its net takes them."""
     if Path(name).is_absolute() and not Path(name).exists():  # as a run remembers it
         raise DataError(f"{printable(name)}: no such file or folder; --data says where it is now")
-    if base == zoo.folder() and name != "mnist":
+    if base == zoo.folder() and name != "mnist" and not (base / name).exists():
         raise DataError(f"{spec.path.stem} comes without its data, {name}: --data says where it is")
     images = stored_inputs(net).get(next(iter(net.transformed), "data"))
     dataset = open_dataset(
