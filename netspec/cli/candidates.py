@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netspec import zoo
 from netspec.cli import options
 from netspec.cli.reader import SpecReader, reader_options
+from netspec.cli.sections import is_spec
 from netspec.cli.weights import IGNORE_MISMATCH, WEIGHTS, load
-from netspec.diagnostics import UsageError, printable
+from netspec.diagnostics import UsageError
 
 if TYPE_CHECKING:
     from netspec.training.testing.candidate import Candidate, Split
@@ -57,14 +57,14 @@ class Opener:
 
         if self.reader != SpecReader() or self.ignore_mismatch:
             raise UsageError("a run folder has all that it needs: the other options go with a spec")
-        if path.is_file() or (zoo.find(str(path)) is not None and not path.exists()):
+        if path.is_file() or (is_spec(str(path)) and not path.is_dir()):
             raise UsageError(f"{path}: is no run folder; a spec takes --weights")
         return Candidate.of_run(
             Run.open(path),
             data=self.data,
             best=self.best,
             split=split,
-            tell=lambda said: click.echo(f"warning: {printable(said)}", err=True),
+            tell=options.print_warning,
         )
 
 

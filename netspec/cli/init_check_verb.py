@@ -45,7 +45,7 @@ def command(
     click.secho(f"\n{printable(found.net.name)}, {printable(facts)}", bold=True)
     print_table(_losses(found))
     for warning in found.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+        options.print_warning(warning)
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netspec.diagnostics import Diagnostics, UsageError
+from netspec.diagnostics import Diagnostics, UsageError, printable
 
 if TYPE_CHECKING:
     from netspec.training.execution.machine import Machine
@@ -93,6 +93,11 @@ def names(given: str | None, option: str) -> tuple[str, ...]:
     if not all(found):
         raise UsageError(f"{option} takes names with commas between them, not `{given}`")
     return found
+
+
+def print_warning(message: str) -> None:
+    """A warning on stderr."""
+    click.echo(f"warning: {printable(message)}", err=True)
 
 
 def print_warnings(found: Diagnostics) -> None:

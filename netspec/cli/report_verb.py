@@ -32,7 +32,7 @@ def command(run: Path, out: Path | None, data: Path | None, device: str) -> int:
         opened,
         data=data,
         device=device,
-        warn=lambda said: click.echo(f"warning: {printable(said)}", err=True),
+        warn=options.print_warning,
     )
     file = out or opened.report
     write_durably(file, [page.html().encode()])

@@ -12,12 +12,12 @@ from netspec import zoo
 from netspec.cli.reader import SpecReader
 from netspec.compiler import elaborate
 from netspec.diagnostics import UsageError
+from netspec.grammar import SUFFIXES
 from netspec.ir.layer import Phase
 from netspec.ir.sections import DataSection
 
 WORD = click.argument("source", metavar="SPEC|PATH")
 
-_SPECS = (".net", ".prototxt")
 _SPLITS = {Phase.TRAIN: "train", Phase.TEST: "test"}
 
 
@@ -33,7 +33,7 @@ class Asked:
 
 def is_spec(word: str) -> bool:
     """Whether a word means a spec, and not a source."""
-    return word.endswith(_SPECS) or (zoo.find(word) is not None and not os.path.exists(word))
+    return word.endswith(SUFFIXES) or (zoo.find(word) is not None and not os.path.exists(word))
 
 
 def asked(word: str) -> list[Asked]:

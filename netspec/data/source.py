@@ -15,6 +15,7 @@ from netspec.data.formats.mnist import read_bundled
 from netspec.data.manifest import Manifest, beside, parse_manifest, read_manifest, write_text
 from netspec.data.reading import Reading
 from netspec.diagnostics import suggest
+from netspec.grammar import SUFFIXES
 from netspec.ir.fields import plain
 from netspec.ir.sections import DataSection
 from netspec.ir.transform import ColourOrder, Transform
@@ -222,14 +223,11 @@ def _exists(path: Path) -> bool:
         return False
 
 
-_SPECS = (".net", ".prototxt")
-
-
 def _close_to(path: Path) -> str:
     """What lies beside it under a name like it, and is no spec."""
     try:
         names = sorted(entry.name for entry in path.parent.iterdir())
-        return suggest(path.name, [name for name in names if not name.endswith(_SPECS)])
+        return suggest(path.name, [name for name in names if not name.endswith(SUFFIXES)])
     except (OSError, ValueError):  # no folder, or no name of one
         return ""
 

@@ -257,9 +257,8 @@ def solvers() -> str:
         kinds[kind]["momentum"] = 0.0
     kinds["clipped, accumulated"] = {"clip_gradients": 0.1, "iter_size": 2}
     kinds["averaged"] = {"ema_decay": 0.9}
-    # The root of an almost empty sum: the first steps of these take gradients apart from zero.
-    return each({name: solved(net, **kinds[name]) for name in kinds}, "solvers", steps=3,
-                loose=1e-3)  # fmt: skip
+    nets = {name: solved(net, **fields) for name, fields in kinds.items()}
+    return each(nets, "solvers", steps=3, loose=1e-3)
 
 
 def lenet_step() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import samples
 
 from netspec.compiler import Spec, read
 from netspec.diagnostics import DataError, UsageError
@@ -55,12 +56,7 @@ class Ear(Listener):
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
-    generator = np.random.default_rng(0)
-    np.savez(
-        tmp_path / "samples.npz",
-        data=generator.standard_normal((12, 3, 4, 4)).astype(np.float32),
-        label=generator.integers(0, 3, 12),
-    )
+    samples(tmp_path)
     path = tmp_path / "net.net"
     path.write_text(NET)
     return path

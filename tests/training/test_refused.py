@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from fakes import Killed
+from fakes import Killed, samples
 
 from netspec.compiler import read
 from netspec.diagnostics import DataError, UsageError
@@ -57,12 +56,7 @@ class KilledAt(StopAt):
 @pytest.fixture
 def spec(tmp_path: Path) -> Path:
     """On data without any for tests."""
-    generator = np.random.default_rng(0)
-    np.savez(
-        tmp_path / "samples.npz",
-        data=generator.standard_normal((12, 3, 4, 4)).astype(np.float32),
-        label=generator.integers(0, 3, 12),
-    )
+    samples(tmp_path)
     path = tmp_path / "net.net"
     path.write_text(NET)
     return path

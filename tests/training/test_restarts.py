@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import samples
 
 from netspec.compiler import Spec, elaborate, read
 from netspec.diagnostics import UsageError
@@ -29,12 +30,7 @@ solver { base_lr: 0.1  max_epoch: 1  random_seed: 5 }
 
 @pytest.fixture
 def spec(tmp_path: Path) -> Spec:
-    generator = np.random.default_rng(0)
-    np.savez(
-        tmp_path / "samples.npz",
-        data=generator.standard_normal((12, 3, 4, 4)).astype(np.float32),
-        label=generator.integers(0, 3, 12),
-    )
+    samples(tmp_path)
     (tmp_path / "net.net").write_text(NET)
     return read(str(tmp_path / "net.net"))
 

@@ -176,13 +176,15 @@ class Keeper:
         """
         path = self.path(progress.iteration)
         save(path, state, progress)
-        for left in self.paths():
-            if left.stem > path.stem:
-                with suppress(OSError):
-                    left.rename(left.with_suffix(".left"))
+        found = self.paths()
+        now = found.index(path) + 1
+        for left in found[now:]:
+            with suppress(OSError):
+                left.rename(left.with_suffix(".left"))
         wanted = (progress.best_iteration, progress.anchor)
-        kept = {path, *self.paths()[-self.keep :], *(self.path(i) for i in wanted if i is not None)}
-        for old in self.paths():
+        recent = found[:now][-self.keep :]
+        kept = {*recent, *(self.path(i) for i in wanted if i is not None)}
+        for old in found[:now]:
             if old not in kept:
                 with suppress(OSError):  # one too many harms nobody
                     old.unlink()

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from netspec.diagnostics import DataError, UsageError, printable
 from netspec.files import naming, reaching, remove_orphans, write_durably
+from netspec.grammar import SUFFIXES
 from netspec.training.runs.checkpoint import Keeper, State
 from netspec.training.runs.locking import lock_file
 from netspec.training.runs.settings import Change, Settings
@@ -30,7 +31,6 @@ Model: TypeAlias = Callable[[State], bytes]
 
 _SETTINGS = "settings.json"
 _LOCK = "lock"
-_TEXTS = (".net", ".prototxt")
 _NAME_LENGTH = 64
 
 
@@ -95,7 +95,7 @@ class Run:
 
     def _texts(self) -> list[Path]:
         with reaching(self.path, "read"):
-            return [file for file in sorted(self.path.rglob("*")) if file.suffix in _TEXTS]
+            return [file for file in sorted(self.path.rglob("*")) if file.suffix in SUFFIXES]
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -286,7 +286,7 @@ def _place(name: str) -> PurePosixPath:
     """A file's place in the run folder; a name that leads out or onto our own files is refused."""
     place = PurePosixPath(name)
     strange = not name.isprintable() or "\\" in name or ":" in name or place.is_absolute()
-    if strange or ".." in place.parts or place.suffix not in _TEXTS:
+    if strange or ".." in place.parts or place.suffix not in SUFFIXES:
         raise UsageError(f"`{printable(name)}` cannot be copied into the folder of a run")
     return place
 
